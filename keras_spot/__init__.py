@@ -1,0 +1,44 @@
+"""Soft prompt tuning and transfer (SPoT) for a frozen T5, in Keras."""
+
+import importlib
+
+from keras_spot.versions import __version__
+
+# Public name -> module that defines it. Imported on first use: listing tasks or reading a
+# prompt file must not wait for TensorFlow.
+_HOMES = {
+    "PromptCheckpoint": "training",
+    "PromptedT5": "prompted_t5",
+    "Recipe": "recipe",
+    "SoftPrompt": "soft_prompt",
+    "build": "prompted_t5",
+    "evaluate": "evaluation",
+    "load_mixture": "pipeline",
+    "load_task": "pipeline",
+    "strategy": "training",
+    "train": "training",
+}
+_MODULES = (
+    "backbones",
+    "initializers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "prompt_files",
+    "tasks",
+    "transfer",
+)
+
+__all__ = ["__version__", *_HOMES, *_MODULES]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"keras_spot.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"keras_spot.{name}")
+    raise AttributeError(f"module 'keras_spot' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

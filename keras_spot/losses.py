@@ -1,0 +1,88 @@
+"""Token cross-entropy with z-loss, normalised as the T5X trainer does it."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_spot.errors import invalid
+
+
+@keras.saving.register_keras_serializable("keras_spot")
+class TokenCrossEntropy(keras.losses.Loss):
+    """Cross-entropy summed over target tokens, divided by their number.
+
+    For logits `z` of one position with target `y`:
+    `-log softmax(z)[y] + z_loss * logsumexp(z)^2` (T5X `cross_entropy_with_logits`).
+    The divisor is the sum of the weights of the GLOBAL batch: under a tf.distribute
+    strategy it is summed over the replicas, so that replicas with unequal padding add up
+    to exactly the loss one device would have seen.
+
+    Args:
+        z_loss: weight of the squared log-partition function. Default 1e-4.
+        label_smoothing: mass in [0, 1) spread evenly over the other V - 1 tokens. Default 0.
+        name: name of the loss.
+        dtype: ignored; the loss is always computed in float32.
+
+    Call arguments:
+        y_true: `[B, D]` integer target ids.
+        y_pred: `[B, D, V]` logits, any floating dtype.
+        sample_weight: `[B, D]` weights, 0 on padding; `None` weighs every position 1.
+
+    Raises:
+        ValueError: a negative `z_loss` or a `label_smoothing` outside [0, 1).
+    """
+
+    def __init__(self, z_loss=1e-4, label_smoothing=0.0, name="token_cross_entropy", dtype=None):
+        super().__init__(name=name, reduction="sum", dtype="float32")
+        if z_loss < 0:
+            raise invalid("z_loss", "must not be negative", f"z_loss={z_loss}")
+        if not 0 <= label_smoothing < 1:
+            raise invalid("label_smoothing", "must be in [0, 1)", f"{label_smoothing=}")
+        self.z_loss = z_loss
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        """Return the loss `[B, D]` of every position, float32, unweighted."""
+        logits = ops.cast(y_pred, "float32")
+        log_z = ops.logsumexp(logits, axis=-1)
+        y_true = ops.cast(y_true, "int32")
+        picked = ops.squeeze(ops.take_along_axis(logits, y_true[..., None], axis=-1), -1)
+        loss = log_z - picked
+        if self.label_smoothing:
+            # The published form: the target keeps 1 - s, each other token gets s / (V - 1), and
+            # the entropy of that distribution is subtracted, so that a perfect guess costs 0.
+            low = self.label_smoothing / (logits.shape[-1] - 1)
+            high = 1.0 - self.label_smoothing
+            rest = ops.sum(logits, axis=-1) - picked
+            loss = log_z - high * picked - low * rest
+            loss += high * math.log(high) + self.label_smoothing * math.log(low + 1e-20)
+        return loss + self.z_loss * ops.square(log_z)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        loss = self.call(y_true, y_pred)
+        if sample_weight is None:
+            weight = ops.ones_like(loss)
+        else:
+            weight = ops.broadcast_to(ops.cast(sample_weight, "float32"), ops.shape(loss))
+        total = global_sum(ops.sum(weight))
+        return ops.sum(loss * weight) / ops.maximum(total, 1e-6)
+
+    def get_config(self):
+        return {
+            "z_loss": self.z_loss,
+            "label_smoothing": self.label_smoothing,
+            "name": self.name,
+        }
+
+
+def global_sum(value):
+    """Return a scalar summed over the replicas of the current tf.distribute strategy."""
+    if keras.config.backend() != "tensorflow":
+        return value
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)

@@ -1,0 +1,81 @@
+"""A SavedModel that answers texts."""
+
+import os
+
+
+def export_text(model, path: str | os.PathLike, max_length: int | None = None) -> None:
+    """Write a SavedModel with the signature `text [B] -> outputs [B], output_ids [B, D]`.
+
+    The tokeniser and the greedy (or otherwise compiled) decoding loop are inside; a process that
+    imports only tensorflow and tensorflow_text (for its ops) can run it. A second
+    signature `generate_ids` takes token ids.
+
+    Args:
+        model: a `PromptedT5` with a preprocessor.
+        path: folder to write.
+        max_length: target tokens at most. Default: the preprocessor's.
+
+    Raises:
+        ValueError: a model without a preprocessor, or another backend than TensorFlow.
+    """
+    import keras
+    import tensorflow as tf
+    import tensorflow_text
+
+    from keras_spot.errors import invalid
+
+    if keras.config.backend() != "tensorflow":
+        raise invalid("model", "must run on the tensorflow backend", keras.config.backend())
+    if model.preprocessor is None:
+        raise invalid("model", "must have a preprocessor to take texts", "preprocessor=None")
+    tokenizer = model.preprocessor.tokenizer
+    end, pad = tokenizer.end_token_id, tokenizer.pad_token_id
+    known = tokenizer.vocabulary_size()
+    limit = model.preprocessor.encoder_sequence_length - 1
+    length = (max_length or model.preprocessor.decoder_sequence_length) + 1
+    pieces = tensorflow_text.SentencepieceTokenizer(model=tokenizer.proto)
+
+    def decode(ids, mask):
+        batch = tf.shape(ids)[0]
+        given = tf.concat(
+            [tf.ones((batch, 1), "int32"), tf.zeros((batch, length - 1), "int32")], axis=1
+        )
+        inputs = {
+            "encoder_token_ids": ids,
+            "encoder_padding_mask": mask,
+            "decoder_token_ids": tf.zeros_like(given),
+            "decoder_padding_mask": given,
+        }
+        out = model.generate_step(inputs, stop_token_ids=(end,))
+        return out["decoder_token_ids"][:, 1:], out["decoder_padding_mask"][:, 1:]
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.int32, "encoder_token_ids"),
+            tf.TensorSpec([None, None], tf.int32, "encoder_padding_mask"),
+        ]
+    )
+    def generate_ids(encoder_token_ids, encoder_padding_mask):
+        ids, mask = decode(encoder_token_ids, encoder_padding_mask)
+        return {"output_ids": ids, "output_mask": tf.cast(mask, tf.int32)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+    def serve(text):
+        rows = pieces.tokenize(text)[:, :limit]
+        ends = tf.fill([tf.shape(text)[0], 1], end)
+        rows = tf.concat([rows, tf.RaggedTensor.from_tensor(ends)], axis=1)
+        mask = tf.sequence_mask(rows.row_lengths(), dtype=tf.int32)
+        ids, kept = decode(rows.to_tensor(pad), mask)
+        # Ids past the vocabulary pad the embedding table; the detokeniser would fail on them.
+        kept = kept & (ids != end) & (ids != pad) & (ids < known)
+        return {"outputs": pieces.detokenize(tf.ragged.boolean_mask(ids, kept)), "output_ids": ids}
+
+    module = tf.Module()
+    # A SavedModel only holds the variables and resources that hang from its root.
+    module.variables_ = [weight.value for weight in model.weights]
+    module.pieces = pieces
+    tf.saved_model.save(
+        module,
+        str(path),
+        signatures={"serving_default": serve, "generate_ids": generate_ids},
+    )

@@ -1,0 +1,20 @@
+"""The versions a run or a prompt file records."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+__version__ = "0.1.0"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package and of those that decide a result.
+
+    >>> "keras" in versions()
+    True
+    """
+    found = {"keras_spot": __version__}
+    for name in ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

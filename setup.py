@@ -1,0 +1,56 @@
+"""Packaging; the tools' settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+?)"', (HERE / "keras_spot" / "versions.py").read_text(encoding="utf-8")
+)[1]
+
+PLOTS = ["matplotlib>=3.8"]
+DEV = [
+    "hypothesis>=6.100",
+    "mypy>=1.10",
+    "pytest>=8",
+    "ruff>=0.9",
+    "sentencepiece>=0.2",
+    "types-PyYAML",
+]
+
+setup(
+    name="keras-spot",
+    version=VERSION,
+    description="Soft prompt tuning and transfer (SPoT) for a frozen T5, in Keras",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["keras_spot", "keras_spot.*"]),
+    package_data={"keras_spot": ["presets/**/*", "py.typed"]},
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "keras>=3.15",
+        "keras-hub>=0.32,<0.33",
+        "keras-nlp>=0.32,<0.33",
+        "tensorflow>=2.20",
+        "tensorflow-text>=2.20",
+        "tensorflow-datasets>=4.9.9",
+        "importlib_resources",
+        "numpy>=1.26",
+        "pyyaml>=6",
+        "rich>=13",
+        "rouge-score>=0.1.2",
+        "scikit-learn>=1.4",
+        "scipy>=1.11",
+        "typer>=0.12",
+    ],
+    extras_require={"plots": PLOTS, "dev": PLOTS + DEV},
+    entry_points={"console_scripts": ["keras-spot=keras_spot.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
