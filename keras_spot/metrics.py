@@ -44,9 +44,9 @@ BENCHMARKS = {
 }
 """The tasks a benchmark's average is taken over; GLUE's leaves WNLI out."""
 
-_DETERMINERS = frozenset(
-    ("a", "an", "the", "this", "that", "these", "those", "which", "whose", "some", "few", "many")
-    + ("much", "each", "every", "my", "your", "his", "her", "our", "their")
+_DETERMINERS = re.compile(
+    r"a|an|the|this|that|these|those|which|whose|some|few|many|much|each|every"
+    r"|my|your|his|her|our|their"
 )
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -153,7 +153,7 @@ def same_referent(prediction: str, candidate: str) -> bool:
     (True, False)
     """
     words, others = (
-        {word for word in text.lower().split() if word not in _DETERMINERS}
+        {word for word in text.lower().split() if not _DETERMINERS.fullmatch(word)}
         for text in (prediction, candidate)
     )
     if not words or not others or ("'" in prediction) != ("'" in candidate):

@@ -40,8 +40,7 @@ def spaced(row: Row) -> list[Row]:
     >>> spaced({"premise": "one\\n two"})
     [{'premise': 'one two'}]
     """
-    texts = {name: row[name] for name in row}
-    return [{name: _SPACE.sub(" ", t) for name, t in texts.items() if isinstance(t, str)}]
+    return [{name: _SPACE.sub(" ", text) for name, text in row.items() if isinstance(text, str)}]
 
 
 def mrqa(row: Row) -> list[Row]:
@@ -200,4 +199,4 @@ def _mark(text: str, span: str, place: int, mark: str) -> str:
 
 
 def _where(row: Row) -> str:
-    return str(getattr(row, "where", "a row"))
+    return str(getattr(row, "place", "a row"))

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_spot.errors import invalid, unknown
@@ -34,6 +34,7 @@ _OF_NUMBERS = {"pearson", "spearman"}
 UNLABELLED = "<unk>"
 """Target of a row without a label (the test splits of GLUE and SuperGLUE)."""
 
+_ATOMS = (str, int, float, type(None))
 _SPLITS = {"train": "train", "validation": "validation", "test": "test"}
 
 Row = Mapping[str, Any]
@@ -111,6 +112,8 @@ class Task:
     max_target_length: int = 8
 
     def __post_init__(self) -> None:
+        for field in ("labels", "metrics", "validation"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
         _fields("input", self.input)
         _fields("target", self.target)
         for metric in self.metrics:
@@ -147,111 +150,96 @@ class Task:
         >>> task.examples({"text": "a gem", "label": 1}, 0)[0].target
         'good'
         """
-        features = Features(row, index, self.name)
         if self.preprocess is None:
-            examples = [self._example(features)]
+            examples = [self._example(self._read(row, self._needed, index), {})]
         else:
             name = self.preprocess
             make = PREPROCESS[name] if isinstance(name, str) else name
-            examples = [self._example(features.replaced(new)) for new in make(features)]
+            whole = self._read(row, row, index)
+            examples = [
+                self._example(Features({**whole, **made}, row, index, self.name), made)
+                for made in make(whole)
+            ]
         if not training:
             return examples
         for example in examples:
             if example.target == UNLABELLED:
-                raise invalid("row", "must have a label to train on", features.where)
+                where = f"row {index} of {self.name}"
+                raise invalid("row", "must have a label or an answer to train on", where)
         if self.train_label is None:
             return examples
         return [example for example in examples if example.label == self.train_label]
 
-    def _example(self, features: "Features") -> Example:
+    @functools.cached_property
+    def _needed(self) -> tuple[str, ...]:
+        fields = (*_fields("input", self.input), *_fields("target", self.target))
+        return tuple(dict.fromkeys((*fields, self.label_feature, "idx")))
+
+    def _read(self, row: Row, names: Iterable[str], index: int) -> "Features":
+        features = Features({}, row, index, self.name)
+        for name in names:
+            try:
+                if name in row:
+                    features[name] = _plain(row[name])
+            except UnicodeDecodeError as error:
+                received = f"{name!r} in {features.place}: {error}"
+                raise invalid("row", "must be text in UTF-8", received) from None
+        return features
+
+    def _example(self, features: "Features", made: Row) -> Example:
         label = None
         if self.labels:
-            label = features.label(self.label_feature, self.labels)
-            features.shown["label"] = UNLABELLED if label is None else self.labels[label]
-        target = self.target.format_map(features)
-        if self.labels and label is None:
-            target = UNLABELLED
+            label = self._label(features)
+            features["label"] = UNLABELLED if label is None else self.labels[label]
+        unlabelled = self.labels and label is None
         return Example(
             self.input.format_map(features),
-            target,
+            UNLABELLED if unlabelled else self.target.format_map(features),
             features.index,
-            tuple(features.shown.get("answers", ())),
-            features.shown.get("group"),
+            tuple(made.get("answers", ())),
+            made.get("group"),
             label,
-            _plain(features.row.get("idx")),
+            features.get("idx"),
         )
 
+    def _label(self, features: "Features") -> int | None:
+        """Return the label's number; None for -1, an empty cell or no such feature."""
+        value = features.get(self.label_feature)
+        if isinstance(value, str):
+            if value in self.labels:
+                return self.labels.index(value)
+            value = _whole(value)
+        if value is None or value == -1:
+            return None
+        if isinstance(value, int | float) and value in range(len(self.labels)):
+            return int(value)
+        rule = f"must be one of {list(self.labels)} or a number from -1 to {len(self.labels) - 1}"
+        received = f"{features[self.label_feature]!r} in {features.place}"
+        raise invalid(self.label_feature, rule, received)
 
-class Features(Mapping[str, Any]):
-    """A row whose texts are decoded when they are read, and whose mistakes name the row."""
 
-    __slots__ = ("index", "row", "shown", "task")
+class Features(dict[str, Any]):
+    """A row's features as plain Python values; one that is missing is a clear error."""
 
-    def __init__(self, row: Row, index: int, task: str, shown: Row | None = None) -> None:
-        self.row = row
-        self.index = index
-        self.task = task
-        self.shown = dict(shown or ())
+    def __init__(self, values: Row, row: Row, index: int, task: str) -> None:
+        super().__init__(values)
+        self.row, self.index, self.task = row, index, task
 
     @property
-    def where(self) -> str:
-        """The row's place, for messages."""
+    def place(self) -> str:
+        """Number of the row and name of the task, for messages."""
         return f"row {self.index} of {self.task}"
 
-    def replaced(self, shown: Row) -> "Features":
-        """Return the same row with some features replaced."""
-        return Features(self.row, self.index, self.task, shown)
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self.shown:
-            return self.shown[name]
-        try:
-            value = self.row[name]
-            return value if isinstance(value, str) else _plain(value)
-        except KeyError:
-            rule = f"must have the feature {name!r}"
-            raise invalid("row", rule, f"{self.where}, which has {sorted(self.row)}") from None
-        except UnicodeDecodeError as error:
-            rule = f"must be UTF-8 in the feature {name!r}"
-            raise invalid("row", rule, f"{self.where}: {error}") from None
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.shown or name in self.row
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self.row, **self.shown})
-
-    def __len__(self) -> int:
-        return len({**self.row, **self.shown})
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a feature, or `default` where the row lacks it."""
-        if name in self:
-            return self[name]
-        return default
-
-    def label(self, name: str, labels: Sequence[str]) -> int | None:
-        """Return the label's number; None for -1, an empty cell or no such feature."""
-        value = self.get(name)
-        if value is None or value == "":
-            return None
-        if isinstance(value, str):
-            if value in labels:
-                return labels.index(value)
-            value = int(value) if value.strip().lstrip("-").isdecimal() else value
-        if value == -1:
-            return None
-        if isinstance(value, str) or value != int(value) or not 0 <= value < len(labels):
-            rule = f"must be one of {list(labels)} or a number from -1 to {len(labels) - 1}"
-            raise invalid(name, rule, f"{name}={value!r} ({self.where})")
-        return int(value)
+    def __missing__(self, name: str) -> Any:
+        rule = f"must have the feature {name!r}"
+        raise invalid("row", rule, f"{self.place}, with {sorted(self.row)}")
 
 
 def _plain(value: Any) -> Any:
     """Return bytes as text and NumPy values as Python ones, through lists and dicts."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    if isinstance(value, str | int | float | None):
+    if isinstance(value, _ATOMS):
         return value
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
@@ -260,7 +248,13 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value]
 
 
-@functools.lru_cache
+def _whole(text: str) -> Any:
+    """Return the whole number a cell of a file holds, None for an empty one, else the text."""
+    if not text.strip():
+        return None
+    return int(text) if text.strip().lstrip("-").isdecimal() else text
+
+
 def _fields(argument: str, template: str) -> tuple[str, ...]:
     """Return the features a format string names; anything but `{feature}` is refused."""
     try:
