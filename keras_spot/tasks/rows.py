@@ -169,10 +169,27 @@ def prefix_lm(row: Row) -> list[Row]:
     return [{"prefix": " ".join(words[:cut]), "suffix": " ".join(words[cut:])}]
 
 
+def polarity(row: Row) -> list[Row]:
+    """Give Sentiment140's polarity (0, 2, 4) as the label's number (0, 1, 2)."""
+    return [{"label": row["polarity"] / 2}]
+
+
+def emotions(row: Row) -> list[Row]:
+    """Give the names of GoEmotions' features that are true, in alphabetical order.
+
+    >>> emotions({"comment_text": "I love it!", "love": True, "joy": True, "fear": False})
+    [{'emotions': 'joy, love'}]
+    """
+    names = sorted(name for name, value in row.items() if value is True)
+    return [{"emotions": ", ".join(names) or "<unk>"}]
+
+
 PREPROCESS: dict[str, Callable[[Row], Sequence[Row]]] = {
     "answers": answers,
+    "emotions": emotions,
     "mrqa": mrqa,
     "multirc": multirc,
+    "polarity": polarity,
     "prefix_lm": prefix_lm,
     "record": record,
     "similarity": similarity,

@@ -1,7 +1,7 @@
 """Classification tasks outside the benchmarks: sentiment, subjectivity, topic, pairs.
 
-`trec` and `imdb_reviews` are TFDS data sets. The others have no TFDS builder of their own: they
-are read from prepared directories of these names and versions.
+mr, subj, mpqa, ling_nli and quora_pairs have no builder in TFDS: they are read from prepared
+directories of these names and versions.
 """
 
 from keras_spot.tasks.task import Task
@@ -50,6 +50,32 @@ TASKS = (
         labels=("neg", "pos"),
         metrics=("accuracy",),
         splits=_TRAIN_AND_TEST,
+    ),
+    Task(
+        name="yelp_polarity_reviews",
+        tfds="yelp_polarity_reviews:0.2.0",
+        input="yelp_polarity_reviews text: {text}",
+        labels=("negative", "positive"),
+        metrics=("accuracy",),
+        splits=_TRAIN_AND_TEST,
+    ),
+    Task(
+        name="sentiment140",
+        tfds="sentiment140:1.0.0",
+        input="sentiment140 text: {text}",
+        labels=("negative", "neutral", "positive"),
+        metrics=("accuracy",),
+        splits=_TRAIN_AND_TEST,
+        preprocess="polarity",
+    ),
+    Task(
+        name="goemotions",
+        tfds="goemotions:0.1.0",
+        input="goemotions text: {comment_text}",
+        target="{emotions}",
+        metrics=("exact_match",),
+        preprocess="emotions",
+        max_target_length=32,
     ),
     Task(
         name="ling_nli",
