@@ -1,0 +1,11 @@
+"""The input pipeline: load, format, tokenise, bucket, batch, mix. The only user of `tf.data`.
+
+A task's rows come through TFDS (or from files) in blocks, become texts in plain Python and
+token ids in one tokenizer call a block, and fall into buckets of similar length.
+"""
+
+from keras_spot.pipeline.batches import BUCKETS
+from keras_spot.pipeline.load import load_examples, load_task
+from keras_spot.pipeline.sources import prepare
+
+__all__ = ["BUCKETS", "load_examples", "load_task", "prepare"]
