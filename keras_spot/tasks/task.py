@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ _OF_NUMBERS = {"pearson", "spearman"}
 UNLABELLED = "<unk>"
 """Target of a row without a label (the test splits of GLUE and SuperGLUE)."""
 
+_WHOLE = re.compile("-?[0-9]{1,9}")
 _ATOMS = (str, int, float, type(None))
 _SPLITS = {"train": "train", "validation": "validation", "test": "test"}
 
@@ -206,10 +208,11 @@ class Task:
         """Return the label's number; None for -1, an empty cell or no such feature."""
         value = features.get(self.label_feature)
         if isinstance(value, str):
+            value = value.strip()
             if value in self.labels:
                 return self.labels.index(value)
-            value = _whole(value)
-        if value is None or value == -1:
+            value = int(value) if _WHOLE.fullmatch(value) else value
+        if value is None or value == "" or value == -1:
             return None
         if isinstance(value, int | float) and value in range(len(self.labels)):
             return int(value)
@@ -246,13 +249,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
     return [_plain(item) for item in value]
-
-
-def _whole(text: str) -> Any:
-    """Return the whole number a cell of a file holds, None for an empty one, else the text."""
-    if not text.strip():
-        return None
-    return int(text) if text.strip().lstrip("-").isdecimal() else text
 
 
 def _fields(argument: str, template: str) -> tuple[str, ...]:

@@ -56,7 +56,10 @@ def load(path: str | os.PathLike[str]) -> Task:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise invalid("task", "must be text in UTF-8", f"{path} ({error})") from None
     if path.suffix == ".json":
         try:
             record = json.loads(text)
