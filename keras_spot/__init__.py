@@ -7,15 +7,15 @@ from keras_spot.versions import __version__
 # Public name -> module that defines it. Imported on first use: listing tasks or reading a
 # prompt file must not wait for TensorFlow.
 _HOMES = {
-    "PromptCheckpoint": "training",
+    "PromptCheckpoint": "checkpoints",
     "PromptedT5": "prompted_t5",
     "Recipe": "recipe",
     "SoftPrompt": "soft_prompt",
-    "build": "prompted_t5",
+    "build": "building",
     "evaluate": "evaluation",
     "load_mixture": "pipeline",
     "load_task": "pipeline",
-    "strategy": "training",
+    "strategy": "distribution",
     "train": "training",
 }
 _MODULES = (

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ def load(backbone: Any, tokenizer: Any = None, dtype: Any = None) -> tuple[Any, 
         loaded = backbone
     elif isinstance(backbone, (str, os.PathLike)):
         preset = _preset(backbone)
-        loaded = T5Backbone.from_preset(preset, **({"dtype": dtype} if dtype else {}))
+        with warnings.catch_warnings():
+            # KerasHub's own T5 layers complain of each other's masks while they are built.
+            warnings.filterwarnings("ignore", "Layer '.*_attention'", UserWarning)
+            loaded = T5Backbone.from_preset(preset, **({"dtype": dtype} if dtype else {}))
         tokenizer = tokenizer or T5Tokenizer.from_preset(preset)
     else:
         rule = "must be a T5Backbone, a preset name or a preset folder"

@@ -17,9 +17,9 @@ def invalid(argument: str, rule: str, received: object) -> ValueError:
 def unknown(argument: str, value: object, known: Iterable[str]) -> ValueError:
     """Return the error for a name that is not among `known`, with the closest ones.
 
-    >>> raise unknown("task", "glue/sst", ["glue/sst2", "glue/stsb", "glue/cola"])
+    >>> raise unknown("task", "mprc", ["mrpc", "rte"])
     Traceback (most recent call last):
-    ValueError: `task` must be a known name. Received: task='glue/sst' (did you mean 'glue/sst2' or 'glue/stsb'?)
+    ValueError: `task` must be a known name. Received: task='mprc' (did you mean 'mrpc'?)
     """
     known = list(known)
     close = difflib.get_close_matches(str(value), known, n=2)

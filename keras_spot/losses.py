@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_spot.distribution import global_sum
 from keras_spot.errors import invalid
 
 
@@ -74,15 +75,3 @@ class TokenCrossEntropy(keras.losses.Loss):
             "label_smoothing": self.label_smoothing,
             "name": self.name,
         }
-
-
-def global_sum(value):
-    """Return a scalar summed over the replicas of the current tf.distribute strategy."""
-    if keras.config.backend() != "tensorflow":
-        return value
-    import tensorflow as tf
-
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return value
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)

@@ -4,7 +4,7 @@
 |---|---|---|
 | NumPy | `*.npy` | none |
 | reference step | `.../checkpoint_{step}/encoder.prompt.prompt.prompt` (`.npy` bytes) | the step |
-| run directory | holds `numpy_checkpoints/checkpoint_{step}/...`, perhaps `run.json` | `run.json` and the step |
+| run directory | `numpy_checkpoints/checkpoint_{step}/...`, perhaps `run.json` | its and the step |
 | own form | `*.npz` with the arrays `prompt` and `provenance` (JSON text) | everything |
 
 The reference layout is that of google-research/prompt-tuning. Files are inert: nothing is
@@ -239,7 +239,9 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, n
         else:
             header = np.lib.format.read_array_header_2_0(stream)
     except (ValueError, EOFError):
-        raise invalid("path", "must be a NumPy array file", f"{name} (bad or empty header)") from None
+        raise invalid(
+            "path", "must be a NumPy array file", f"{name} (bad or empty header)"
+        ) from None
     _check_header(header[0], header[2], "prompt", f" in {name}")
     return header
 

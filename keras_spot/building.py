@@ -1,0 +1,139 @@
+"""From a backbone's name and a prompt's path to a compiled model."""
+
+import os
+
+import keras
+import keras_hub
+import numpy as np
+
+from keras_spot import backbones, initializers, prompt_files, transfer
+from keras_spot.errors import invalid
+from keras_spot.prompted_t5 import PromptedT5, check_fingerprint
+
+
+def build(
+    backbone="tiny",
+    prompt_init=None,
+    *,
+    prompt_length=None,
+    tokenizer=None,
+    recipe=None,
+    labels=None,
+    dropout=None,
+    input_length=512,
+    target_length=32,
+    dtype=None,
+    seed=0,
+):
+    """Return a frozen T5 with a soft prompt in front, compiled with the paper's recipe.
+
+    Under a tf.distribute strategy call it inside `strategy.scope()`.
+
+    Args:
+        backbone: a `T5Backbone`, a KerasHub preset name or folder, or `"tiny"` (default), the
+            embedded one.
+        prompt_init: the initial prompt:
+            a path (file or run directory) or array `[P, H]`: a trained prompt, SPoT's transfer;
+            a list or `{path: weight}` dictionary of those: their (weighted) mean;
+            an initialiser; `"sampled_vocab"`, `"class_labels"` or `"uniform"` by name;
+            any other text with a space in it: that text's embeddings.
+            Default: the recipe's, `"sampled_vocab"`.
+        prompt_length: P. Default: the initial prompt's, else the recipe's (100).
+        tokenizer: `T5Tokenizer`. Default: the preset's.
+        recipe: `Recipe`. Default: the preset's own, else the paper's.
+        labels: label texts for `prompt_init="class_labels"`.
+        dropout: rate inside the backbone while training. Default: the recipe's, 0.
+        input_length: input tokens at most, longer texts are cut. Default 512.
+        target_length: target tokens that `generate` may produce. Default 32.
+        dtype: dtype policy of a backbone loaded by name, e.g. `"mixed_bfloat16"`.
+        seed: seed of sampled initial prompts. Default 0.
+
+    Returns:
+        A compiled `PromptedT5`; its one trainable variable is the prompt, P x H numbers.
+
+    Raises:
+        ValueError: an argument that breaks its rule, a prompt of another width or backbone.
+        FileNotFoundError: a `prompt_init` path where nothing is.
+    """
+    recipe = recipe or backbones.recipe_for(backbone)
+    backbone, tokenizer = backbones.load(backbone, tokenizer, dtype)
+    start, sources = _initial_prompt(
+        recipe.prompt_init if prompt_init is None else prompt_init,
+        backbone,
+        tokenizer,
+        labels,
+        seed,
+    )
+    if prompt_length is None and getattr(start, "length", None) is None:
+        prompt_length = recipe.prompt_length
+    preprocessor = tokenizer and keras_hub.models.T5Seq2SeqLMPreprocessor(
+        tokenizer, encoder_sequence_length=input_length, decoder_sequence_length=target_length
+    )
+    model = PromptedT5(
+        backbone,
+        preprocessor,
+        prompt_length=prompt_length,
+        prompt_initializer=start,
+        dropout=recipe.dropout if dropout is None else dropout,
+        recipe=recipe,
+    )
+    for source in sources:
+        check_fingerprint(source, model)
+    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    expected = model.prompt_length * backbone.hidden_dim
+    if trainable != expected:
+        rule = f"must have {expected} trainable numbers, the prompt's, and no others"
+        raise invalid("backbone", rule, f"{trainable}")
+    return model
+
+
+def _initial_prompt(prompt_init, backbone, tokenizer, labels, seed):
+    """Return a Keras initialiser and the prompts read for it."""
+    if isinstance(prompt_init, (str, os.PathLike)) and os.path.exists(prompt_init):
+        prompt = prompt_files.read(prompt_init)
+        return _from_values(prompt.values, backbone, prompt.path), [prompt]
+    if isinstance(prompt_init, os.PathLike):
+        raise FileNotFoundError(str(invalid("prompt_init", "must exist", str(prompt_init))))
+    if isinstance(prompt_init, (list, dict)):
+        prompts = [p if isinstance(p, np.ndarray) else prompt_files.read(p) for p in prompt_init]
+        values = [p if isinstance(p, np.ndarray) else p.values for p in prompts]
+        weights = list(prompt_init.values()) if isinstance(prompt_init, dict) else None
+        mean = transfer.average(values, weights)
+        files = [p for p in prompts if isinstance(p, prompt_files.Prompt)]
+        return _from_values(mean, backbone, "the mean"), files
+    if isinstance(prompt_init, prompt_files.Prompt):
+        return _from_values(prompt_init.values, backbone, prompt_init.path), [prompt_init]
+    if isinstance(prompt_init, np.ndarray):
+        values = prompt_files.as_prompt(prompt_init, "prompt_init")
+        return _from_values(values, backbone, "an array"), []
+    if isinstance(prompt_init, str):
+        return _named_prompt(prompt_init, backbone, tokenizer, labels, seed), []
+    return keras.initializers.get(prompt_init), []
+
+
+def _from_values(values, backbone, where):
+    if values.shape[1] != backbone.hidden_dim:
+        rule = f"must have the backbone's hidden width {backbone.hidden_dim}"
+        raise invalid("prompt_init", rule, f"shape={values.shape} in {where}")
+    return initializers.from_numpy(values)
+
+
+def _named_prompt(name, backbone, tokenizer, labels, seed):
+    table = backbone.token_embedding.embeddings
+    if name == "sampled_vocab":
+        return initializers.sampled_vocab(table, seed=seed)
+    if name == "uniform":
+        return initializers.uniform(seed=seed)
+    if name != "class_labels" and " " not in name.strip():
+        rule = (
+            "must be an existing path, a text with a space in it, "
+            "'sampled_vocab', 'class_labels' or 'uniform'"
+        )
+        raise FileNotFoundError(str(invalid("prompt_init", rule, f"prompt_init={name!r}")))
+    if tokenizer is None:
+        raise invalid("tokenizer", f"must be given for prompt_init={name!r}", "tokenizer=None")
+    if name == "class_labels":
+        if not labels:
+            raise invalid("labels", "must be given for prompt_init='class_labels'", f"{labels=}")
+        return initializers.class_labels(labels, tokenizer, table, seed=seed)
+    return initializers.from_text(name, tokenizer, table)

@@ -1,0 +1,217 @@
+"""Scores of a model on a task: decode or rank every example, then the task's metrics."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_spot import metrics, tasks
+from keras_spot.errors import invalid, unknown
+from keras_spot.files import atomic_write
+from keras_spot.generation import pad_rows
+from keras_spot.pipeline import load_examples
+
+METHODS = ("generate", "rank")
+_BLOCK = 1024  # examples sorted by length together
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What came out of one task.
+
+    Attributes:
+        task: the task's name.
+        scores: metric -> value, x100; `score` is their mean, `invalid` counts the answers that
+            are no label. With several validation splits, `split/metric` and the mean score.
+        predictions: one record an example: `split`, `index`, `idx`, `input`, `target`,
+            `prediction`, and with `method="rank"` the log-likelihood of every label.
+        examples: the number of examples scored.
+    """
+
+    task: str
+    scores: dict[str, float]
+    predictions: list[dict[str, Any]]
+
+    @property
+    def examples(self) -> int:
+        return len(self.predictions)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write the predictions as JSON lines."""
+        with atomic_write(path, "w") as file:
+            for record in self.predictions:
+                file.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
+
+
+def evaluate(
+    model: Any,
+    task: str | tasks.Task,
+    split: str | None = None,
+    *,
+    method: str = "generate",
+    data_dir: str | os.PathLike | None = None,
+    batch_size: int = 32,
+    limit: int | None = None,
+) -> Evaluation:
+    """Score a model on a task.
+
+    Args:
+        model: a `PromptedT5` with a preprocessor.
+        task: name or `tasks.Task`.
+        split: a split or TFDS slice such as `"validation[:500]"`. Default: the task's
+            validation splits, their scores averaged.
+        method: `"generate"` decodes freely, and an answer that is no label is wrong;
+            `"rank"` takes the label of the highest likelihood (label tasks only), with the
+            encoder run once for all labels.
+        data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
+        batch_size: examples at once. Default 32.
+        limit: only the first examples of each split.
+
+    Raises:
+        ValueError: an unknown task, split or method, ranking without labels, or a split
+            without labels or examples.
+        FileNotFoundError: data that are not prepared.
+    """
+    task = tasks.get(task)
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if method == "rank" and not task.labels:
+        raise invalid("method", "must be 'generate' for a task without labels", task.name)
+    splits = [split] if split else list(task.validation)
+    scores: dict[str, float] = {}
+    records: list[dict[str, Any]] = []
+    for part in splits:
+        found = list(load_examples(task, part, data_dir=data_dir, limit=limit))
+        if not found or all(example.target == tasks.UNLABELLED for example in found):
+            rule = "must have labelled examples to score"
+            raise invalid("split", rule, f"split={part!r} of {task.name} ({len(found)} examples)")
+        answers, extra = answer(model, task, found, method=method, batch_size=batch_size)
+        scored = metrics.score(task, answers, found)
+        scores.update(scored if len(splits) == 1 else {f"{part}/{k}": scored[k] for k in scored})
+        for example, prediction, more in zip(found, answers, extra):
+            records.append({"split": part, **_record(example, prediction), **more})
+    if len(splits) > 1:
+        scores["score"] = float(np.mean([scores[f"{part}/score"] for part in splits]))
+    return Evaluation(task.name, scores, records)
+
+
+def predict(
+    model: Any,
+    task: str | tasks.Task,
+    split: str = "test",
+    *,
+    method: str = "generate",
+    data_dir: str | os.PathLike | None = None,
+    batch_size: int = 32,
+    limit: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield a record (see `Evaluation.predictions`) for every example, labelled or not.
+
+    Arguments and errors are those of `evaluate`, except that labels are not needed.
+    """
+    task = tasks.get(task)
+    examples = load_examples(task, split, data_dir=data_dir, limit=limit)
+    for block in _blocks(examples, _BLOCK):
+        answers, extra = answer(model, task, block, method=method, batch_size=batch_size)
+        for example, prediction, more in zip(block, answers, extra):
+            yield {"split": split, **_record(example, prediction), **more}
+
+
+def answer(
+    model: Any,
+    task: tasks.Task,
+    examples: Sequence[tasks.Example],
+    *,
+    method: str = "generate",
+    batch_size: int = 32,
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the answer to each example and, for `"rank"`, `{"scores": {label: log p}}`."""
+    if model.preprocessor is None:
+        raise invalid("model", "must have a preprocessor to read texts", "preprocessor=None")
+    texts = [example.input for example in examples]
+    if method == "generate":
+        answers: list[str] = []
+        for block in _blocks(texts, _BLOCK):
+            length = task.max_target_length
+            answers += model.generate(block, max_length=length, batch_size=batch_size)
+        return answers, [{} for _ in answers]
+    likelihoods = label_log_likelihoods(model, texts, task.labels, batch_size=batch_size)
+    best = [task.labels[i] for i in likelihoods.argmax(axis=1)]
+    scores = [dict(zip(task.labels, map(float, row))) for row in likelihoods]
+    return best, [{"scores": row} for row in scores]
+
+
+def label_log_likelihoods(
+    model: Any, texts: Sequence[str], labels: Sequence[str], *, batch_size: int = 32
+) -> np.ndarray:
+    """Return the log-likelihood of every label after every text, float32 `[texts, labels]`.
+
+    The sum over a label's tokens, end of sequence included, as T5's rank classification has it.
+    The encoder runs once a text; only the short decoder runs once a label.
+    """
+    targets = [np.asarray([row], "int32") for row in model.token_rows(labels)]
+    rows = model.token_rows(list(texts))
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    result = np.zeros((len(rows), len(labels)), "float32")
+    rank = _rank_function(model)
+    for chunk in _blocks(order, batch_size):
+        ids, mask = pad_rows([rows[i] for i in chunk])
+        result[chunk] = np.stack([np.asarray(x) for x in rank(ids, mask, targets)], axis=1)
+    return result
+
+
+def _rank_function(model: Any) -> Any:
+    import keras
+
+    if keras.config.backend() != "tensorflow" or model.run_eagerly:
+        return functools.partial(_rank, model)
+    if not hasattr(model, "_rank_function"):
+        import tensorflow as tf
+
+        @tf.function(reduce_retracing=True)
+        def rank(ids, mask, targets):
+            return _rank(model, ids, mask, targets)
+
+        def call(ids, mask, targets):
+            return rank(tf.constant(ids), tf.constant(mask), [tf.constant(t) for t in targets])
+
+        model._rank_function = call
+    return model._rank_function
+
+
+def _rank(model: Any, ids: Any, mask: Any, targets: Sequence[Any]) -> list[Any]:
+    from keras import ops
+
+    states, mask = model.encode(ids, mask)
+    batch = ops.shape(ids)[0]
+    scores = []
+    for target in targets:
+        length = target.shape[1]
+        target = ops.broadcast_to(target, (batch, length))
+        shifted = ops.pad(target[:, :-1], [[0, 0], [1, 0]])
+        logits = model.decode(shifted, ops.ones_like(shifted), states, mask)
+        logits = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+        scores.append(ops.sum(ops.take_along_axis(logits, target[..., None], axis=-1), (1, 2)))
+    return scores
+
+
+def _record(example: tasks.Example, prediction: str) -> dict[str, Any]:
+    record = {"index": example.index, "input": example.input, "target": example.target}
+    if example.idx is not None:
+        record["idx"] = example.idx
+    return {**record, "prediction": prediction}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _blocks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while block := list(itertools.islice(iterator, size)):
+        yield block

@@ -1,0 +1,189 @@
+"""Train a prompt: recipe, strategy, data and checkpoints put together."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_spot import backbones, distribution, pipeline, run_files, tasks
+from keras_spot.building import build
+from keras_spot.checkpoints import PromptCheckpoint
+from keras_spot.errors import invalid
+from keras_spot.evaluation import evaluate
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """What `train` gives back.
+
+    Attributes:
+        model: the trained `PromptedT5`, with the prompt of the last step.
+        run_dir: its folder; `prompt_init=run_dir` starts another prompt from the best step.
+        best: `{"step": ..., "score": ...}` on the validation split, or None without one.
+        history: the lines of `metrics.jsonl`.
+    """
+
+    model: Any
+    run_dir: Path
+    best: dict[str, Any] | None
+    history: list[dict[str, Any]]
+
+
+def train(
+    task: str | tasks.Task,
+    run_dir: str | os.PathLike,
+    *,
+    backbone: Any = "tiny",
+    prompt_init: Any = None,
+    steps: int | None = None,
+    recipe: Any = None,
+    tokenizer: Any = None,
+    data_dir: str | os.PathLike | None = None,
+    split: str = "train",
+    validation_split: str | None = None,
+    validation_limit: int | None = None,
+    method: str = "generate",
+    input_length: int | None = None,
+    strategy: Any = "auto",
+    dtype: Any = None,
+    seed: int = 0,
+    progress: Callable[[int, int, Mapping[str, Any]], None] | None = None,
+) -> TrainedRun:
+    """Train a soft prompt for a task; run the same call again to continue after an interruption.
+
+    The continued run is bit for bit the uninterrupted one: same batches, same optimiser state.
+
+    Args:
+        task: name or `tasks.Task`.
+        run_dir: folder for checkpoints, metrics and state, see `run_files`.
+        backbone: see `build`. Default `"tiny"`, the embedded one.
+        prompt_init: see `build`: another run's folder or file is SPoT's transfer.
+        steps: training steps. Default: the recipe's.
+        recipe: `Recipe`. Default: the backbone's.
+        tokenizer: see `build`.
+        data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
+        split: what to train on, e.g. `"train[:64]"`. Default `"train"`.
+        validation_split: what to score every `recipe.checkpoint_every` steps. Default: the
+            task's validation splits; `""` for none.
+        validation_limit: examples of each validation split at most.
+        method: `"generate"` or `"rank"`, see `evaluate`.
+        input_length: input tokens at most. Default: the task's.
+        strategy: a tf.distribute strategy, or a choice of `keras_spot.strategy`.
+        dtype: see `build`.
+        seed: of the sampled initial prompt and of the order of the examples.
+        progress: called with step, total steps and logs after every step.
+
+    Raises:
+        ValueError: an argument that breaks its rule, or a folder with another run.
+        FileNotFoundError: data that are not prepared, or a prompt that is not there.
+    """
+    task = tasks.get(task)
+    recipe = recipe or backbones.recipe_for(backbone)
+    steps = recipe.steps if steps is None else steps
+    if steps < 1:
+        raise invalid("steps", "must be a positive integer", f"{steps=}")
+    if isinstance(strategy, str):
+        strategy = distribution.strategy(strategy)
+    with distribution.scope(strategy):
+        model = build(
+            backbone,
+            prompt_init,
+            tokenizer=tokenizer,
+            recipe=recipe,
+            labels=task.labels or None,
+            input_length=input_length or task.max_input_length,
+            target_length=task.max_target_length,
+            dtype=dtype,
+            seed=seed,
+        )
+    if model.preprocessor is None:
+        raise invalid("tokenizer", "must be given with a backbone object", "tokenizer=None")
+
+    def validate(model: Any) -> dict[str, float]:
+        found = evaluate(
+            model,
+            task,
+            validation_split,
+            method=method,
+            data_dir=data_dir,
+            batch_size=recipe.batch_size,
+            limit=validation_limit,
+        )
+        return found.scores
+
+    checkpoint = PromptCheckpoint(
+        run_dir,
+        every=recipe.checkpoint_every,
+        validate=None if validation_split == "" else validate,
+        record={
+            "task": task.name,
+            "split": split,
+            "prompt_init": _describe(prompt_init, recipe),
+            "seed": seed,
+            "steps": steps,
+            "strategy": type(strategy).__name__,
+        },
+    )
+    with distribution.scope(strategy):
+        _fit(model, task, checkpoint, steps, split, data_dir, seed, progress)
+    history = run_files.read_metrics(run_dir)
+    best = run_files.prompt_files.read_run(run_dir).get("best")
+    return TrainedRun(model, Path(run_dir), best, history)
+
+
+def _fit(model, task, checkpoint, steps, split, data_dir, seed, progress):
+    """Run the steps that the run's folder does not have yet."""
+    checkpoint.set_model(model)
+    done = run_files.newest_step(checkpoint.run_dir)
+    data = pipeline.load_task(
+        task,
+        split,
+        model.preprocessor.tokenizer,
+        model.recipe.batch_size,
+        data_dir=data_dir,
+        seed=seed,
+        input_length=model.preprocessor.encoder_sequence_length,
+        target_length=task.max_target_length,
+        repeat=True,
+        start_step=done,
+        # A TPU compiles for static shapes only: there every batch has the one full length.
+        **({"buckets": ()} if distribution.on_tpu() else {}),
+    )
+    if done >= steps:
+        checkpoint.on_train_begin()
+        checkpoint.on_train_end()
+        return
+    callbacks = [checkpoint]
+    if progress:
+        callbacks.append(_Progress(checkpoint, steps, progress))
+    model.fit(
+        data, epochs=1, steps_per_epoch=steps - done, callbacks=callbacks, verbose=0, shuffle=False
+    )
+
+
+class _Progress(keras.callbacks.Callback):
+    def __init__(self, checkpoint, steps, report):
+        super().__init__()
+        self.checkpoint, self.steps, self.report = checkpoint, steps, report
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.report(self.checkpoint.step, self.steps, {**self.checkpoint.last, **(logs or {})})
+
+
+def _describe(prompt_init: Any, recipe: Any) -> Any:
+    """Return what `run.json` says of an initial prompt: a name, or a hash of its numbers."""
+    if prompt_init is None:
+        return recipe.prompt_init
+    if isinstance(prompt_init, (str, os.PathLike)):
+        return str(prompt_init)
+    if isinstance(prompt_init, np.ndarray):
+        return "array " + hashlib.sha256(prompt_init.tobytes()).hexdigest()[:16]
+    if isinstance(prompt_init, (list, dict)):
+        weights = prompt_init.values() if isinstance(prompt_init, dict) else [1] * len(prompt_init)
+        return [[_describe(p, recipe), w] for p, w in zip(prompt_init, weights)]
+    return type(prompt_init).__name__
