@@ -65,8 +65,8 @@ def score(task: Task, predictions: Sequence[str], examples: Sequence[Example]) -
         numbers to predict, `invalid` (how many predictions are none).
 
     Raises:
-        ValueError: no example, another number of predictions than of examples, an example
-            without a label or an answer to compare with, or a metric that does not fit the task.
+        ValueError: a task without metrics, no example, another number of predictions than of
+            examples, or an example without a label or an answer to compare with.
 
     >>> from keras_spot import tasks
     >>> task = tasks.get("glue/sst2")
@@ -75,6 +75,8 @@ def score(task: Task, predictions: Sequence[str], examples: Sequence[Example]) -
     >>> score(task, ["positive", "awful"], examples)
     {'accuracy': 50.0, 'score': 50.0, 'invalid': 1.0}
     """
+    if not task.metrics:
+        raise invalid("task", "must have metrics to be scored", task.name)
     if not examples or len(predictions) != len(examples):
         rule = f"must be one for each of the {len(examples)} examples, at least one"
         raise invalid("predictions", rule, f"{len(predictions)} predictions")
@@ -84,7 +86,7 @@ def score(task: Task, predictions: Sequence[str], examples: Sequence[Example]) -
             raise invalid("examples", rule, f"row {example.index} of {task.name}, without")
     outcome = _outcome(task, predictions, examples)
     scores = {name: 100.0 * METRICS[name](outcome) for name in task.metrics}
-    scores["score"] = statistics.fmean(scores.values()) if scores else math.nan
+    scores["score"] = statistics.fmean(scores.values())
     if outcome.invalid is not None:
         scores["invalid"] = float(outcome.invalid)
     return scores
@@ -199,7 +201,12 @@ def macro_f1(expected: Sequence[float], predicted: Sequence[float], classes: int
 
 
 def matthews(expected: Sequence[float], predicted: Sequence[float]) -> float:
-    """Return Matthews' correlation; invalid predictions are a class of their own, as in T5."""
+    """Return Matthews' correlation, 0 where one side is constant.
+
+    Invalid predictions are a class of their own, as in T5.
+    """
+    if min(expected) == max(expected) or min(predicted) == max(predicted):
+        return 0.0
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(expected, predicted))
