@@ -145,6 +145,19 @@ def predicted_labels(
     return [numbers.get(prediction.strip(), INVALID) for prediction in predictions]
 
 
+def number(prediction: str) -> float:
+    """Return the number a prediction is, `INVALID` (-1) for none, as in T5.
+
+    >>> number("3.8"), number("high")
+    (3.8, -1)
+    """
+    try:
+        value = float(prediction)
+    except ValueError:
+        return INVALID
+    return value if math.isfinite(value) else INVALID
+
+
 def same_referent(prediction: str, candidate: str) -> bool:
     """Say whether two texts name the same thing, by T5's rule for WSC.
 
@@ -311,7 +324,7 @@ def _outcome(task: Task, predictions: Sequence[str], examples: Sequence[Example]
         predicted = list(predicted_labels(task, predictions, examples))
     elif numbers:
         expected = [float(example.target) for example in examples]
-        predicted = [_number(prediction) for prediction in predictions]
+        predicted = [number(prediction) for prediction in predictions]
     firsts: dict[object, tuple[str, tuple[str, ...], str]] = {}
     for place, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
         group = place if example.group is None else example.group
@@ -325,15 +338,6 @@ def _outcome(task: Task, predictions: Sequence[str], examples: Sequence[Example]
         len(task.labels),
         predicted.count(INVALID) if task.labels or numbers else None,
     )
-
-
-def _number(text: str) -> float:
-    """Return the number a text is, `INVALID` for none, as in T5."""
-    try:
-        value = float(text)
-    except ValueError:
-        return INVALID
-    return value if math.isfinite(value) else INVALID
 
 
 def _overlap(right: list[str], given: list[str]) -> float:

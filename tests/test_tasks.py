@@ -357,6 +357,41 @@ def test_import_is_light():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+# === Real data ===
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_real_rows(shared, name):
+    import tensorflow_datasets as tfds
+
+    task = tasks.get(name)
+    folder = shared / "data" / "tfds" / task.tfds.replace(":", "/")
+    if not folder.is_dir():
+        pytest.skip(f"{task.tfds} is not in ../shared")
+    builder = tfds.builder_from_directory(folder)
+    splits = {"train", "validation", "test"} & set(task.splits) & set(builder.info.splits)
+    assert splits or name == "glue/mnli"
+    for split in splits:
+        rows = list(tfds.as_numpy(builder.as_dataset(split=task.splits[split]).take(300)))
+        made = [e for i, row in enumerate(rows) for e in task.examples(row, i)]
+        assert len(made) >= len(rows)
+        assert all(e.target != "<unk>" and e.input.startswith(task.input[:4]) for e in made)
+        if task.labels and len(rows) == 300:
+            assert {e.label for e in made} == set(range(len(task.labels)))
+        if "wsc" in name:
+            assert all(e.input.count("*") == 2 for e in made)
+
+
+def test_labels_fit_the_target_length(shared):
+    import sentencepiece
+
+    pieces = sentencepiece.SentencePieceProcessor(str(shared / "data" / "t5_32k.spm"))
+    for name in tasks.names():
+        task = tasks.get(name)
+        for label in task.labels:
+            assert len(pieces.encode(label)) + 1 <= task.max_target_length, (name, label)
+
+
 # === Tasks of one's own ===
 
 
