@@ -402,6 +402,16 @@ def test_user_task():
     assert task.examples({"a": 1, "b": 2.5, "c": "out"}, 0) == [Example("1 / 2.5", "out", 0)]
 
 
+@pytest.mark.parametrize("row", [{"a": "x"}, {"a": "x", "b": None}])
+def test_no_free_text_target(row):
+    task = Task("mine", None, "{a}", target="{b}")
+    assert task.examples(row, 0)[0].target == "<unk>"
+    with begins("`row` must have a label or an answer to train on."):
+        task.examples(row, 0, training=True)
+    with begins("`row` must have the feature 'a'."):
+        task.examples({"a": None, "b": "x"}, 0)
+
+
 def test_user_function():
     task = Task(
         "mine",

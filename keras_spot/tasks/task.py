@@ -145,8 +145,8 @@ class Task:
             training: leave out what `train_label` leaves out, and refuse a row without a label.
 
         Raises:
-            ValueError: a feature is missing, a text is not UTF-8, a label is out of range, or a
-                row to train on has no label. The message names the row.
+            ValueError: a feature of the input is missing or None, a text is not UTF-8, a label is
+                out of range, or a row to train on has no label. The message names the row.
 
         >>> task = Task("reviews", None, "review: {text}", labels=("bad", "good"))
         >>> task.examples({"text": "a gem", "label": 1}, 0)[0].target
@@ -173,16 +173,21 @@ class Task:
         return [example for example in examples if example.label == self.train_label]
 
     @functools.cached_property
+    def _written(self) -> frozenset[str]:
+        return frozenset(_fields("target", self.target))
+
+    @functools.cached_property
     def _needed(self) -> tuple[str, ...]:
-        fields = (*_fields("input", self.input), *_fields("target", self.target))
-        return tuple(dict.fromkeys((*fields, self.label_feature, "idx")))
+        read = _fields("input", self.input)
+        return tuple(dict.fromkeys((*read, *self._written, self.label_feature, "idx")))
 
     def _read(self, row: Row, names: Iterable[str], index: int) -> "Features":
         features = Features({}, row, index, self.name)
         for name in names:
             try:
-                if name in row:
-                    features[name] = _plain(row[name])
+                value = _plain(row[name]) if name in row else None
+                if value is not None:
+                    features[name] = value
             except UnicodeDecodeError as error:
                 received = f"{name!r} in {features.place}: {error}"
                 raise invalid("row", "must be text in UTF-8", received) from None
@@ -193,7 +198,7 @@ class Task:
         if self.labels:
             label = self._label(features)
             features["label"] = UNLABELLED if label is None else self.labels[label]
-        unlabelled = self.labels and label is None
+        unlabelled = label is None if self.labels else not self._written <= features.keys()
         return Example(
             self.input.format_map(features),
             UNLABELLED if unlabelled else self.target.format_map(features),
