@@ -1,4 +1,4 @@
-"""What every test stands on: CPU only, no noise, a scratch TFDS directory, small real tokenizers."""
+"""What every test stands on: CPU only, no noise, a scratch TFDS directory, tokenizers."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def data_dir() -> str:
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    """A KerasHub `T5Tokenizer` of 1,000 pieces: pad 0, end 1, unknown 2."""
+    """A KerasHub `T5Tokenizer` of 700 pieces: pad 0, end 1, unknown 2."""
     import sentencepiece
     from keras_hub.tokenizers import T5Tokenizer
 
@@ -52,7 +52,7 @@ def tokenizer():
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=sentences(),
         model_writer=model,
-        vocab_size=1000,
+        vocab_size=700,
         pad_id=0,
         eos_id=1,
         unk_id=2,
@@ -68,4 +68,4 @@ def t5_tokenizer(shared):
     """The `T5Tokenizer` of the real 32,000 pieces."""
     from keras_hub.tokenizers import T5Tokenizer
 
-    return T5Tokenizer(proto=str(shared / "data" / "t5_32k.spm"))
+    return T5Tokenizer(proto=(shared / "data" / "t5_32k.spm").read_bytes())

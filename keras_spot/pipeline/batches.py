@@ -1,4 +1,4 @@
-"""From examples to padded batches of token ids: tokenise, bucket by length, shift the decoder.
+"""From examples to padded batches of token ids: shuffle, tokenise, bucket by length, pad.
 
 Plain Python and NumPy over blocks of examples; only the tokenizer runs TensorFlow ops.
 """
@@ -6,7 +6,7 @@ Plain Python and NumPy over blocks of examples; only the tokenizer runs TensorFl
 import bisect
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +24,9 @@ SHUFFLE_BUFFER = 16_384
 Ids = np.ndarray
 Encoded = tuple[Ids, Ids]  # input ids and target ids of one example, end of sequence included
 Encode = Callable[[Sequence[Example]], list[Encoded]]
-Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
+Batch = tuple[np.ndarray, np.ndarray]  # input ids [B, T] and target ids [B, D], int32, pad 0
+
+EMPTY: Encoded = (np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 _T = TypeVar("_T")
 
@@ -44,6 +46,14 @@ def shuffled(items: Iterable[_T], seed: str, buffer_size: int = SHUFFLE_BUFFER) 
     yield from buffer
 
 
+def drawn(streams: Sequence[Iterator[_T]], rates: Sequence[float], seed: str) -> Iterator[_T]:
+    """Yield items of endless streams, each of a stream drawn by the rates, which sum to 1."""
+    rng = random.Random(seed)
+    bounds = list(itertools.accumulate(rates))[:-1]
+    while True:
+        yield next(streams[bisect.bisect_right(bounds, rng.random())])
+
+
 def encoder(tokenizer: Any, input_length: int, target_length: int, sentinel: int | None) -> Encode:
     """Return the function that turns examples into ids.
 
@@ -52,36 +62,38 @@ def encoder(tokenizer: Any, input_length: int, target_length: int, sentinel: int
     `<extra_id_n>` in front of the input (number 99 - n after the vocabulary's own pieces, T5).
     """
     import tensorflow as tf
+    import tensorflow_text
 
     end = tokenizer.end_token_id
     front = [] if sentinel is None else [tokenizer.vocabulary_size() + 99 - sentinel]
-
-    def tokenise(texts: Any, front: list[int], length: int) -> tuple[Any, Any]:
-        ids = tf.cast(tokenizer.tokenize(texts)[:, : length - 1 - len(front)], tf.int32)
-        rows = tf.shape(texts)[0]
-        ends = [tf.tile([[token]], [rows, 1]) for token in (*front, end)]
-        ids = tf.concat([*ends[:-1], ids, ends[-1]], axis=1)
-        return ids.values, ids.row_splits
-
     texts = tf.TensorSpec([None], tf.string)
 
-    @tf.function(input_signature=[texts, texts], autograph=False)
-    def run(inputs: Any, targets: Any) -> Any:
-        return tokenise(inputs, front, input_length), tokenise(targets, [], target_length)
+    def make() -> Callable[..., Any]:
+        pieces = tensorflow_text.SentencepieceTokenizer(model=tokenizer.proto)
+
+        def tokenise(texts: Any, front: list[int], length: int) -> tuple[Any, Any]:
+            ids = pieces.tokenize(texts)[:, : length - 1 - len(front)]
+            rows = tf.shape(texts)[0]
+            ends = [tf.tile([[token]], [rows, 1]) for token in (*front, end)]
+            ids = tf.concat([*ends[:-1], ids, ends[-1]], axis=1)
+            return ids.values, ids.row_splits
+
+        @tf.function(input_signature=[texts, texts], autograph=False)
+        def run(inputs: Any, targets: Any) -> Any:
+            return tokenise(inputs, front, input_length), tokenise(targets, [], target_length)
+
+        return run
+
+    run = make()
 
     def encode(examples: Sequence[Example]) -> list[Encoded]:
-        found = run([e.input for e in examples], [e.target for e in examples])
         inputs, targets = (
-            _split(ids.numpy(), splits.tolist())
-            for ids, splits in ((ids, splits.numpy()) for ids, splits in found)
+            np.split(ids.numpy(), splits.numpy()[1:-1])
+            for ids, splits in run([e.input for e in examples], [e.target for e in examples])
         )
         return list(zip(inputs, targets, strict=True))
 
     return encode
-
-
-def _split(values: Ids, splits: list[int]) -> list[Ids]:
-    return [values[first:last] for first, last in itertools.pairwise(splits)]
 
 
 def encoded(examples: Iterable[Example], encode: Encode, block: int = BLOCK) -> Iterator[Encoded]:
@@ -96,56 +108,49 @@ def bucketed(
     lengths: Sequence[int],
     batch_size: int,
     target_length: int,
-    drop_remainder: bool,
+    drop_remainder: bool = False,
+    waiting: Mapping[int, int] | None = None,
 ) -> Iterator[Batch]:
     """Yield batches of `batch_size` rows, each padded to the shortest of `lengths` that fits.
 
     At the end the rows left over in the buckets are dropped, or fill common batches, the
-    longest first, the last of which ends in rows of padding with sample weight 0.
+    longest first, the last of which ends in rows of padding.
+
+    Args:
+        waiting: length to a number of empty rows that its bucket starts with (`position.seek`).
     """
-    waiting: dict[int, list[Encoded]] = {length: [] for length in lengths}
+    buckets = {length: [EMPTY] * (waiting or {}).get(length, 0) for length in lengths}
     for row in rows:
-        length = lengths[bisect.bisect_left(lengths, len(row[0]))]
-        bucket = waiting[length]
+        length = fitting(lengths, row)
+        bucket = buckets[length]
         bucket.append(row)
         if len(bucket) == batch_size:
-            yield pad(bucket, batch_size, length, target_length)
+            yield _pad(bucket, batch_size, length, target_length)
             bucket.clear()
     if drop_remainder:
         return
-    left = [(length, row) for length in reversed(lengths) for row in waiting[length]]
+    left = [(length, row) for length in reversed(lengths) for row in buckets[length]]
     for first in range(0, len(left), batch_size):
         taken = left[first : first + batch_size]
-        yield pad([row for _, row in taken], batch_size, taken[0][0], target_length)
+        yield _pad([row for _, row in taken], batch_size, taken[0][0], target_length)
 
 
-def pad(rows: Sequence[Encoded], batch_size: int, length: int, target_length: int) -> Batch:
-    """Return rows as one batch `(x, y, sample_weight)` of int32 and float32 arrays.
-
-    x: `encoder_token_ids`, `encoder_padding_mask` [B, T]; `decoder_token_ids`,
-    `decoder_padding_mask` [B, D], the target shifted right behind the pad id 0 (T5's start).
-    y: [B, D] target ids. sample_weight: [B, D], 1 on target tokens, the end included.
-    """
-    inputs, input_mask = _fill([ids for ids, _ in rows], batch_size, length)
-    targets, target_mask = _fill([ids for _, ids in rows], batch_size, target_length)
-    shifted = np.zeros_like(targets)
-    shifted[:, 1:] = targets[:, :-1]
-    x = {
-        "encoder_token_ids": inputs,
-        "encoder_padding_mask": input_mask.astype(np.int32),
-        "decoder_token_ids": shifted * target_mask,
-        "decoder_padding_mask": target_mask.astype(np.int32),
-    }
-    return x, targets, target_mask.astype(np.float32)
+def fitting(lengths: Sequence[int], row: Encoded) -> int:
+    """Return the shortest of `lengths` that holds the row's input."""
+    return lengths[bisect.bisect_left(lengths, len(row[0]))]
 
 
-def _fill(rows: Sequence[Ids], batch_size: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+def _pad(rows: Sequence[Encoded], batch_size: int, length: int, target_length: int) -> Batch:
+    inputs, targets = zip(*rows)
+    return _fill(inputs, batch_size, length), _fill(targets, batch_size, target_length)
+
+
+def _fill(rows: Sequence[Ids], batch_size: int, length: int) -> np.ndarray:
     lengths = np.zeros(batch_size, np.int64)
     lengths[: len(rows)] = [len(ids) for ids in rows]
-    mask = np.arange(length) < lengths[:, None]
     filled = np.zeros((batch_size, length), np.int32)
-    filled[mask] = np.concatenate(rows)
-    return filled, mask
+    filled[np.arange(length) < lengths[:, None]] = np.concatenate(rows)
+    return filled
 
 
 def bucket_lengths(buckets: Sequence[int], input_length: int) -> tuple[int, ...]:

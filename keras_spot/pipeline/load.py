@@ -3,16 +3,18 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_spot import tasks
 from keras_spot.errors import invalid
 from keras_spot.pipeline import batches
-from keras_spot.pipeline.sources import Row, Rows, open_rows
-from keras_spot.tasks import UNLABELLED, Example, Task
+from keras_spot.pipeline.position import seek
+from keras_spot.pipeline.sources import Row, Rows, count_rows, open_rows
+from keras_spot.tasks import UNLABELLED, Example, Mixture, Task
 
 PathLike = str | os.PathLike[str]
+Epochs = Callable[[int], Iterator[batches.Encoded]]
 
 
 def load_examples(
@@ -99,26 +101,79 @@ def load_task(
     task = tasks.get(task)
     if shuffle is None:
         shuffle = split.startswith("train")
+    _check_step(start_step)
     if start_step and not repeat:
         raise invalid("start_step", "must be 0 without `repeat`", f"start_step={start_step!r}")
     _check_positive(limit=limit)
     shape = _shape([task], tokenizer, batch_size, input_length, target_length, buckets)
-    rows = open_rows(task, split, data_dir)
-    _check_first(task, split, rows)
-    encode = batches.encoder(tokenizer, shape.lengths[-1], shape.target_length, task.sentinel)
-    started = itertools.count()
+    rows = _open(task, split, data_dir)
+    epoch = _epochs(task, rows, tokenizer, shape, limit, f"{seed}" if shuffle else None)
+    finite = itertools.count()
 
-    def epoch(number: int) -> Iterator[batches.Encoded]:
-        numbered = _numbered(rows, limit)
-        if shuffle:
-            numbered = batches.shuffled(numbered, f"{seed} {number}")
-        return batches.encoded(_examples(task, numbered, shuffle, labelled=True), encode)
+    def generate() -> Iterator[batches.Batch]:
+        if repeat:
+            first, waiting, skip = seek(epoch(0), shape.lengths, batch_size, start_step)
+            found = shape.batches(_endless(epoch, task, first), waiting=waiting)
+            return itertools.islice(found, skip, None)
+        return shape.batches(epoch(next(finite)), drop_remainder)
 
-    def encoded() -> Iterator[batches.Encoded]:
-        numbers = itertools.count() if repeat else [next(started)]
-        return itertools.chain.from_iterable(map(epoch, numbers))
+    return _dataset(generate, shape, endless=repeat)
 
-    return _dataset(encoded, shape, start_step, drop_remainder, endless=repeat)
+
+def load_mixture(
+    mixture: str | Mixture,
+    split: str = "train",
+    tokenizer: Any = None,
+    batch_size: int = 32,
+    *,
+    data_dir: PathLike | None = None,
+    seed: int = 0,
+    start_step: int = 0,
+    input_length: int | None = None,
+    target_length: int | None = None,
+    buckets: Sequence[int] = batches.BUCKETS,
+    limit: int | None = None,
+) -> Any:
+    """Return an endless `tf.data.Dataset` to train on several tasks at once.
+
+    Each row is of a task drawn anew by the mixture's rates; every task goes through its own
+    epochs. The batches are as those of `load_task`, from which the other arguments are known.
+
+    Args:
+        mixture: the name of a mixture or a `keras_spot.tasks.Mixture`, which says whether
+            tasks are drawn by their sizes (up to K = 2^19), by a temperature, or by given
+            weights.
+        start_step: leave out the first batches, as in `load_task`, but by making them again.
+        input_length: longest T; default the largest of the tasks' `max_input_length`.
+        target_length: D; default the largest of the tasks' `max_target_length`.
+        limit: read only the first `limit` rows of each task; default all.
+
+    Raises:
+        ValueError: an unknown mixture, and all that `load_task` raises for one of its tasks.
+        FileNotFoundError: the data of one of its tasks are not prepared.
+    """
+    mixture = tasks.mixture(mixture)
+    _check_positive(limit=limit)
+    _check_step(start_step)
+    members = {name: tasks.get(name) for name in mixture.tasks}
+    shape = _shape(members.values(), tokenizer, batch_size, input_length, target_length, buckets)
+    rows = {name: _open(task, split, data_dir) for name, task in members.items()}
+    sizes = {}
+    if mixture.weights is None:
+        counts = {name: count_rows(task, split, data_dir) for name, task in members.items()}
+        sizes = {name: min(count, limit or count) for name, count in counts.items()}
+    rates = mixture.rates(sizes)
+    epochs = {
+        name: _epochs(task, rows[name], tokenizer, shape, limit, f"{seed} {task.name}")
+        for name, task in members.items()
+    }
+
+    def generate() -> Iterator[batches.Batch]:
+        streams = [_endless(epochs[name], task) for name, task in members.items()]
+        drawn = batches.drawn(streams, [rates[name] for name in members], f"{seed}")
+        return itertools.islice(shape.batches(drawn), start_step, None)
+
+    return _dataset(generate, shape, endless=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +183,17 @@ class _Shape:
     batch_size: int
     lengths: tuple[int, ...]
     target_length: int
+
+    def batches(
+        self,
+        rows: Iterable[batches.Encoded],
+        drop_remainder: bool = False,
+        waiting: Mapping[int, int] | None = None,
+    ) -> Iterator[batches.Batch]:
+        """Yield the rows as batches of this shape."""
+        return batches.bucketed(
+            rows, self.lengths, self.batch_size, self.target_length, drop_remainder, waiting
+        )
 
 
 def _shape(
@@ -156,41 +222,63 @@ def _shape(
     return _Shape(batch_size, batches.bucket_lengths(buckets, input_length), target_length)
 
 
-def _dataset(
-    encoded: Callable[[], Iterator[batches.Encoded]],
-    shape: _Shape,
-    start_step: int,
-    drop_remainder: bool,
-    endless: bool,
-) -> Any:
+def _epochs(
+    task: Task, rows: Rows, tokenizer: Any, shape: _Shape, limit: int | None, seed: str | None
+) -> Epochs:
+    """Return the function from an epoch's number to its rows; in stored order without a seed."""
+    lengths = shape.lengths[-1], shape.target_length
+    encode = batches.encoder(tokenizer, *lengths, task.sentinel)
+
+    def epoch(number: int) -> Iterator[batches.Encoded]:
+        numbered = _numbered(rows, limit)
+        if seed is not None:
+            numbered = batches.shuffled(numbered, f"{seed} {number}")
+        examples = _examples(task, numbered, training=seed is not None, labelled=True)
+        return batches.encoded(examples, encode)
+
+    return epoch
+
+
+def _endless(epoch: Epochs, task: Task, first: int = 0) -> Iterator[batches.Encoded]:
+    for number in itertools.count(first):
+        row = None
+        for row in epoch(number):
+            yield row
+        if row is None:
+            raise invalid("task", "must have rows to train on", f"task={task.name!r}")
+
+
+def _dataset(generate: Callable[[], Iterator[batches.Batch]], shape: _Shape, endless: bool) -> Any:
     import tensorflow as tf
 
-    def generate() -> Iterator[batches.Batch]:
-        found = batches.bucketed(
-            encoded(), shape.lengths, shape.batch_size, shape.target_length, drop_remainder
-        )
-        return itertools.islice(found, start_step, None)
-
     one_length = shape.lengths[0] if len(shape.lengths) == 1 else None
-    inputs = tf.TensorSpec([shape.batch_size, one_length], tf.int32)
-    targets = tf.TensorSpec([shape.batch_size, shape.target_length], tf.int32)
-    x = {
-        "encoder_token_ids": inputs,
-        "encoder_padding_mask": inputs,
-        "decoder_token_ids": targets,
-        "decoder_padding_mask": targets,
-    }
-    weights = tf.TensorSpec(targets.shape, tf.float32)
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=(x, targets, weights))
+    signature = (
+        tf.TensorSpec([shape.batch_size, one_length], tf.int32),
+        tf.TensorSpec([shape.batch_size, shape.target_length], tf.int32),
+    )
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    dataset = dataset.map(_features)
     if endless:
         infinite = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         dataset = dataset.apply(infinite)
-    options = (
-        tf.data.Options()
-    )  # several workers share the batches out; there are no files to share
-    policy = tf.data.experimental.AutoShardPolicy.DATA
+    options = tf.data.Options()
+    policy = tf.data.experimental.AutoShardPolicy.DATA  # there are no files for workers to share
     options.experimental_distribute.auto_shard_policy = policy
     return dataset.with_options(options).prefetch(8)
+
+
+def _features(inputs: Any, targets: Any) -> Any:
+    """Return `(x, y, sample_weight)` of input ids [B, T] and target ids [B, D], 0 their padding."""
+    import tensorflow as tf
+
+    target_mask = tf.cast(targets != 0, tf.int32)
+    x = {
+        "encoder_token_ids": inputs,
+        "encoder_padding_mask": tf.cast(inputs != 0, tf.int32),
+        "decoder_token_ids": tf.pad(targets[:, :-1], [[0, 0], [1, 0]]) * target_mask,
+        "decoder_padding_mask": target_mask,
+    }
+    return x, targets, tf.cast(target_mask, tf.float32)
 
 
 def _numbered(rows: Rows, limit: int | None) -> Iterator[tuple[int, Row]]:
@@ -213,14 +301,21 @@ def _examples(
             yield example
 
 
-def _check_first(task: Task, split: str, rows: Rows) -> None:
-    """Raise at once for what the first row shows: no rows, no labels, features that lack."""
+def _open(task: Task, split: str, data_dir: PathLike | None) -> Rows:
+    """Return the rows to train or validate on, after a look at the first: is it there, labelled?"""
+    rows = open_rows(task, split, data_dir)
     first = next(_examples(task, _numbered(rows, None)), None)
     if first is None:
         raise invalid("split", "must have rows", f"split={split!r} of {task.name}")
     if first.target == UNLABELLED:
         rule = "must have labels to train or validate on"
         raise invalid("split", rule, f"split={split!r} of {task.name}, which has none")
+    return rows
+
+
+def _check_step(step: int) -> None:
+    if type(step) is not int or step < 0:
+        raise invalid("start_step", "must be a step number from 0 on", f"start_step={step!r}")
 
 
 def _check_positive(**arguments: int | None) -> None:

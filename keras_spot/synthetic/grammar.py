@@ -95,8 +95,9 @@ def _sentence(text: str) -> str:
 
 def _sentiment(domain: lexicon.Rules) -> Callable[[random.Random, int], tuple[str]]:
     def make(rng: random.Random, label: int) -> tuple[str]:
-        one_item = (rng.choice(domain["item"]),)  # a review is about one thing throughout
-        rules = {**lexicon.SENTIMENT, **domain, "item": one_item}
+        items: Any = domain["item"]
+        one = (rng.choice(items),)  # a review is about one thing throughout
+        rules: lexicon.Rules = {**lexicon.SENTIMENT, **domain, "item": one}
         return (expand(rng, rules, "{sentence}", label),)
 
     return make
