@@ -80,8 +80,8 @@ def evaluate(
     task = tasks.get(task)
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    if method == "rank" and not task.labels:
-        raise invalid("method", "must be 'generate' for a task without labels", task.name)
+    if method == "rank" and task.target != "{label}":
+        raise invalid("method", "must be 'generate' where the target is no label", task.name)
     splits = [split] if split else list(task.validation)
     scores: dict[str, float] = {}
     records: list[dict[str, Any]] = []

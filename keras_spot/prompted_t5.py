@@ -264,7 +264,7 @@ def _freeze(backbone, dropout):
     backbone.trainable = False
     for layer in backbone._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.Dropout):
-            if dropout and layer.seed_generator is None:
+            if dropout and getattr(layer, "seed_generator", None) is None:
                 rule = "must be 0 for a backbone built with dropout=0"
                 raise invalid("dropout", rule, f"{dropout=}")
             layer.rate = dropout
