@@ -86,10 +86,8 @@ def evaluate(
     scores: dict[str, float] = {}
     records: list[dict[str, Any]] = []
     for part in splits:
+        check_labelled(task, part, data_dir)
         found = list(load_examples(task, part, data_dir=data_dir, limit=limit))
-        if not found or all(example.target == tasks.UNLABELLED for example in found):
-            rule = "must have labelled examples to score"
-            raise invalid("split", rule, f"split={part!r} of {task.name} ({len(found)} examples)")
         answers, extra = answer(model, task, found, method=method, batch_size=batch_size)
         scored = metrics.score(task, answers, found)
         scores.update(scored if len(splits) == 1 else {f"{part}/{k}": scored[k] for k in scored})
@@ -98,6 +96,16 @@ def evaluate(
     if len(splits) > 1:
         scores["score"] = float(np.mean([scores[f"{part}/score"] for part in splits]))
     return Evaluation(task.name, scores, records)
+
+
+def check_labelled(
+    task: tasks.Task, split: str, data_dir: str | os.PathLike | None = None
+) -> None:
+    """Raise ValueError if a split cannot be scored: no such split, no examples, no labels."""
+    first = next(load_examples(task, split, data_dir=data_dir, limit=1), None)
+    if first is None or first.target == tasks.UNLABELLED:
+        rule = "must have labelled examples to score"
+        raise invalid("split", rule, f"split={split!r} of {task.name}")
 
 
 def predict(

@@ -67,7 +67,9 @@ def newest_step(run_dir: str | os.PathLike) -> int:
 
 def save_state(run_dir: str | os.PathLike, prompt: Any, optimizer: Any, step: int) -> None:
     """Write what an exact continuation needs; tens of kilobytes, never the backbone."""
-    slots = {f"slot_{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
+    from keras import ops
+
+    slots = {f"slot_{i}": ops.convert_to_numpy(v) for i, v in enumerate(optimizer.variables)}
     with atomic_write(Path(run_dir) / STATE) as file:
         np.savez(file, prompt=np.asarray(prompt), step=np.int64(step), **slots)
 

@@ -14,7 +14,7 @@ from keras_spot import backbones, distribution, pipeline, run_files, tasks
 from keras_spot.building import build
 from keras_spot.checkpoints import PromptCheckpoint
 from keras_spot.errors import invalid
-from keras_spot.evaluation import evaluate
+from keras_spot.evaluation import check_labelled, evaluate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +103,10 @@ def train(
         )
     if model.preprocessor is None:
         raise invalid("tokenizer", "must be given with a backbone object", "tokenizer=None")
+
+    if validation_split != "":
+        for part in [validation_split] if validation_split else task.validation:
+            check_labelled(task, part, data_dir)
 
     def validate(model: Any) -> dict[str, float]:
         found = evaluate(

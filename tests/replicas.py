@@ -1,0 +1,128 @@
+"""Run by test_distribution in its own process: two logical CPUs against one device."""
+
+import json
+import sys
+import warnings
+
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import keras
+import numpy as np
+import toy
+
+from keras_spot import PromptCheckpoint, PromptedT5, Recipe, distribution
+from keras_spot.losses import TokenCrossEntropy
+from keras_spot.optimizers import Adafactor
+
+
+def data():
+    # The halves of every batch differ much in how many target tokens they hold.
+    x, y, weight = toy.batch(rows=80, targets=6)
+    weight[np.arange(80) % 8 < 4, 1:] = 0
+    return x, y, weight
+
+
+def make():
+    keras.utils.set_random_seed(0)
+    initial = keras.initializers.RandomUniform(-0.5, 0.5, seed=1)
+    # Adafactor divides every gradient by its own size, so that rounding errors grow with the
+    # rate; an error in the normalisation would be hundreds of times larger than 1e-5 here too.
+    return PromptedT5(
+        toy.backbone(64, gain=None),
+        prompt_length=4,
+        prompt_initializer=initial,
+        recipe=Recipe(learning_rate=0.003),
+    )
+
+
+def fit(model):
+    x, y, weight = data()
+    batches = tf.data.Dataset.from_tensor_slices((x, y, weight)).batch(8, drop_remainder=True)
+    history = model.fit(batches.repeat(2), steps_per_epoch=20, verbose=0, shuffle=False)
+    return history.history["loss"][-1]
+
+
+def generate(model):
+    x, _, _ = data()
+    batch = {key: value[:7] for key, value in x.items()}
+    batch["decoder_token_ids"] = np.zeros((7, 6), "int32")
+    batch["decoder_padding_mask"] = np.eye(1, 6, dtype="int32").repeat(7, 0)
+    out = model.make_generate_function()(batch, stop_token_ids=(1,))
+    return np.asarray(out["decoder_token_ids"]).tolist()
+
+
+def refused(strategy):
+    """Compile with what cannot be right and return the messages."""
+    wrong = {
+        "clipping": {"optimizer": Adafactor(global_clipnorm=1.0)},
+        "accumulation": {"optimizer": Adafactor(gradient_accumulation_steps=2)},
+        "averages": {"optimizer": Adafactor(use_ema=True)},
+        "jit": {"jit_compile": True},
+        "executions": {"steps_per_execution": 4},
+        "reduction": {
+            "loss": keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, reduction="mean_with_sample_weight"
+            )
+        },
+    }
+    messages = {}
+    with strategy.scope():
+        model = make()
+        for name, options in wrong.items():
+            try:
+                model.compile(**options)
+                messages[name] = None
+            except ValueError as error:
+                messages[name] = str(error)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            PromptedT5(toy.backbone(64), prompt_length=2, dropout=0.1)
+        messages["dropout"] = [str(w.message) for w in caught if "dropout" in str(w.message)]
+    return messages
+
+
+def saved(strategy):
+    """Return how far a run of 4 + 4 steps with checkpoints ends from one of 8."""
+    x, y, weight = (keras.tree.map_structure(lambda v: v[:64], part) for part in data())
+    prompts = []
+    for name, parts in (("whole", [64]), ("halves", [32, 64])):
+        done = 0
+        for rows in parts:
+            with strategy.scope():
+                model = make()
+            part = keras.tree.map_structure(lambda v: v[done:rows], (x, y, weight))
+            done = rows
+            batches = tf.data.Dataset.from_tensor_slices(part).batch(8, drop_remainder=True)
+            callback = PromptCheckpoint(f"{sys.argv[1]}.{name}", every=4)
+            model.fit(batches, callbacks=[callback], verbose=0, shuffle=False)
+        prompts.append(model.prompt)
+    return float(np.abs(prompts[0] - prompts[1]).max())
+
+
+one = make()
+one_loss = fit(one)
+strategy = distribution.strategy("mirrored")
+with strategy.scope():
+    two = make()
+two_loss = fit(two)
+moved = np.abs(one.prompt - make().prompt).max()
+with strategy.scope():
+    inside = distribution.replicas()
+json.dump(
+    {
+        "replicas": inside,
+        "jit": bool(two.jit_compile),
+        "moved": float(moved),
+        "difference": float(np.abs(one.prompt - two.prompt).max()),
+        "losses": [one_loss, two_loss],
+        "same": generate(one) == generate(two),
+        "optimizer": isinstance(two.optimizer, Adafactor) and isinstance(two.loss, TokenCrossEntropy),
+        "steps": int(keras.ops.convert_to_numpy(two.optimizer.iterations)),
+        "saved": saved(strategy),
+        "refused": refused(strategy),
+    },
+    open(sys.argv[1], "w"),
+)
