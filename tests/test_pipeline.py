@@ -443,6 +443,28 @@ def test_two_replicas_share_every_global_batch(tokenizer, data_dir, tmp_path):
     assert found.stdout == "equal\n", found.stderr[-2000:]
 
 
+def test_the_process_ends_while_batches_are_being_made(data_dir, tokenizer, tmp_path):
+    script = """
+import os, sys
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+from keras_hub.tokenizers import T5Tokenizer
+from keras_spot import pipeline
+tokenizer = T5Tokenizer(proto=open(sys.argv[1], "rb").read())
+dataset = pipeline.load_task("synthetic/movies", "train", tokenizer, 500, data_dir=sys.argv[2],
+                             repeat=True)
+iterator = iter(dataset)  # alive, and making the next batches, when the interpreter shuts down
+next(iterator)
+"""
+    model = tmp_path / "tiny.spm"
+    model.write_bytes(tokenizer.proto)
+    subprocess.run(
+        [sys.executable, "-c", script, str(model), data_dir],
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
+
+
 # === Errors ===
 
 
@@ -520,8 +542,9 @@ def test_missing_data_name_the_command(tmp_path, tokenizer):
         pipeline.load_examples("mr", "train", data_dir=tmp_path)
 
 
-def test_prepare_makes_what_load_reads(tmp_path):
+def test_prepare_makes_what_load_reads(tmp_path, capfd):
     path = pipeline.prepare("synthetic/topic", tmp_path)
+    assert capfd.readouterr() == ("", "")
     assert path == str(tmp_path / "synthetic" / "topic" / "1.0.0")
     assert pipeline.prepare("synthetic/topic", tmp_path) == path
     task = own_task(tmp_path, "csv", FILES["csv"])
@@ -530,6 +553,31 @@ def test_prepare_makes_what_load_reads(tmp_path):
         match=exactly("`task` must be a TFDS data set to be prepared. Received: task='mine'"),
     ):
         pipeline.prepare(task)
+
+
+def test_prepare_without_a_network(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    def refuse(self):
+        raise ConnectionError("no route\n to host")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", refuse)
+    message = "`task` must be downloadable. Received: glue/qqp:2.0.0 (no route to host)"
+    with pytest.raises(ValueError, match=exactly(message)):
+        pipeline.prepare("glue/qqp", tmp_path)
+    message = (
+        f"`data_dir` must be writable, to prepare synthetic/topic/1.0.0 in it. "
+        f"Received: {tmp_path}/synthetic/topic/1.0.0 (no route\n to host)"
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        pipeline.load_examples("synthetic/topic", "train", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["glue/none:2.0.0", "glue/sst2:9.9.9"])
+def test_data_sets_that_tfds_cannot_build(name, tmp_path):
+    task = tasks.Task("mine", name, "{sentence}")
+    with pytest.raises(ValueError, match=f"^`task` must name a data set of TFDS. Received: {name}"):
+        pipeline.load_examples(task, "train", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -549,6 +597,12 @@ def test_prepare_makes_what_load_reads(tmp_path):
         ("csv", b"text,label\nx,1\n\xff\xfe,1\n",
          "`row` must be readable. Received: row 0 of mine in PATH: 'utf-8' codec can't decode "
          "byte 0xff in position 15: invalid start byte"),
+        ("json", '[{"text": "x"}, 3]',
+         "`row` must be readable. Received: row 1 of mine in PATH: not an object"),
+        ("jsonl", '{"text": null, "label": 1}',
+         "`row` must have the feature 'text'. Received: row 0 of mine, with ['label']"),
+        ("txt", "x", "`files` must be of a type out of ['.csv', '.tsv', '.json', '.jsonl']. "
+         "Received: PATH"),
         ("json", '{"text": "x"}',
          "`row` must be readable. Received: row 0 of mine in PATH: not a list of objects"),
     ],

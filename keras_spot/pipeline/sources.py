@@ -1,25 +1,18 @@
-"""Rows of a task's split, read block by block through TFDS or from the task's own files."""
+"""Rows of a task's split, read block by block through TFDS (or from the task's own files)."""
 
 import contextlib
-import csv
 import io
 import itertools
-import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_spot import tasks
 from keras_spot.errors import invalid, unknown
+from keras_spot.pipeline.files import Row, Rows, open_file
 
 BLOCK = 1024
 """Rows read, formatted and tokenised at a time."""
-
-Row = dict[str, Any]
-Rows = Callable[[], Iterator[Row]]
-
-_SLICE = re.compile(r"(\w+)(?:\[(\d*):(\d*)\])?")
 
 
 def open_rows(task: tasks.Task, split: str, data_dir: str | os.PathLike[str] | None = None) -> Rows:
@@ -35,7 +28,7 @@ def open_rows(task: tasks.Task, split: str, data_dir: str | os.PathLike[str] | N
         FileNotFoundError: the data set is not prepared, or the task's file is absent.
     """
     if task.files:
-        return _open_file(task, split)
+        return open_file(task, split)
     builder = find_builder(task, data_dir)
     found = tfds_split(task, split, builder)
     fast = _batch_parser(builder)
@@ -44,7 +37,7 @@ def open_rows(task: tasks.Task, split: str, data_dir: str | os.PathLike[str] | N
     except (AssertionError, KeyError) as error:
         if builder.info.splits:
             raise _bad_split(split, error) from None
-        raise _missing(task, builder.data_path) from None
+        raise _missing(task, builder, _root(data_dir)) from None
     except ValueError as error:
         raise _bad_split(split, error) from None
     return lambda: itertools.chain.from_iterable(map(_rows, blocks.as_numpy_iterator()))
@@ -65,14 +58,19 @@ def prepare(task: str | tasks.Task, data_dir: str | os.PathLike[str] | None = No
     Does nothing where the data set is prepared already.
 
     Raises:
-        ValueError: the task is read from files, or TFDS has no builder for its data set.
+        ValueError: the task is read from files, or its data set cannot be downloaded.
+        FileNotFoundError: TFDS has no builder for the data set.
     """
     task = tasks.get(task)
     if task.tfds is None:
         raise invalid("task", "must be a TFDS data set to be prepared", f"task={task.name!r}")
     builder = find_builder(task, data_dir)
     if not builder.info.splits:
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except OSError as error:  # of the network, mostly
+            reason = " ".join(str(error).split())
+            raise invalid("task", "must be downloadable", f"{task.tfds} ({reason})") from error
     return str(builder.data_path)
 
 
@@ -80,6 +78,11 @@ def find_builder(task: tasks.Task, data_dir: str | os.PathLike[str] | None) -> A
     """Return the TFDS builder of a task, of the code or of the prepared files alone.
 
     Synthetic data sets are prepared on the way.
+
+    Raises:
+        ValueError: TFDS has no such configuration or version, or a synthetic data set cannot
+            be written.
+        FileNotFoundError: TFDS does not know the data set and `data_dir` does not have it.
     """
     import tensorflow_datasets as tfds
 
@@ -87,15 +90,36 @@ def find_builder(task: tasks.Task, data_dir: str | os.PathLike[str] | None) -> A
     synthetic = task.tfds.startswith("synthetic/")
     if synthetic:
         import keras_spot.synthetic.builder  # noqa: F401  makes the builder known to TFDS
-    if data_dir is not None:
-        data_dir = os.path.expanduser(data_dir)
+    root = _root(data_dir)
     try:
-        builder = tfds.builder(task.tfds, data_dir=data_dir)
+        builder = tfds.builder(task.tfds, data_dir=root)
     except (tfds.core.DatasetNotFoundError, FileNotFoundError):
-        raise _missing(task, data_dir or tfds.core.constants.DATA_DIR, known=False) from None
+        raise FileNotFoundError(
+            f"`task` {task.name} needs the data set {task.tfds}, which is not in {root}; "
+            f"TFDS has no builder for it, so put its prepared directory into {root}"
+        ) from None
+    except (AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise invalid("task", "must name a data set of TFDS", f"{task.tfds} ({reason})") from error
     if synthetic and not builder.info.splits:
         _prepare_quietly(builder)
     return builder
+
+
+def _root(data_dir: str | os.PathLike[str] | None) -> str:
+    import tensorflow_datasets as tfds
+
+    return os.path.expanduser(tfds.core.constants.DATA_DIR if data_dir is None else data_dir)
+
+
+def _prepare_quietly(builder: Any) -> None:
+    """Prepare a synthetic data set without TFDS' progress bars."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            builder.download_and_prepare()
+    except OSError as error:
+        rule = f"must be writable, to prepare {builder.info.full_name} in it"
+        raise invalid("data_dir", rule, f"{builder.data_path} ({error})") from error
 
 
 def tfds_split(task: tasks.Task, split: str, builder: Any) -> str:
@@ -126,46 +150,40 @@ def _served(builder: Any, split: str) -> Any:
 
 
 def _batch_parser(builder: Any) -> Callable[[str], Any] | None:
-    """Return a reader that parses a block of records at once, where the features are scalars.
+    """Return a reader that parses a block of records at once, None where TFDS must do it.
 
-    `as_dataset` parses record by record, about twenty times slower; the rows are the same.
+    `as_dataset` parses record by record, about twenty times slower. This reader is for features
+    that are stored as the scalars they are; it gives the same rows.
     """
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    info = builder.info
+    info, plain = builder.info, tfds.features
     if not info.splits or info.file_format != tfds.core.FileFormat.TFRECORD:
         return None
     features = {}
     for name, feature in info.features.items():
-        kind = type(feature)
+        stored = feature.get_serialized_info()
         if (
-            kind
-            not in (
-                tfds.features.Text,
-                tfds.features.ClassLabel,
-                tfds.features.Scalar,
-                tfds.features.Tensor,
-            )
+            type(feature) not in (plain.Text, plain.ClassLabel, plain.Scalar, plain.Tensor)
             or feature.shape != ()
+            or stored != feature.get_tensor_info()
         ):
             return None
-        stored = feature.get_serialized_info()
-        dtype = tf.as_dtype(stored.dtype)
-        if dtype.is_integer or dtype.is_bool:
-            dtype = tf.int64
-        features[name] = tf.io.FixedLenFeature((), dtype)
+        dtype = stored.tf_dtype
+        whole = dtype.is_integer or dtype.is_bool
+        features[name] = tf.io.FixedLenFeature((), tf.int64 if whole else dtype)
 
     def read(split: str) -> Any:
         files = info.splits[split].file_instructions
-        parts = [
-            tf.data.TFRecordDataset(file.filename).skip(file.skip).take(file.take) for file in files
-        ]
-        records = tf.data.TFRecordDataset([])
-        for part in parts:
-            records = records.concatenate(part)
-        blocks = records.batch(BLOCK)
-        return blocks.map(lambda block: tf.io.parse_example(block, features)).prefetch(2)
+        places = ([f.filename for f in files], [f.skip for f in files], [f.take for f in files])
+        records = tf.data.Dataset.from_tensor_slices(
+            tuple(
+                tf.constant(column, dtype)
+                for column, dtype in zip(places, (tf.string, tf.int64, tf.int64), strict=True)
+            )
+        ).flat_map(lambda name, skip, take: tf.data.TFRecordDataset(name).skip(skip).take(take))
+        return records.batch(BLOCK).map(lambda block: tf.io.parse_example(block, features))
 
     return read
 
@@ -183,86 +201,13 @@ def _column(values: Any) -> list[Any]:
     return values.to_list() if hasattr(values, "to_list") else values.tolist()
 
 
-def _prepare_quietly(builder: Any) -> None:
-    """Prepare a synthetic data set without TFDS' progress bars."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            builder.download_and_prepare()
-    except OSError as error:
-        rule = f"must be writable, to prepare {builder.info.full_name} in it"
-        raise invalid("data_dir", rule, f"{builder.data_path} ({error})") from None
-
-
-def _missing(task: tasks.Task, path: Any, known: bool = True) -> FileNotFoundError:
-    if known:
-        data_dir = str(path).split(str(task.tfds).partition(":")[0])[0].rstrip(os.sep)
-        how = f"prepare it with: keras-spot tasks --prepare {task.name} --data-dir {data_dir}"
-    else:
-        how = f"TFDS has no builder for it, so put its prepared directory into {path}"
+def _missing(task: tasks.Task, builder: Any, root: str) -> FileNotFoundError:
     return FileNotFoundError(
-        f"`task` {task.name} needs the data set {task.tfds}, which is not in {path}; {how}"
+        f"`task` {task.name} needs the data set {task.tfds}, which is not in {builder.data_path}; "
+        f"prepare it with: keras-spot tasks --prepare {task.name} --data-dir {root}"
     )
 
 
 def _bad_split(split: str, error: Exception) -> ValueError:
     reason = " ".join(str(error).split())
     return invalid("split", "must be a split or a TFDS slice", f"split={split!r} ({reason})")
-
-
-# === Files ===
-
-
-def _open_file(task: tasks.Task, split: str) -> Rows:
-    match = _SLICE.fullmatch(split)
-    name = task.splits.get(match[1], match[1]) if match else split
-    if not match:
-        raise invalid("split", "must be a name or name[first:last] for a file", f"split={split!r}")
-    if name not in task.files:
-        raise unknown("split", split, task.files)
-    path = task.files[name]
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"`task` {task.name} reads {name!r} from {path}, which is absent")
-    first, last = (int(number) if number else None for number in (match[2], match[3]))
-    return lambda: itertools.islice(_file_rows(task.name, path), first, last)
-
-
-def _file_rows(task: str, path: str) -> Iterator[Row]:
-    kind = os.path.splitext(path)[1]
-    reader = {".csv": _csv, ".tsv": _csv, ".json": _json, ".jsonl": _jsonl}[kind]
-    index = 0
-    try:
-        for row in reader(path):
-            if not isinstance(row, dict) or None in row or None in row.values():
-                raise ValueError(
-                    "not one value for each column"
-                    if kind[2:] == "sv"
-                    else "not an object with values"
-                )
-            yield row
-            index += 1
-    except (ValueError, csv.Error) as error:
-        raise invalid(
-            "row", "must be readable", f"row {index} of {task} in {path}: {error}"
-        ) from error
-
-
-def _csv(path: str) -> Iterator[Row]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(
-            file, delimiter="\t" if path.endswith(".tsv") else ",", strict=True
-        )
-
-
-def _jsonl(path: str) -> Iterator[Row]:
-    with open(path, encoding="utf-8-sig") as file:
-        for line in file:
-            if line.strip():
-                yield json.loads(line)
-
-
-def _json(path: str) -> Iterator[Row]:
-    with open(path, encoding="utf-8-sig") as file:
-        rows = json.load(file)
-    if not isinstance(rows, list):
-        raise ValueError("not a list of objects")
-    yield from rows
