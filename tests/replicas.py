@@ -1,6 +1,7 @@
 """Run by test_distribution in its own process: two logical CPUs against one device."""
 
 import json
+import pathlib
 import sys
 import warnings
 
@@ -111,18 +112,16 @@ two_loss = fit(two)
 moved = np.abs(one.prompt - make().prompt).max()
 with strategy.scope():
     inside = distribution.replicas()
-json.dump(
-    {
-        "replicas": inside,
-        "jit": bool(two.jit_compile),
-        "moved": float(moved),
-        "difference": float(np.abs(one.prompt - two.prompt).max()),
-        "losses": [one_loss, two_loss],
-        "same": generate(one) == generate(two),
-        "optimizer": isinstance(two.optimizer, Adafactor) and isinstance(two.loss, TokenCrossEntropy),
-        "steps": int(keras.ops.convert_to_numpy(two.optimizer.iterations)),
-        "saved": saved(strategy),
-        "refused": refused(strategy),
-    },
-    open(sys.argv[1], "w"),
-)
+found = {
+    "replicas": inside,
+    "jit": bool(two.jit_compile),
+    "moved": float(moved),
+    "difference": float(np.abs(one.prompt - two.prompt).max()),
+    "losses": [one_loss, two_loss],
+    "same": generate(one) == generate(two),
+    "optimizer": isinstance(two.optimizer, Adafactor) and isinstance(two.loss, TokenCrossEntropy),
+    "steps": int(keras.ops.convert_to_numpy(two.optimizer.iterations)),
+    "saved": saved(strategy),
+    "refused": refused(strategy),
+}
+pathlib.Path(sys.argv[1]).write_text(json.dumps(found))

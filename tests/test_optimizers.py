@@ -70,7 +70,9 @@ def test_the_papers_prompt_is_not_factored():
 
 
 def test_without_gradient_only_weight_decay_moves():
-    found = trajectory(Adafactor(0.3, weight_decay=0.1), np.ones((2, 2), "float32"), np.zeros((1, 2, 2)))
+    found = trajectory(
+        Adafactor(0.3, weight_decay=0.1), np.ones((2, 2), "float32"), np.zeros((1, 2, 2))
+    )
     np.testing.assert_allclose(found, np.full((2, 2), 0.9), rtol=1e-6)
 
 

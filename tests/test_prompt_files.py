@@ -58,9 +58,7 @@ def test_a_run_directory_gives_its_best_step_else_the_newest(tmp_path):
     np.testing.assert_array_equal(prompt_files.read(without).values, PROMPT + 10)
     inner = without / "numpy_checkpoints"
     np.testing.assert_array_equal(prompt_files.read(inner).values, PROMPT + 10)
-    np.testing.assert_array_equal(
-        prompt_files.read(inner / "checkpoint_5").values, PROMPT + 5
-    )
+    np.testing.assert_array_equal(prompt_files.read(inner / "checkpoint_5").values, PROMPT + 5)
     assert prompt_files.steps(without) == [5, 10]
 
 

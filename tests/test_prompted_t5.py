@@ -118,14 +118,18 @@ def test_training_lowers_the_loss_of_the_recipe(tokenizer):
 
 
 def test_dropout_is_the_recipes_choice_not_the_presets(tokenizer):
-    x, y, weight = toy.batch()
+    x, _, _ = toy.batch()
     backbone = toy.backbone(64, dropout=0.5)
     model = PromptedT5(backbone, prompt_length=2)
     np.testing.assert_array_equal(model(x, training=True), model(x, training=True))
     model = PromptedT5(toy.backbone(64, dropout=0.5), prompt_length=2, dropout=0.5)
-    assert np.abs(np.asarray(model(x, training=True)) - np.asarray(model(x, training=True))).max() > 0
+    assert (
+        np.abs(np.asarray(model(x, training=True)) - np.asarray(model(x, training=True))).max() > 0
+    )
     np.testing.assert_array_equal(model(x, training=False), model(x, training=False))
-    with pytest.raises(ValueError, match=r"`dropout` must be 0 for a backbone built with dropout=0"):
+    with pytest.raises(
+        ValueError, match=r"`dropout` must be 0 for a backbone built with dropout=0"
+    ):
         PromptedT5(toy.backbone(64, dropout=0.0), prompt_length=2, dropout=0.1)
     with pytest.raises(ValueError, match=r"`dropout` must be in \[0, 1\)\. Received: dropout=1"):
         PromptedT5(toy.backbone(64), prompt_length=2, dropout=1)
@@ -176,7 +180,11 @@ def test_given_target_tokens_are_kept(model):
     }
     out = np.asarray(model.generate_step(x)["decoder_token_ids"])[0]
     assert out[:3].tolist() == [0, 9, 11]
-    full = {**x, "decoder_token_ids": out[None, :4], "decoder_padding_mask": np.ones((1, 4), "int32")}
+    full = {
+        **x,
+        "decoder_token_ids": out[None, :4],
+        "decoder_padding_mask": np.ones((1, 4), "int32"),
+    }
     assert logits(model, full)[0, 2:].argmax(-1).tolist() == out[3:].tolist()
 
 
@@ -255,7 +263,9 @@ def test_save_and_load_prompt(tmp_path, model):
 def test_a_prompt_of_another_backbone_or_shape_is_refused(tmp_path, model):
     before = model.prompt
     other = prompt_files.write(tmp_path / "o.npz", before, {"backbone": "feedfeedfeedfeed"})
-    with pytest.raises(ValueError, match=r"must come from this backbone .*backbone=feedfeedfeedfeed"):
+    with pytest.raises(
+        ValueError, match=r"must come from this backbone .*backbone=feedfeedfeedfeed"
+    ):
         model.load_prompt(other)
     wide = prompt_files.write(tmp_path / "w.npy", np.ones((5, 17)))
     with pytest.raises(ValueError, match=r"`path` must hold a prompt of shape \(5, 16\)"):

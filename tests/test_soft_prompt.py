@@ -23,7 +23,9 @@ def test_masks_are_extended():
     mask = np.array([[1, 1, 0], [1, 0, 0]], "int32")
     expected = [[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]]
     np.testing.assert_array_equal(layer.extend_mask(mask), expected)
-    np.testing.assert_array_equal(layer.compute_mask(None, mask.astype(bool)), np.array(expected, bool))
+    np.testing.assert_array_equal(
+        layer.compute_mask(None, mask.astype(bool)), np.array(expected, bool)
+    )
     assert layer.compute_mask(None) is None
     ids = keras.Input((3,), dtype="int32")
     embedded = keras.layers.Embedding(5, 3, mask_zero=True)(ids)

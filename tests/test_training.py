@@ -159,7 +159,10 @@ def test_without_validation_no_best_step_is_recorded(train, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 5}, "`run_dir` must be new or hold a run with the same seed (5). Received: seed=0"),
+        (
+            {"seed": 5},
+            "`run_dir` must be new or hold a run with the same seed (5). Received: seed=0",
+        ),
         (
             {"task": "synthetic/products"},
             "`run_dir` must be new or hold a run with the same task ('synthetic/products'). "
@@ -182,7 +185,9 @@ def test_what_a_run_refuses(whole, train, tmp_path, change, message):
 def test_a_run_of_another_backbone_is_refused(whole, tokenizer, data_dir, tmp_path):
     other = toy.backbone(tokenizer.vocabulary_size(), seed=1)
     shutil.copytree(whole.run_dir, tmp_path / "run")
-    with pytest.raises(ValueError, match=r"`run_dir` must be new or hold a run with the same backb"):
+    with pytest.raises(
+        ValueError, match=r"`run_dir` must be new or hold a run with the same backb"
+    ):
         keras_spot.train(
             "synthetic/movies",
             tmp_path / "run",
@@ -210,9 +215,7 @@ def test_checkpoints_from_plain_fit(backbone, tokenizer, tmp_path):
     callback = keras_spot.PromptCheckpoint(
         tmp_path, every=2, validate=lambda model: next(scores), monitor="loss", mode="min"
     )
-    model.fit(
-        x, y, sample_weight=weight, batch_size=4, epochs=3, callbacks=[callback], verbose=0
-    )
+    model.fit(x, y, sample_weight=weight, batch_size=4, epochs=3, callbacks=[callback], verbose=0)
     assert prompt_files.steps(tmp_path) == [2, 4, 6]
     assert prompt_files.read_run(tmp_path)["best"] == {"step": 4, "score": 2.0}
 
@@ -234,5 +237,7 @@ def test_a_monitor_that_is_not_there(backbone, tokenizer, tmp_path):
     model = building.build(backbone, tokenizer=tokenizer, prompt_length=3)
     x, y, weight = toy.batch()
     callback = keras_spot.PromptCheckpoint(tmp_path, validate=lambda model: {"f1": 1.0})
-    with pytest.raises(ValueError, match=r"`monitor` must be one of f1\. Received: monitor='score'"):
+    with pytest.raises(
+        ValueError, match=r"`monitor` must be one of f1\. Received: monitor='score'"
+    ):
         model.fit(x, y, sample_weight=weight, callbacks=[callback], verbose=0)

@@ -1,0 +1,62 @@
+"""What the documents say exists: links, code, commands."""
+
+import ast
+import pathlib
+import re
+import shlex
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted(p for p in ROOT.glob("*.md")) + sorted(ROOT.glob("keras_spot/presets/*/*.md"))
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_lead_somewhere(document):
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+def test_python_blocks_use_public_names():
+    import keras_spot
+
+    for code in blocks("python"):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "keras_spot":
+                assert node.attr in keras_spot.__all__
+
+
+def test_commands_and_options_exist():
+    import typer
+
+    from keras_spot.cli import app
+
+    commands = typer.main.get_command(app).commands
+    lines = [line for code in blocks("bash") for line in code.splitlines()]
+    used = [shlex.split(line, comments=True) for line in lines if line.startswith("keras-spot")]
+    assert len(used) > 5
+    for _, name, *words in used:
+        options = {option for p in commands[name].params for option in p.opts}
+        assert {word for word in words if word.startswith("--")} <= options
+    assert set(commands) == {"train", "evaluate", "predict", "export", "demo", "tasks"}
+
+
+def test_the_two_commands_stand_in_readme():
+    setup = r"^python3 -m venv \.venv && \.venv/bin/pip install .* && \.venv/bin/"
+    assert re.search(setup + r"keras-spot demo$", README, re.MULTILINE)
+    assert re.search(setup + r"python -m pytest$", README, re.MULTILINE)
+
+
+def test_every_dependency_has_its_reason():
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    required = re.search(r"install_requires=\[(.*?)\]", setup, re.DOTALL)[1]
+    table = README.split("## Dependencies, and why")[1].split("## ")[0]
+    for name in re.findall(r'"([A-Za-z_-]+)', required):
+        assert name in table, name
