@@ -25,6 +25,7 @@ _MODULES = (
     "metrics",
     "optimizers",
     "prompt_files",
+    "submission",
     "tasks",
     "transfer",
 )

@@ -23,6 +23,7 @@ class Method(str, Enum):
     """How a split is answered."""
 
     generate = "generate"
+    beam = "beam"
     rank = "rank"
 
 
@@ -41,7 +42,9 @@ DataDir = Annotated[
 Dtype = Annotated[str | None, typer.Option(help="Dtype policy, e.g. mixed_bfloat16.")]
 BatchSize = Annotated[int, typer.Option(help="Examples at once.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first examples of each split.")]
-MethodOption = Annotated[Method, typer.Option(help="Decode freely, or rank the labels.")]
+MethodOption = Annotated[
+    Method, typer.Option(help="Decode greedily or with beams, or rank the labels.")
+]
 
 
 @app.command("train")
@@ -201,6 +204,35 @@ def predict_command(
     else:
         with atomic_write(output, "w") as file:
             file.writelines(row + "\n" for row in rows)
+
+
+@app.command("submit")
+def submit_command(
+    task: TaskName,
+    prompt: PromptPath,
+    output: Annotated[Path, typer.Argument(help="Folder of the submission file.")],
+    split: Annotated[str, typer.Option(help="Test split.")] = "test",
+    backbone: Backbone = "tiny",
+    data_dir: DataDir = None,
+    method: MethodOption = Method.generate,
+    batch_size: BatchSize = 32,
+    dtype: Dtype = None,
+) -> None:
+    """Write a GLUE or SuperGLUE submission file from a task's test split."""
+    record = _task(task)
+    _quiet_tensorflow()
+    from keras_spot.evaluation import submit
+
+    file = submit(
+        _model(backbone, prompt, dtype, record),
+        record,
+        output,
+        split,
+        method=method.value,
+        data_dir=data_dir,
+        batch_size=batch_size,
+    )
+    typer.echo(f"saved: {file}")
 
 
 @app.command("export")

@@ -1,22 +1,25 @@
 """Scores of a model on a task: decode or rank every example, then the task's metrics."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_spot import metrics, tasks
+from keras_spot import metrics, submission, tasks
 from keras_spot.errors import invalid, unknown
 from keras_spot.files import atomic_write
 from keras_spot.generation import pad_rows
 from keras_spot.pipeline import load_examples
 
-METHODS = ("generate", "rank")
+METHODS = ("generate", "beam", "rank")
+BEAMS = 4
 _BLOCK = 1024  # examples sorted by length together
 
 
@@ -27,7 +30,7 @@ class Evaluation:
     Attributes:
         task: the task's name.
         scores: metric -> value, x100; `score` is their mean, `invalid` counts the answers that
-            are no label. With several validation splits, `split/metric` and the mean score.
+            are no label. With several validation splits, their means and every `split/metric`.
         predictions: one record an example: `split`, `index`, `idx`, `input`, `target`,
             `prediction`, and with `method="rank"` the log-likelihood of every label.
         examples: the number of examples scored.
@@ -65,7 +68,8 @@ def evaluate(
         task: name or `tasks.Task`.
         split: a split or TFDS slice such as `"validation[:500]"`. Default: the task's
             validation splits, their scores averaged.
-        method: `"generate"` decodes freely, and an answer that is no label is wrong;
+        method: `"generate"` decodes freely with the model's sampler (greedy by default) and
+            `"beam"` with 4 beams; an answer that is no label is wrong.
             `"rank"` takes the label of the highest likelihood (label tasks only), with the
             encoder run once for all labels.
         data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
@@ -83,24 +87,26 @@ def evaluate(
     if method == "rank" and task.target != "{label}":
         raise invalid("method", "must be 'generate' where the target is no label", task.name)
     splits = [split] if split else list(task.validation)
-    scores: dict[str, float] = {}
+    parts: dict[str, dict[str, float]] = {}
     records: list[dict[str, Any]] = []
     for part in splits:
         check_labelled(task, part, data_dir)
         found = list(load_examples(task, part, data_dir=data_dir, limit=limit))
         answers, extra = answer(model, task, found, method=method, batch_size=batch_size)
-        scored = metrics.score(task, answers, found)
-        scores.update(scored if len(splits) == 1 else {f"{part}/{k}": scored[k] for k in scored})
+        parts[part] = metrics.score(task, answers, found)
         for example, prediction, more in zip(found, answers, extra):
             records.append({"split": part, **_record(example, prediction), **more})
-    if len(splits) > 1:
-        scores["score"] = float(np.mean([scores[f"{part}/score"] for part in splits]))
+    scores = metrics.mean(list(parts.values()))
+    if len(parts) > 1:
+        scores |= {
+            f"{part}/{name}": part_scores[name]
+            for part, part_scores in parts.items()
+            for name in part_scores
+        }
     return Evaluation(task.name, scores, records)
 
 
-def check_labelled(
-    task: tasks.Task, split: str, data_dir: str | os.PathLike | None = None
-) -> None:
+def check_labelled(task: tasks.Task, split: str, data_dir: str | os.PathLike | None = None) -> None:
     """Raise ValueError if a split cannot be scored: no such split, no examples, no labels."""
     first = next(load_examples(task, split, data_dir=data_dir, limit=1), None)
     if first is None or first.target == tasks.UNLABELLED:
@@ -130,6 +136,31 @@ def predict(
             yield {"split": split, **_record(example, prediction), **more}
 
 
+def submit(
+    model: Any,
+    task: str | tasks.Task,
+    folder: str | os.PathLike,
+    split: str = "test",
+    *,
+    method: str = "generate",
+    data_dir: str | os.PathLike | None = None,
+    batch_size: int = 32,
+) -> Path:
+    """Answer a GLUE or SuperGLUE test split and write its submission file.
+
+    Args:
+        folder: where the file goes, see `submission.write`. The others are those of `evaluate`.
+        split: the test split, `"test_mismatched"` for MNLI's second file.
+
+    Returns:
+        The file's path.
+    """
+    task = tasks.get(task)
+    found = list(load_examples(task, split, data_dir=data_dir))
+    answers, _ = answer(model, task, found, method=method, batch_size=batch_size)
+    return submission.write(task, answers, found, folder, split)
+
+
 def answer(
     model: Any,
     task: tasks.Task,
@@ -142,16 +173,33 @@ def answer(
     if model.preprocessor is None:
         raise invalid("model", "must have a preprocessor to read texts", "preprocessor=None")
     texts = [example.input for example in examples]
-    if method == "generate":
+    if method != "rank":
         answers: list[str] = []
-        for block in _blocks(texts, _BLOCK):
-            length = task.max_target_length
-            answers += model.generate(block, max_length=length, batch_size=batch_size)
+        with _beams(model) if method == "beam" else contextlib.nullcontext():
+            for block in _blocks(texts, _BLOCK):
+                length = task.max_target_length
+                answers += model.generate(block, max_length=length, batch_size=batch_size)
         return answers, [{} for _ in answers]
     likelihoods = label_log_likelihoods(model, texts, task.labels, batch_size=batch_size)
     best = [task.labels[i] for i in likelihoods.argmax(axis=1)]
     scores = [dict(zip(task.labels, map(float, row))) for row in likelihoods]
     return best, [{"scores": row} for row in scores]
+
+
+@contextlib.contextmanager
+def _beams(model: Any) -> Iterator[None]:
+    """Give the model a beam sampler for a while, compiled once a model."""
+    from keras_hub.samplers import BeamSampler
+
+    before = model.sampler, model.generate_function
+    if not hasattr(model, "_beam_functions"):
+        model._beam_functions = BeamSampler(num_beams=BEAMS), None
+    model.sampler, model.generate_function = model._beam_functions
+    try:
+        yield
+    finally:
+        model._beam_functions = model.sampler, model.generate_function
+        model.sampler, model.generate_function = before
 
 
 def label_log_likelihoods(

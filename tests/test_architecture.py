@@ -108,6 +108,7 @@ def test_the_public_surface():
         "optimizers",
         "prompt_files",
         "strategy",
+        "submission",
         "tasks",
         "train",
         "transfer",

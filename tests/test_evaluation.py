@@ -6,7 +6,7 @@ import pytest
 import toy
 
 from keras_spot import building, tasks
-from keras_spot.evaluation import evaluate, label_log_likelihoods, predict
+from keras_spot.evaluation import evaluate, label_log_likelihoods, predict, submit
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,32 @@ def test_several_validation_splits_are_averaged(model, data_dir):
     assert found.examples == 20
 
 
+def test_beams_find_likelier_answers_and_leave_the_sampler_alone(model, data_dir):
+    sampler = model.sampler
+    beam = evaluate(model, "synthetic/movies", method="beam", data_dir=data_dir, limit=4)
+    again = evaluate(model, "synthetic/movies", method="beam", data_dir=data_dir, limit=4)
+    assert beam.predictions == again.predictions
+    assert model.sampler is sampler
+    greedy = evaluate(model, "synthetic/movies", data_dir=data_dir, limit=4)
+    for wide, narrow in zip(beam.predictions, greedy.predictions):
+        both = [wide["prediction"], narrow["prediction"]]
+        if all(both) and max(len(row) for row in model.token_rows(both)) <= 8:
+            found = label_log_likelihoods(model, [wide["input"]], both)[0]
+            assert found[0] >= found[1] - 1e-3
+
+
+def test_submission_files_come_from_test_splits(model, data_dir, tmp_path):
+    import dataclasses
+
+    task = dataclasses.replace(tasks.get("synthetic/movies"), name="glue/sst2")
+    path = submit(model, task, tmp_path, "test", method="rank", data_dir=data_dir)
+    lines = path.read_text().splitlines()
+    assert path.name == "SST-2.tsv"
+    assert lines[0] == "index\tprediction"
+    assert [line.split("\t")[0] for line in lines[1:4]] == ["0", "1", "2"]
+    assert {line.split("\t")[1] for line in lines[1:]} <= {"0", "1"}
+
+
 def test_predict_answers_unlabelled_splits(model, data_dir):
     records = list(predict(model, "synthetic/movies", "test", data_dir=data_dir, limit=3))
     assert [r["index"] for r in records] == [0, 1, 2]
@@ -83,7 +109,7 @@ def test_predict_answers_unlabelled_splits(model, data_dir):
         ({"task": "synthetic/movie"}, "(did you mean 'synthetic/movies'"),
         ({"split": "tset"}, "(did you mean 'test'"),
         ({"split": "test"}, "`split` must have labelled examples to score. Received: split='test'"),
-        ({"method": "beam"}, "`method` must be a known name. Received: method='beam'"),
+        ({"method": "bean"}, "`method` must be a known name. Received: method='bean'"),
         (
             {"task": "super_glue/wsc", "method": "rank"},
             "`method` must be 'generate' where the target is no label. Received: super_glue/wsc",
