@@ -87,11 +87,15 @@ def encoder(tokenizer: Any, input_length: int, target_length: int, sentinel: int
     run = make()
 
     def encode(examples: Sequence[Example]) -> list[Encoded]:
+        labels = list(dict.fromkeys(example.target for example in examples))  # mostly a few
         inputs, targets = (
             np.split(ids.numpy(), splits.numpy()[1:-1])
-            for ids, splits in run([e.input for e in examples], [e.target for e in examples])
+            for ids, splits in run([example.input for example in examples], labels)
         )
-        return list(zip(inputs, targets, strict=True))
+        by_label = dict(zip(labels, targets, strict=True))
+        return [
+            (ids, by_label[example.target]) for ids, example in zip(inputs, examples, strict=True)
+        ]
 
     return encode
 

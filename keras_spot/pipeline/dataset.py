@@ -86,6 +86,7 @@ def make_dataset(generate: Callable[[], Iterator[Batch]], shape: Shape, endless:
     options = tf.data.Options()
     policy = tf.data.experimental.AutoShardPolicy.DATA  # there are no files for workers to share
     options.experimental_distribute.auto_shard_policy = policy
+    options.autotune.enabled = False  # its threads cost more than the one small map they speed up
     return dataset.with_options(options).prefetch(8)
 
 
