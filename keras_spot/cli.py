@@ -82,7 +82,7 @@ def train_command(
     from keras_spot import backbones, progress
     from keras_spot.training import train
 
-    given = {
+    given: dict[str, Any] = {
         "prompt_length": prompt_length,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -186,7 +186,7 @@ def predict_command(
         lines = sys.stdin.read().splitlines() if texts == ["-"] else list(texts or [])
         model = _model(backbone, prompt, dtype)
         answers = model.generate(lines, batch_size=batch_size)
-        records = ({"input": a, "prediction": b} for a, b in zip(lines, answers))
+        records = iter([{"input": a, "prediction": b} for a, b in zip(lines, answers)])
     else:
         records = predict(
             _model(backbone, prompt, dtype, record),

@@ -211,7 +211,8 @@ def _run_provenance(file: Path) -> dict[str, Any]:
     if file.name != REFERENCE_NAME or not match:
         return {}
     record = read_run(file.parents[2]) if file.parent.parent.name == CHECKPOINTS else {}
-    provenance = {key: record[key] for key in ("task", "backbone", "versions") if key in record}
+    kept = ("task", "backbone", "versions")
+    provenance: dict[str, Any] = {key: record[key] for key in kept if key in record}
     provenance["step"] = int(match[1])
     if record.get("best", {}).get("step") == provenance["step"]:
         provenance["score"] = record["best"]["score"]
