@@ -5,6 +5,9 @@ Where a symbol has a pair of tables (negative, positive), the polarity of the se
 and `{-symbol}` expands the symbol under the opposite polarity.
 """
 
+# Word lists are read by the line, not by the word.
+# fmt: off
+
 Rules = dict[str, tuple[str, ...] | tuple[tuple[str, ...], tuple[str, ...]]]
 
 # === Sentiment ===
