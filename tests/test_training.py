@@ -202,6 +202,22 @@ def test_a_run_of_another_backbone_is_refused(whole, tokenizer, data_dir, tmp_pa
         building.build(other, whole.run_dir, tokenizer=tokenizer)
 
 
+def test_a_seed_set_on_the_way_does_not_break_the_data(tokenizer, data_dir):
+    """TensorFlow then clears the resources of every tokenizer that lives."""
+    import keras
+
+    options = {"batch_size": 4, "data_dir": data_dir, "shuffle": False, "repeat": True}
+    data = keras_spot.load_task("synthetic/movies", "train", tokenizer, **options)
+    expected = [x["encoder_token_ids"].numpy() for x, _, _ in data.take(600)]
+    found = []
+    for i, (x, _, _) in enumerate(data.take(600)):
+        found.append(x["encoder_token_ids"].numpy())
+        if i == 1:
+            keras.utils.set_random_seed(0)
+    for mine, theirs in zip(found, expected):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 def test_an_unwritable_folder_is_refused_before_training(train, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Not a directory|File exists"):

@@ -87,11 +87,16 @@ def encoder(tokenizer: Any, input_length: int, target_length: int, sentinel: int
     run = make()
 
     def encode(examples: Sequence[Example]) -> list[Encoded]:
+        nonlocal run
+        texts = [example.input for example in examples]
         labels = list(dict.fromkeys(example.target for example in examples))  # mostly a few
-        inputs, targets = (
-            np.split(ids.numpy(), splits.numpy()[1:-1])
-            for ids, splits in run([example.input for example in examples], labels)
-        )
+        try:
+            found = run(texts, labels)
+        except tf.errors.NotFoundError:
+            # Setting a seed or initialising a TPU clears the resources of every live tokenizer.
+            run = make()
+            found = run(texts, labels)
+        inputs, targets = (np.split(ids.numpy(), splits.numpy()[1:-1]) for ids, splits in found)
         by_label = dict(zip(labels, targets, strict=True))
         return [
             (ids, by_label[example.target]) for ids, example in zip(inputs, examples, strict=True)
