@@ -202,6 +202,18 @@ def test_a_run_of_another_backbone_is_refused(whole, tokenizer, data_dir, tmp_pa
         building.build(other, whole.run_dir, tokenizer=tokenizer)
 
 
+def test_few_examples_are_mixed_in_every_batch(tokenizer, data_dir):
+    options = {"batch_size": 4, "data_dir": data_dir, "repeat": True}
+    few = keras_spot.load_task("synthetic/movies", "train[:10]", tokenizer, **options)
+    batches = [x["encoder_token_ids"].numpy() for x, _, _ in few.take(5)]
+    assert len({batch.shape for batch in batches}) == 1
+    rows = [row.tobytes() for batch in batches for row in batch]
+    assert len(set(rows)) == 10
+    assert all(rows.count(row) == 2 for row in set(rows))  # two whole epochs
+    many = keras_spot.load_task("synthetic/movies", "train[:200]", tokenizer, **options)
+    assert len({x["encoder_token_ids"].shape for x, _, _ in many.take(20)}) > 2
+
+
 def test_a_seed_set_on_the_way_does_not_break_the_data(tokenizer, data_dir):
     """TensorFlow then clears the resources of every tokenizer that lives."""
     import keras

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from keras_spot.errors import invalid
-from keras_spot.pipeline.batches import Batch, Encoded, bucket_lengths, bucketed
+from keras_spot.pipeline.batches import Batch, Encoded, bucket_lengths, bucketed, fitting
 from keras_spot.tasks import Task
 
 
@@ -54,6 +54,11 @@ class Shape:
                     rule = f"must be at least {needed}, to hold the label {label!r} of {task.name}"
                     raise invalid("target_length", rule, f"target_length={target_length}")
         return cls(batch_size, bucket_lengths(buckets, input_length), target_length)
+
+    def one_length(self, rows: Sequence[Encoded]) -> "Shape":
+        """Return this shape with the one length T that holds all of the rows."""
+        longest = max((fitting(self.lengths, row) for row in rows), default=self.lengths[-1])
+        return dataclasses.replace(self, lengths=(longest,))
 
     def batches(
         self,

@@ -16,6 +16,10 @@ from keras_spot.tasks import Example, Mixture, Task
 
 PathLike = str | os.PathLike[str]
 
+FEW = 4
+"""Batches' worth of rows below which a repeated split is not bucketed: a bucket of a few rows
+would fill whole batches with them."""
+
 
 def load_examples(
     task: str | Task,
@@ -80,8 +84,9 @@ def load_task(
         shuffle: read in random order, as training does (and leave out rows that the task does
             not train on). Default: whether the split is of "train".
         repeat: go on for ever, epoch after epoch, each in its own order, with the buckets
-            carried over. Without it the data end after an epoch, and every iteration over the
-            dataset is the next epoch.
+            carried over. A split of at most four batches is not bucketed: all its batches have
+            the shortest length that holds its longest row. Without `repeat` the data end after
+            an epoch, and every iteration over the dataset is the next epoch.
         start_step: leave out the first `start_step` batches: the rest is what an uninterrupted
             run with the same arguments would have seen. Needs `repeat`.
         drop_remainder: drop the rows that fill no batch at the end. By default they come in
@@ -109,6 +114,10 @@ def load_task(
     rows = open_labelled(task, split, data_dir)
     epoch = epochs(task, rows, tokenizer, shape, limit, f"{seed}" if shuffle else None)
     finite = itertools.count()
+    if repeat:
+        few = list(itertools.islice(epoch(0), FEW * batch_size + 1))
+        if len(few) <= FEW * batch_size:
+            shape = shape.one_length(few)
 
     def generate() -> Iterator[batches.Batch]:
         if repeat:
