@@ -29,13 +29,13 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["keras_spot", "keras_spot.*"]),
     package_data={"keras_spot": ["presets/**/*", "py.typed"]},
-    python_requires=">=3.10,<3.14",
+    python_requires=">=3.11,<3.14",  # keras-hub 0.32 needs 3.11
     install_requires=[
         "keras>=3.15",
         "keras-hub>=0.32,<0.33",
         "keras-nlp>=0.32,<0.33",
         "tensorflow>=2.20",
-        "tensorflow-text>=2.20",
+        "tensorflow-text>=2.20.1",
         "tensorflow-datasets>=4.9.9",
         "importlib_resources",
         "numpy>=1.26",

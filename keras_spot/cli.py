@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 
 
-class Method(str, Enum):
+class Method(StrEnum):
     """How a split is answered."""
 
     generate = "generate"

@@ -40,3 +40,25 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that takes its name when the block ends well.
+
+    An older folder of that name stays until then, and stays if the block raises.
+
+    Raises:
+        OSError: the folder cannot be made there, or `path` is a file.
+    """
+    path = Path(path)
+    if path.is_file():
+        raise NotADirectoryError(20, os.strerror(20), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        new, old = Path(scratch, "new"), Path(scratch, "old")
+        new.mkdir()
+        yield new
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)

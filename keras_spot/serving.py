@@ -1,9 +1,13 @@
 """A SavedModel that answers texts."""
 
 import os
+from typing import Any
+
+from keras_spot.errors import invalid
+from keras_spot.files import atomic_folder
 
 
-def export_text(model, path: str | os.PathLike, max_length: int | None = None) -> None:
+def export_text(model: Any, path: str | os.PathLike, max_length: int | None = None) -> None:
     """Write a SavedModel with the signature `text [B] -> outputs [B], output_ids [B, D]`.
 
     The tokeniser and the greedy (or otherwise compiled) decoding loop are inside; a process that
@@ -17,12 +21,11 @@ def export_text(model, path: str | os.PathLike, max_length: int | None = None) -
 
     Raises:
         ValueError: a model without a preprocessor, or another backend than TensorFlow.
+        OSError: the folder cannot be written; an older one stays as it was.
     """
     import keras
     import tensorflow as tf
     import tensorflow_text
-
-    from keras_spot.errors import invalid
 
     if keras.config.backend() != "tensorflow":
         raise invalid("model", "must run on the tensorflow backend", keras.config.backend())
@@ -74,8 +77,9 @@ def export_text(model, path: str | os.PathLike, max_length: int | None = None) -
     # A SavedModel only holds the variables and resources that hang from its root.
     module.variables_ = [weight.value for weight in model.weights]
     module.pieces = pieces
-    tf.saved_model.save(
-        module,
-        str(path),
-        signatures={"serving_default": serve, "generate_ids": generate_ids},
-    )
+    signatures = {"serving_default": serve, "generate_ids": generate_ids}
+    with atomic_folder(path) as folder:
+        try:
+            tf.saved_model.save(module, str(folder), signatures=signatures)
+        except tf.errors.OpError as error:
+            raise OSError(f"`path` must be writable. Received: {path} ({error.message})") from error

@@ -45,6 +45,18 @@ def test_a_saved_model_answers_texts_without_this_package(tmp_path, tokenizer):
     assert len(found["ids"][0]) == 5
 
 
+def test_a_folder_that_cannot_be_written(tmp_path, tokenizer):
+    model = building.build(
+        toy.backbone(tokenizer.vocabulary_size()), tokenizer=tokenizer, prompt_length=2
+    )
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(NotADirectoryError):
+        model.export(tmp_path / "file")
+    with pytest.raises((NotADirectoryError, FileExistsError)):
+        model.export(tmp_path / "file" / "served")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_model_without_tokenizer_is_refused(tmp_path):
     model = building.build(toy.backbone(64), prompt_length=2)
     with pytest.raises(ValueError, match=r"`model` must have a preprocessor to take texts"):
