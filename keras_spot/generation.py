@@ -176,9 +176,9 @@ def _all_text(texts):
     return isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts)
 
 
-def pad_rows(rows, count=None, width=None):
-    """Return int32 `ids` and `mask` `[count, width]` of token rows, by default the tightest."""
-    ids = np.zeros((count or len(rows), width or max(map(len, rows))), "int32")
+def pad_rows(rows, width=None):
+    """Return int32 `ids` and `mask` `[len(rows), width]` of token rows, by default the tightest."""
+    ids = np.zeros((len(rows), width or max(map(len, rows))), "int32")
     mask = np.zeros_like(ids)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
@@ -191,11 +191,13 @@ def _batch(rows, length, batch_size):
 
     With a `batch_size` the shapes are static ones: that many rows, a width from powers of two.
     """
-    count, width = len(rows), max(map(len, rows))
+    width = max(map(len, rows))
     if batch_size:
-        count, width = batch_size, 1 << max(4, (width - 1).bit_length())
-    ids, mask = pad_rows(rows, count, width)
-    start = np.zeros((count, length + 1), "int32")
+        # Filling rows are copies: they end no later than the rows that count.
+        rows = [*rows, *[rows[-1]] * (batch_size - len(rows))]
+        width = 1 << max(4, (width - 1).bit_length())
+    ids, mask = pad_rows(rows, width)
+    start = np.zeros((len(rows), length + 1), "int32")
     given = start.copy()
     given[:, 0] = 1
     return dict(zip(INPUTS, (ids, mask, start, given)))

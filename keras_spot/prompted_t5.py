@@ -254,7 +254,6 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
 
     @classmethod
     def from_config(cls, config):
-        # Only compiled models are compiled again, and then by `compile_from_config`.
         return super().from_config({**config, "recipe": Recipe(**config["recipe"])})
 
 
@@ -271,6 +270,7 @@ def _freeze(backbone, dropout):
 
 
 def check_fingerprint(prompt, model):
+    """Raise ValueError for a `prompt_files.Prompt` that was trained on another backbone."""
     recorded = prompt.provenance.get("backbone")
     if recorded and recorded != model.fingerprint:
         rule = (

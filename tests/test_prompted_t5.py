@@ -188,6 +188,22 @@ def test_given_target_tokens_are_kept(model):
     assert logits(model, full)[0, 2:].argmax(-1).tolist() == out[3:].tolist()
 
 
+def test_xla_gives_the_same_answers_and_steps(tokenizer):
+    """What one GPU compiles by default: static shapes, filling rows."""
+    prompts, answers = [], []
+    x, y, weight = toy.batch(vocabulary=64)
+    for jit in (False, True):
+        model = building.build(
+            toy.backbone(tokenizer.vocabulary_size()), tokenizer=tokenizer, prompt_length=2
+        )
+        model.compile(jit_compile=jit)
+        answers.append(model.generate(TEXTS, max_length=3, batch_size=4))
+        model.fit(x, y, sample_weight=weight, verbose=0)
+        prompts.append(model.prompt)
+    assert answers[0] == answers[1]
+    np.testing.assert_allclose(prompts[1], prompts[0], atol=1e-4)
+
+
 @pytest.mark.parametrize("sampler", ["beam", "top_k"])
 def test_other_samplers(tokenizer, sampler):
     model = building.build(
