@@ -51,10 +51,9 @@ def test_superglue(preset, shared, tmp_path, capsys):
     from keras_spot import prompt_files
 
     prompt = prompt_files.write(tmp_path / "p.npy", np.ones((3, toy.CONFIG["hidden_dim"])))
-    found = example("superglue").main(
-        ["--prompt", str(prompt), "--backbone", preset, "--limit", "2"]
-        + ["--data-dir", str(shared / "data/tfds"), "--predictions", str(tmp_path / "out")]
-    )
+    words = ["--prompt", str(prompt), "--backbone", preset, "--limit", "2"]
+    words += ["--data-dir", str(shared / "data/tfds"), "--predictions", str(tmp_path / "out")]
+    found = example("superglue").main(words)
     out = capsys.readouterr().out
     assert "left out: `task` super_glue/multirc" in out
     assert set(found) >= {"super_glue/boolq", "super_glue/cb", "super_glue/record"}
