@@ -1,0 +1,1 @@
+"""Parts of `pretrain_tiny.py`: corpus, vocabulary, teacher, batches, network, export."""
