@@ -10,7 +10,7 @@ import numpy as np
 SOURCE = "synthetic/movies"
 TARGET = "synthetic/products"
 TARGET_EXAMPLES = 16
-SOURCE_STEPS = 150
+SOURCE_STEPS = 250
 TARGET_STEPS = 40
 EVERY = 10
 SEEDS = (0, 1, 2)
@@ -51,14 +51,14 @@ def run_demo(
 
     The source is sentiment about films, the target sentiment about products with 16 training
     examples; both are synthetic and prepared offline. The comparison gives the same
-    number of steps to a prompt sampled from the vocabulary, over three seeds of data order and
-    sampling. Run again, it continues or shows what is already there.
+    number of steps to a prompt sampled from the vocabulary, over three seeds, each with 16
+    examples of its own. Run again, it continues or shows what is already there.
 
     Args:
         folder: where runs, `learning_curves.png` and `saved_model/` go. Default `spot-demo`.
-        source_steps: steps on the source. Default 150.
+        source_steps: steps on the source. Default 250.
         target_steps: steps on the target, for every seed and initial prompt. Default 40.
-        seeds: one target run each. Default three.
+        seeds: one target run each, from 0 on. Default three.
         validation: validation examples. Default 200.
     """
     import tensorflow as tf
@@ -81,7 +81,7 @@ def run_demo(
                 steps=steps,
                 method="rank",
                 validation_limit=validation,
-                strategy="one_device",
+                strategy=tf.distribute.get_strategy(),
                 data_dir=folder / "tfds",
                 progress=follow(description, steps),
                 **options,
@@ -100,7 +100,7 @@ def run_demo(
                     f"target from {name}, seed {seed}",
                     recipe=recipe,
                     prompt_init=start,
-                    split=f"train[:{TARGET_EXAMPLES}]",
+                    split=f"train[{seed * TARGET_EXAMPLES}:{(seed + 1) * TARGET_EXAMPLES}]",
                     seed=seed,
                 )
                 points = [(line["step"], line["score"]) for line in trained.history]

@@ -229,14 +229,15 @@ def _rank_function(model: Any) -> Any:
     if not hasattr(model, "_rank_function"):
         import tensorflow as tf
 
-        @tf.function(reduce_retracing=True)
-        def rank(ids, mask, targets):
-            return _rank(model, ids, mask, targets)
+        tokens = tf.TensorSpec([None, None], "int32")
 
-        def call(ids, mask, targets):
-            return rank(tf.constant(ids), tf.constant(mask), [tf.constant(t) for t in targets])
+        @functools.cache
+        def traced(labels):
+            return tf.function(
+                functools.partial(_rank, model), input_signature=[tokens, tokens, [tokens] * labels]
+            )
 
-        model._rank_function = call
+        model._rank_function = lambda ids, mask, targets: traced(len(targets))(ids, mask, targets)
     return model._rank_function
 
 
@@ -247,8 +248,7 @@ def _rank(model: Any, ids: Any, mask: Any, targets: Sequence[Any]) -> list[Any]:
     batch = ops.shape(ids)[0]
     scores = []
     for target in targets:
-        length = target.shape[1]
-        target = ops.broadcast_to(target, (batch, length))
+        target = ops.broadcast_to(target, (batch, ops.shape(target)[1]))
         shifted = ops.pad(target[:, :-1], [[0, 0], [1, 0]])
         logits = model.decode(shifted, ops.ones_like(shifted), states, mask)
         logits = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
