@@ -1,6 +1,6 @@
 """One prompt on all of SuperGLUE: every task's metrics and the benchmark's average.
 
-Command:  python examples/superglue.py --prompt runs/mnli --backbone t5_1.1_base --data-dir DIR
+Command:  python examples/superglue.py --prompt runs/mnli --backbone flan_base_multi --data-dir DIR
 Cost:     one greedy pass over the validation splits; minutes with the tiny backbone
 Expected: a prompt trained on one task answers the others with that task's labels: low scores
           and many invalid answers are the honest outcome of a zero-shot transfer. A prompt of the

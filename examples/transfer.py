@@ -2,8 +2,8 @@
 
 Command:  python examples/transfer.py --data-dir DIR --results examples/results
 Pairs:    mr -> glue/sst2 and snli -> super_glue/cb (others with --pair SOURCE:TARGET)
-Backbone: "tiny" (others with --backbone); a real T5 reproduces the paper's setting with
-          --backbone t5_1.1_base --source-steps 262144 --target-steps 100000
+Backbone: "tiny" (others with --backbone); with a real T5 the paper's budget is
+          --backbone flan_base_multi --source-steps 262144 --target-steps 100000
 Cost:     about 10 minutes on 2 cores with the defaults
 Results:  examples/results/transfer.md, with the spread over the seeds
 """
