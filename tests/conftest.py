@@ -7,6 +7,8 @@ import tempfile
 
 import pytest
 
+collect_ignore = ["replicas.py"]  # a program of its own, run by test_distribution
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
