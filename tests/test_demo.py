@@ -9,7 +9,7 @@ def result(tmp_path_factory):
         tmp_path_factory.mktemp("demo"),
         source_steps=10,
         target_steps=10,
-        seeds=(0, 1),
+        seeds=(0,),
         validation=20,
     )
 
@@ -18,7 +18,7 @@ def test_the_demo_leaves_what_it_promises(result, capsys):
     assert (result.folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     assert (result.folder / "saved_model" / "saved_model.pb").is_file()
     assert set(result.scores) == {"transferred (SPoT)", "sampled vocabulary"}
-    assert all(len(scores) == 2 for scores in result.scores.values())
+    assert all(len(scores) == 1 for scores in result.scores.values())
     assert isinstance(result.answer, str)
     demo.show(result)
     shown = capsys.readouterr().out
@@ -28,6 +28,6 @@ def test_the_demo_leaves_what_it_promises(result, capsys):
 
 def test_again_shows_what_is_there(result):
     again = demo.run_demo(
-        result.folder, source_steps=10, target_steps=10, seeds=(0, 1), validation=20
+        result.folder, source_steps=10, target_steps=10, seeds=(0,), validation=20
     )
     assert again == result
