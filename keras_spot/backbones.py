@@ -1,9 +1,11 @@
 """Frozen T5 backbones by name, and what tells one from another."""
 
+import contextlib
 import hashlib
 import json
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,7 @@ def load(backbone: Any, tokenizer: Any = None, dtype: Any = None) -> tuple[Any, 
         loaded = backbone
     elif isinstance(backbone, (str, os.PathLike)):
         preset = _preset(backbone)
-        with warnings.catch_warnings():
-            # KerasHub's own T5 layers complain of each other's masks while they are built.
-            warnings.filterwarnings("ignore", "Layer '.*_attention'", UserWarning)
+        with quiet_masks():
             loaded = T5Backbone.from_preset(preset, **({"dtype": dtype} if dtype else {}))
         tokenizer = tokenizer or T5Tokenizer.from_preset(preset)
     else:
@@ -47,6 +47,14 @@ def load(backbone: Any, tokenizer: Any = None, dtype: Any = None) -> tuple[Any, 
         reason = "must not compute in float16, where T5's attention mask overflows (use bfloat16)"
         raise invalid("dtype", reason, loaded.dtype_policy.name)
     return loaded, tokenizer
+
+
+@contextlib.contextmanager
+def quiet_masks() -> Iterator[None]:
+    """Silence what KerasHub's own T5 layers say of each other's masks while they are called."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Layer '.*_attention'", UserWarning)
+        yield
 
 
 def recipe_for(backbone: Any) -> Recipe:

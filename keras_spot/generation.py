@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_spot.backbones import quiet_masks
 from keras_spot.errors import invalid
 
 INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
@@ -119,6 +120,7 @@ class TextGeneration:
             cross.append(ops.stack(pair, axis=1))
         return tuple(own), tuple(cross), mask
 
+    @quiet_masks()
     def _decode_one(self, token, cache, index):
         """Return the logits `[B, V]` after the token `[B, 1]` at `index`, and the new cache."""
         backbone = self.backbone

@@ -84,6 +84,12 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
 
     # === Forward pass ===
 
+    @backbones.quiet_masks()
+    def call(self, inputs, training=None, mask=None):
+        """Return the logits `[B, D, V]`; see the class."""
+        return super().call(inputs, training=training, mask=mask)
+
+    @backbones.quiet_masks()
     def encode(self, token_ids, padding_mask):
         """Embed, prepend the prompt and run the encoder.
 
@@ -103,6 +109,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             x, bias = layer(x, attention_mask=mask[:, None, :], position_bias=bias)
         return backbone.encoder_dropout(backbone.encoder_layer_norm(x)), mask
 
+    @backbones.quiet_masks()
     def decode(self, token_ids, padding_mask, states, mask):
         """Return the logits `[B, D, V]` of decoder inputs `[B, D]` given encoder states.
 
