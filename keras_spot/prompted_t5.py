@@ -194,6 +194,14 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         """Tokenise texts; pass token ids as they are."""
         if isinstance(x, dict) and "encoder_token_ids" in x:
             return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        if keras.config.backend() == "tensorflow" and self.preprocessor is not None:
+            import tensorflow as tf
+
+            if tf.inside_function():
+                # Setting a seed or initialising a TPU clears the resources of live tokenizers.
+                with tf.init_scope():
+                    tokenizer = self.preprocessor.tokenizer
+                    tokenizer.set_proto(tokenizer.proto)
         return super().preprocess_samples(x, y, sample_weight)
 
     # === Prompts ===
