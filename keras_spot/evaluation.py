@@ -82,10 +82,7 @@ def evaluate(
         FileNotFoundError: data that are not prepared.
     """
     task = tasks.get(task)
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    if method == "rank" and task.target != "{label}":
-        raise invalid("method", "must be 'generate' where the target is no label", task.name)
+    _check_method(task, method)
     splits = [split] if split else list(task.validation)
     parts: dict[str, dict[str, float]] = {}
     records: list[dict[str, Any]] = []
@@ -104,6 +101,13 @@ def evaluate(
             for name in part_scores
         }
     return Evaluation(task.name, scores, records)
+
+
+def _check_method(task: tasks.Task, method: str) -> None:
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if method == "rank" and task.target != "{label}":
+        raise invalid("method", "must be 'generate' where the target is no label", task.name)
 
 
 def check_labelled(task: tasks.Task, split: str, data_dir: str | os.PathLike | None = None) -> None:
@@ -170,6 +174,7 @@ def answer(
     batch_size: int = 32,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the answer to each example and, for `"rank"`, `{"scores": {label: log p}}`."""
+    _check_method(task, method)
     if model.preprocessor is None:
         raise invalid("model", "must have a preprocessor to read texts", "preprocessor=None")
     texts = [example.input for example in examples]

@@ -123,6 +123,13 @@ def test_bad_arguments(model, data_dir, arguments, message):
     assert message in str(error.value)
 
 
+def test_predicting_knows_the_methods_too(model, data_dir):
+    with pytest.raises(
+        ValueError, match=r"`method` must be a known name\. Received: method='bean'"
+    ):
+        list(predict(model, "synthetic/movies", method="bean", data_dir=data_dir, limit=1))
+
+
 def test_a_model_without_tokenizer_cannot_read_texts(data_dir):
     bare = building.build(toy.backbone(64), prompt_length=2)
     with pytest.raises(ValueError, match=r"`model` must have a preprocessor to read texts"):
