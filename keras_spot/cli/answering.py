@@ -1,0 +1,157 @@
+"""`keras-spot evaluate`, `predict`, `submit` and `export`: what a trained prompt is for."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_spot.cli.app import app
+from keras_spot.cli.options import (
+    Backbone,
+    BatchSize,
+    DataDir,
+    Dtype,
+    Limit,
+    Method,
+    MethodOption,
+    PromptPath,
+    TaskName,
+    find_task,
+    load_model,
+    quiet_tensorflow,
+)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    task: TaskName,
+    prompt: PromptPath,
+    backbone: Backbone = "tiny",
+    split: Annotated[str | None, typer.Option(help="Default: the validation splits.")] = None,
+    data_dir: DataDir = None,
+    method: MethodOption = Method.generate,
+    batch_size: BatchSize = 32,
+    limit: Limit = None,
+    dtype: Dtype = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write every example's answer here, as JSON lines.")
+    ] = None,
+) -> None:
+    """Score a prompt on a task and print the scores as JSON."""
+    record = find_task(task)
+    quiet_tensorflow()
+    from keras_spot.evaluation import evaluate
+
+    model = load_model(backbone, prompt, dtype, record)
+    found = evaluate(
+        model,
+        record,
+        split,
+        method=method.value,
+        data_dir=data_dir,
+        batch_size=batch_size,
+        limit=limit,
+    )
+    if predictions:
+        found.write(predictions)
+    typer.echo(json.dumps({"task": found.task, "examples": found.examples, **found.scores}))
+
+
+@app.command("predict")
+def predict_command(
+    prompt: PromptPath,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts to answer; '-' reads lines of stdin.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="Answer this task's split instead.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the task.")] = "test",
+    backbone: Backbone = "tiny",
+    data_dir: DataDir = None,
+    method: MethodOption = Method.generate,
+    batch_size: BatchSize = 32,
+    limit: Limit = None,
+    dtype: Dtype = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write JSON lines here instead of to stdout.")
+    ] = None,
+) -> None:
+    """Answer texts, or every example of a task's split, as JSON lines."""
+    from keras_spot.errors import invalid
+
+    if (task is None) == (not texts):
+        received = f"texts={texts or []}, task={task!r}"
+        raise invalid("texts", "must be given, or `task` instead", received)
+    record = None if task is None else find_task(task)
+    quiet_tensorflow()
+    from keras_spot.evaluation import predict
+    from keras_spot.files import atomic_write
+
+    if record is None:
+        lines = sys.stdin.read().splitlines() if texts == ["-"] else list(texts or [])
+        model = load_model(backbone, prompt, dtype)
+        answers = model.generate(lines, batch_size=batch_size)
+        records = iter([{"input": a, "prediction": b} for a, b in zip(lines, answers)])
+    else:
+        records = predict(
+            load_model(backbone, prompt, dtype, record),
+            record,
+            split,
+            method=method.value,
+            data_dir=data_dir,
+            batch_size=batch_size,
+            limit=limit,
+        )
+    rows = (json.dumps(row, ensure_ascii=False, default=str) for row in records)
+    if output is None:
+        for row in rows:
+            typer.echo(row)
+    else:
+        with atomic_write(output, "w") as file:
+            file.writelines(row + "\n" for row in rows)
+
+
+@app.command("submit")
+def submit_command(
+    task: TaskName,
+    prompt: PromptPath,
+    output: Annotated[Path, typer.Argument(help="Folder of the submission file.")],
+    split: Annotated[str, typer.Option(help="Test split.")] = "test",
+    backbone: Backbone = "tiny",
+    data_dir: DataDir = None,
+    method: MethodOption = Method.generate,
+    batch_size: BatchSize = 32,
+    dtype: Dtype = None,
+) -> None:
+    """Write a GLUE or SuperGLUE submission file from a task's test split."""
+    record = find_task(task)
+    quiet_tensorflow()
+    from keras_spot.evaluation import submit
+
+    file = submit(
+        load_model(backbone, prompt, dtype, record),
+        record,
+        output,
+        split,
+        method=method.value,
+        data_dir=data_dir,
+        batch_size=batch_size,
+    )
+    typer.echo(f"saved: {file}")
+
+
+@app.command("export")
+def export_command(
+    prompt: PromptPath,
+    output: Annotated[Path, typer.Argument(help="Folder of the SavedModel.")],
+    backbone: Backbone = "tiny",
+    max_length: Annotated[int | None, typer.Option(help="Target tokens at most.")] = None,
+    dtype: Dtype = None,
+) -> None:
+    """Write a SavedModel: text in, text out, tensorflow and tensorflow_text to run it."""
+    quiet_tensorflow()
+    load_model(backbone, prompt, dtype).export(output, max_length=max_length)
+    typer.echo(f"saved: {output}")

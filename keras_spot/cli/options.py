@@ -1,0 +1,60 @@
+"""Options that several commands share, and what they stand for."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Method(StrEnum):
+    """How a split is answered."""
+
+    generate = "generate"
+    beam = "beam"
+    rank = "rank"
+
+
+TaskName = Annotated[
+    str, typer.Option("--task", help="Task name (see `tasks`) or a .yaml/.json task record.")
+]
+Backbone = Annotated[
+    str, typer.Option(help="'tiny' (embedded), a KerasHub preset name or a preset folder.")
+]
+PromptPath = Annotated[
+    str, typer.Option("--prompt", help="Prompt file or run folder (its best step).")
+]
+DataDir = Annotated[
+    str | None, typer.Option(help="Folder with prepared TFDS data. Default: TFDS' own.")
+]
+Dtype = Annotated[str | None, typer.Option(help="Dtype policy, e.g. mixed_bfloat16.")]
+BatchSize = Annotated[int, typer.Option(help="Examples at once.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first examples of each split.")]
+MethodOption = Annotated[
+    Method, typer.Option(help="Decode greedily or with beams, or rank the labels.")
+]
+
+
+def quiet_tensorflow() -> None:
+    """Keep TensorFlow's start-up notes off the terminal; call it before the first heavy import."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def find_task(name: str) -> Any:
+    """Return a task by its name or from its .yaml or .json record."""
+    from keras_spot import tasks
+
+    if Path(name).suffix in (".yaml", ".yml", ".json"):
+        return tasks.load(name)
+    return tasks.get(name)
+
+
+def load_model(backbone: str, prompt: str, dtype: str | None, task: Any = None) -> Any:
+    """Return a model with a trained prompt, its lengths those of the task if there is one."""
+    from keras_spot.building import build
+
+    lengths = {}
+    if task is not None:
+        lengths = {"input_length": task.max_input_length, "target_length": task.max_target_length}
+    return build(backbone, Path(prompt), dtype=dtype, **lengths)
