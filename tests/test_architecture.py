@@ -21,13 +21,14 @@ RANKS = {
     "plots": 2,
     "optimizers": 2,
     "transfer": 2,
-    "backbones": 2,
+    "converters": 2,
+    "backbones": 3,
     "run_files": 3,
     "metrics": 3,
     "losses": 3,
     "initializers": 3,
     "serving": 3,
-    "generation": 3,
+    "generation": 4,
     "submission": 4,
     "pipeline": 4,
     "soft_prompt": 4,
@@ -45,7 +46,7 @@ HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", 
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__", "remote"}
+LIGHT |= {"__init__", "converters", "remote"}
 
 
 def modules():
