@@ -126,8 +126,8 @@ def write(
     values, provenance, path = as_prompt(values), dict(provenance or {}), Path(path)
     form = _form_of(path) if form is None else form
     if form not in FORMS:
-        read_only = "T5X checkpoints are read only" if form == "t5x" else None
-        raise invalid("form", f"must be one of {', '.join(FORMS)}", read_only or f"{form=}")
+        received = "a T5X checkpoint, which is read only" if form == "t5x" else f"{form=}"
+        raise invalid("form", f"must be one of {', '.join(FORMS)}", received)
     if form in ("npy", "npz") and path.suffix != f".{form}":
         raise invalid("path", f"must end in .{form}", f"path={str(path)!r}")
     if form == "reference":
