@@ -12,6 +12,7 @@ RANKS = {
     "files": 0,
     "recipe": 1,
     "remote": 1,
+    "t5x_files": 1,
     "versions": 1,
     "synthetic": 1,
     "tasks": 2,
@@ -46,7 +47,7 @@ HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", 
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__", "converters", "remote"}
+LIGHT |= {"__init__", "converters", "remote", "t5x_files"}
 
 
 def modules():

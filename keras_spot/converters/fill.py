@@ -60,12 +60,18 @@ def fill(
     for name, path in names.expand(architecture).items():
         variable = functools.reduce(_step, path.split("."), backbone)
         attribute = path.rsplit(".", 1)[-1]
-        values = tensors.read(sources.get(name, name))
-        if attribute in names.transposed and values.ndim == 2:
+        values = _flat(tensors.read(sources.get(name, name)), architecture)
+        shape = tuple(variable.shape)
+        if attribute == "relative_attention_bias":
+            shape = (architecture.buckets, architecture.num_heads)
+        if attribute in names.transposed:
             values = values.T
-        if attribute == "relative_attention_bias" and values.ndim == 2:
+        if values.shape != shape:
+            rule = f"must hold {name} for a weight of shape {shape}"
+            raise invalid("backbone", rule, f"shape={values.shape} in {where}")
+        if attribute == "relative_attention_bias":
             values = in_32_buckets(values, path.startswith("encoder"), architecture.max_distance)
-        variable.assign(_shaped(values, tuple(variable.shape), name, where))
+        variable.assign(values)
         del values
     _pass_through(backbone.encoder_transformer_layers[architecture.encoder_layers :])
     _pass_through(backbone.decoder_transformer_layers[architecture.decoder_layers :])
@@ -75,17 +81,14 @@ def _step(owner: Any, attribute: str) -> Any:
     return owner[int(attribute)] if attribute.isdecimal() else getattr(owner, attribute)
 
 
-def _shaped(values: np.ndarray, shape: tuple[int, ...], name: str, where: object) -> np.ndarray:
-    if values.shape == shape:
-        return values
-    # T5X may keep heads as an axis of their own: [H, heads, head width] or the reverse.
-    if values.ndim == 3 and shape in (
-        (values.shape[0], values.shape[1] * values.shape[2]),
-        (values.shape[0] * values.shape[1], values.shape[2]),
-    ):
-        return values.reshape(shape)
-    rule = f"must hold {name} for a weight of shape {shape}"
-    raise invalid("backbone", rule, f"shape={values.shape} in {where}")
+def _flat(values: np.ndarray, architecture: Architecture) -> np.ndarray:
+    """Return a matrix of a T5X kernel that keeps the heads as an axis of their own."""
+    heads, width = architecture.num_heads, architecture.head_dim
+    if values.shape == (architecture.hidden_dim, heads, width):
+        return values.reshape(-1, heads * width)
+    if values.shape == (heads, width, architecture.hidden_dim):
+        return values.reshape(heads * width, -1)
+    return values
 
 
 def _pass_through(layers: Any) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from keras_spot import remote
+from keras_spot import remote, t5x_files
 from keras_spot.converters import huggingface, t5x
 from keras_spot.converters.shortcuts import T5_VOCABULARY
 
@@ -15,7 +15,7 @@ _CONVERTER = "SFconvertbot"  # the hub's own account that proposes safetensors o
 
 def kind(folder: Path) -> str | None:
     """Return `HUGGING_FACE`, `T5X` or `KERAS_HUB` by what lies in a folder, else None."""
-    if (folder / t5x.CHECKPOINT).is_file():
+    if (folder / t5x_files.INDEX).is_file():
         return T5X
     try:
         config = json.loads((folder / huggingface.CONFIG).read_text(encoding="utf-8"))
@@ -29,7 +29,7 @@ def kind(folder: Path) -> str | None:
 def look(place: str) -> str | None:
     """Return the `kind` of backbone in a folder or at an address, fetching no weights."""
     try:
-        return kind(remote.fetch(place, patterns=[t5x.CHECKPOINT, huggingface.CONFIG]))
+        return kind(remote.fetch(place, patterns=[t5x_files.INDEX, huggingface.CONFIG]))
     except FileNotFoundError:
         return None
 

@@ -1,4 +1,4 @@
-"""T5X native checkpoints: a msgpack file `checkpoint` and one zarr array for each large tensor."""
+"""T5X native checkpoints: the parameters under `target`; the architecture is in their shapes."""
 
 import re
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from keras_spot import t5x_files
 from keras_spot.converters.architecture import Architecture
 from keras_spot.converters.fill import check_coverage, fill
 from keras_spot.converters.names import T5X, UNUSED_T5X
 from keras_spot.errors import invalid
 
-CHECKPOINT = "checkpoint"
-PATTERNS = (CHECKPOINT, "target.*")
-_ARRAY = 1  # the msgpack extension in which flax stores an array
+PATTERNS = (t5x_files.INDEX, "target.*")
+_PREFIX = "target."
 
 
 def load(
@@ -33,7 +33,7 @@ def load(
         ModuleNotFoundError: tensorstore or msgpack is not installed.
         ValueError: a missing or broken file, or weights that are not a T5's.
     """
-    tensors = ZarrTensors(folder)
+    tensors = Target(folder)
     architecture = architecture_of(tensors, activation, max_distance)
     wanted = set(T5X.expand(architecture))
     check_coverage(wanted, set(tensors) - UNUSED_T5X, folder)
@@ -43,7 +43,7 @@ def load(
 
 
 def architecture_of(
-    tensors: "ZarrTensors", activation: str | None = None, max_distance: int = 128
+    tensors: "Target", activation: str | None = None, max_distance: int = 128
 ) -> Architecture:
     """Return what the shapes of a checkpoint's tensors tell of its T5."""
     gated = "encoder.layers_0.mlp.wi_0.kernel" in tensors
@@ -56,7 +56,10 @@ def architecture_of(
         "decoder.layers_0.self_attention.query.kernel",
     ]
     check_coverage(needed, [name for name in tensors if name in needed], tensors.folder)
-    table, bias, query, dense, _ = (tensors.shape(name) for name in needed)
+    table, bias, query, dense, _ = shapes = [tensors.shape(name) for name in needed]
+    if [len(table), len(bias), len(dense)] != [2, 2, 2] or 0 in sum(shapes, ()):
+        rule = "must hold matrices where a T5 has them"
+        raise invalid("backbone", rule, f"shapes {table}, {bias}, {dense} in {tensors.folder}")
     heads = bias[0]
     return Architecture(
         vocabulary_size=table[0],
@@ -74,90 +77,30 @@ def architecture_of(
     )
 
 
-def _depth(tensors: "ZarrTensors", stack: str) -> int:
+def _depth(tensors: "Target", stack: str) -> int:
     found = (re.match(rf"{stack}\.layers_(\d+)\.", name) for name in tensors)
     return 1 + max(int(match[1]) for match in found if match)
 
 
-class ZarrTensors:
-    """The tensors under `target` of a T5X checkpoint; small ones lie in the msgpack file itself.
+class Target:
+    """The parameters of a T5X checkpoint, by their names under `target`.
 
     Raises:
-        ModuleNotFoundError: tensorstore or msgpack is not installed.
-        ValueError: no readable checkpoint, an array that is missing or cut short.
+        ModuleNotFoundError: msgpack or tensorstore is not installed.
+        ValueError: no whole index; later, an array that is missing or cut short.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._leaves = dict(_flatten(_read_target(folder)))
+        self._index = t5x_files.read_index(folder)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._leaves)
+        return (n.removeprefix(_PREFIX) for n in self._index if n.startswith(_PREFIX))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape without reading it."""
-        leaf = self._leaves[name]
-        return leaf.shape if isinstance(leaf, np.ndarray) else self._open(name, leaf).shape
+        return self._index[_PREFIX + name].shape
 
     def read(self, name: str) -> np.ndarray:
         """Return a tensor in its own dtype."""
-        leaf = self._leaves[name]
-        if isinstance(leaf, np.ndarray):
-            return leaf
-        try:
-            return self._open(name, leaf).read().result()
-        except ValueError as error:
-            raise _broken(name, self.folder, error) from None
-
-    def _open(self, name: str, leaf: dict[str, Any]) -> Any:
-        import tensorstore
-
-        # Only the last name of the recorded path counts: the folder may have been moved.
-        place = self.folder / Path(str(leaf["kvstore"].get("path", f"target.{name}"))).name
-        spec = {
-            "driver": "zarr",
-            "kvstore": {"driver": "file", "path": str(place)},
-            "fill_missing_data_reads": False,
-        }
-        try:
-            return tensorstore.open(spec, read=True).result()
-        except ValueError as error:
-            raise _broken(name, self.folder, error) from None
-
-
-def _read_target(folder: Path) -> dict[str, Any]:
-    try:
-        import msgpack
-        import tensorstore  # noqa: F401 - also teaches NumPy bfloat16
-    except ModuleNotFoundError as error:
-        rule = "must be read with an extra: pip install 'keras-spot[t5x]'"
-        raise ModuleNotFoundError(str(invalid("backbone", rule, f"no {error.name}"))) from None
-    try:
-        tree = msgpack.unpackb((folder / CHECKPOINT).read_bytes(), ext_hook=_array)
-        target = tree.get("optimizer", tree)["target"]
-    except (ValueError, KeyError, TypeError, AttributeError, msgpack.UnpackException) as error:
-        rule = f"must hold a readable T5X file `{CHECKPOINT}`"
-        raise invalid("backbone", rule, f"{folder} ({type(error).__name__})") from None
-    return target
-
-
-def _array(code: int, data: bytes) -> Any:
-    import msgpack
-
-    if code != _ARRAY:
-        return msgpack.ExtType(code, data)
-    shape, dtype, values = msgpack.unpackb(data)
-    return np.frombuffer(values, np.dtype(dtype)).reshape(shape)
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and "kvstore" not in value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _broken(name: str, folder: Path, error: Exception) -> ValueError:
-    reason = str(error).splitlines()[0]
-    return invalid("backbone", f"must hold a whole array target.{name}", f"{folder} ({reason})")
+        return t5x_files.read_array(self.folder, _PREFIX + name, self._index)
