@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -112,6 +113,22 @@ def put(local: str | os.PathLike, url: str | os.PathLike) -> None:
             system.makedirs(system._parent(target), exist_ok=True)
             with open(file, "rb") as source, system.open(target, "wb") as sink:
                 shutil.copyfileobj(source, sink)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a local path to write a file or folder to; a remote one gets it if the block ends well.
+
+    Raises:
+        ConnectionError, ModuleNotFoundError, ValueError: see `put`.
+    """
+    if not is_remote(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch, Path(path).name)
+        yield local
+        put(local, path)
 
 
 def _fetch(system: Any, root: str, url: str, patterns: Sequence[str]) -> Path:

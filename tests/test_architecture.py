@@ -28,6 +28,8 @@ RANKS = {
     "losses": 3,
     "initializers": 3,
     "serving": 3,
+    "inspection": 3,
+    "hub": 3,
     "generation": 3,
     "submission": 4,
     "pipeline": 4,
@@ -46,7 +48,7 @@ HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", 
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__", "remote", "t5x_files"}
+LIGHT |= {"__init__", "remote", "t5x_files", "inspection", "hub"}
 
 
 def modules():

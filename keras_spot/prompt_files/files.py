@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -132,21 +131,13 @@ def write(
         raise invalid("path", f"must end in .{form}", f"path={str(path)!r}")
     if form == "reference":
         path = _reference_path(path, provenance.get("step", 0))
-    if remote.is_remote(path):
-        with tempfile.TemporaryDirectory() as scratch:
-            remote.put(_write(Path(scratch, path.name), values, provenance, form), path)
-    else:
-        _write(path, values, provenance, form)
-    return path
-
-
-def _write(path: Path, values: np.ndarray, provenance: dict[str, Any], form: str) -> Path:
-    if form == "npz":
-        arrays.write_npz(path, values, provenance)
-    elif form == "peft":
-        peft.write(path, values, provenance)
-    else:
-        arrays.write_npy(path, values)
+    with remote.writing(path) as local:
+        if form == "npz":
+            arrays.write_npz(local, values, provenance)
+        elif form == "peft":
+            peft.write(local, values, provenance)
+        else:
+            arrays.write_npy(local, values)
     return path
 
 
