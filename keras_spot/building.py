@@ -30,8 +30,8 @@ def build(
     Under a tf.distribute strategy call it inside `strategy.scope()`.
 
     Args:
-        backbone: a `T5Backbone`, a KerasHub preset name or folder, or `"tiny"` (default), the
-            embedded one.
+        backbone: a `T5Backbone`, or whatever name, folder or address `backbones.load` takes.
+            Default `"tiny"`, the embedded one.
         prompt_init: the initial prompt:
             a path or address (see `prompt_files`) or array `[P, H]`: a trained prompt, SPoT's
             transfer;
@@ -40,7 +40,7 @@ def build(
             any other text with a space in it: that text's embeddings.
             Default: the recipe's, `"sampled_vocab"`.
         prompt_length: P. Default: the initial prompt's, else the recipe's (100).
-        tokenizer: `T5Tokenizer`. Default: the preset's.
+        tokenizer: `T5Tokenizer` or a SentencePiece file. Default: the backbone's own.
         recipe: `Recipe`. Default: the preset's own, else the paper's.
         labels: label texts for `prompt_init="class_labels"`.
         dropout: rate inside the backbone while training. Default: the recipe's, 0.
@@ -56,6 +56,7 @@ def build(
         ValueError: an argument that breaks its rule, a prompt of another width or backbone.
         FileNotFoundError: a `prompt_init` path where nothing is.
     """
+    backbones.warn_of_span_corruption(backbone)
     recipe = recipe or backbones.recipe_for(backbone)
     backbone, tokenizer = backbones.load(backbone, tokenizer, dtype)
     start, sources = _initial_prompt(

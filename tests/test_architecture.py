@@ -22,7 +22,8 @@ RANKS = {
     "plots": 2,
     "optimizers": 2,
     "transfer": 2,
-    "backbones": 2,
+    "converters": 2,
+    "backbones": 3,
     "run_files": 3,
     "metrics": 3,
     "losses": 3,
@@ -30,7 +31,7 @@ RANKS = {
     "serving": 3,
     "inspection": 3,
     "hub": 3,
-    "generation": 3,
+    "generation": 4,
     "submission": 4,
     "pipeline": 4,
     "soft_prompt": 4,
@@ -48,7 +49,7 @@ HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", 
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__", "remote", "t5x_files", "inspection", "hub"}
+LIGHT |= {"__init__", "converters", "remote", "t5x_files", "inspection", "hub"}
 
 
 def modules():
