@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from hypothesis.strategies import floats
 from safetensors.numpy import save_file
 
-from keras_spot import prompt_files, remote
+from keras_spot import cli, prompt_files, remote
 
 PROMPT = np.arange(6, dtype="float32").reshape(2, 3)
 
@@ -544,6 +544,25 @@ def test_reading_prompts_needs_no_tensorflow():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_command_converts_from_form_to_form(tmp_path, monkeypatch, capsys):
+    run = run_dir(tmp_path / "run", best=5)
+    commands = [
+        [run, tmp_path / "a.npz", "--step", "10"],
+        [tmp_path / "a.npz", tmp_path / "adapter", "--to", "peft", "--base-model", "google/t5"],
+        [tmp_path / "adapter", tmp_path / "again", "--to", "reference"],
+        [tmp_path / "again", tmp_path / "b.npy"],
+    ]
+    for words in commands:
+        monkeypatch.setattr(sys, "argv", ["keras-spot", "convert", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 0
+        assert capsys.readouterr().out.startswith(f"prompt: {words[1]}")
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), PROMPT + 10)
+    assert prompt_files.read(tmp_path / "adapter").provenance["base_model"] == "google/t5"
+    assert prompt_files.steps(tmp_path / "again") == [10]
 
 
 def test_errors_name_the_address(memory):
