@@ -179,6 +179,8 @@ def _filesystem(url: str) -> tuple[Any, str]:
             limits = aiohttp.ClientTimeout(None, sock_connect=_CONNECT, sock_read=_SILENCE)
             options["client_kwargs"] = {"timeout": limits}
         elif scheme in ("gs", "gcs"):
+            # Else it asks for a login, in vain and aloud, before it reads a public bucket.
+            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
             import gcsfs  # noqa: F401
 
             with _answers(url):

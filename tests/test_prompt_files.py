@@ -2,6 +2,7 @@ import json
 import os
 import pathlib
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -179,6 +180,16 @@ def npy_bytes(array, pickled=False):
     stream = io.BytesIO()
     np.lib.format.write_array(stream, array, allow_pickle=pickled)
     return stream.getvalue()
+
+
+def test_headers_are_read_without_the_numbers(tmp_path, checkpoint):
+    (tmp_path / "short.npy").write_bytes(npy_bytes(PROMPT)[:-24])
+    assert prompt_files.read_header(tmp_path / "short.npy") == ((2, 3), {})
+    folder = checkpoint()
+    shutil.rmtree(folder / "target.encoder.prompt.prompt.prompt")
+    assert prompt_files.read_header(folder) == ((2, 3), {"step": 3})
+    with pytest.raises(ValueError, match=r"^`path` must hold whole zarr arrays\. Received: "):
+        prompt_files.read(folder)
 
 
 def test_google_loads_what_was_written_from_its_own_prompt(shared, tmp_path):

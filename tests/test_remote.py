@@ -102,6 +102,17 @@ def test_a_store_is_written_and_read(memory, tmp_path):
     assert [p.name for p in remote.fetch("memory://bucket/run/sub").iterdir()] == ["b.txt"]
 
 
+def test_writing_goes_where_the_path_says(memory, tmp_path):
+    with remote.writing(tmp_path / "a") as local:
+        assert local == tmp_path / "a"
+    with remote.writing(pathlib.Path("memory://bucket/a.txt")) as local:
+        local.write_text("a")
+    assert memory.cat("/bucket/a.txt") == b"a"
+    with pytest.raises(ZeroDivisionError), remote.writing("memory://bucket/b.txt") as local:
+        local.write_text(str(1 / 0))
+    assert memory.ls("/bucket", detail=False) == ["/bucket/a.txt"]
+
+
 def test_the_last_names_of_an_address_are_kept(memory):
     memory.pipe("/b/run/numpy_checkpoints/checkpoint_5/encoder.prompt.prompt.prompt", b"x")
     found = remote.fetch(
