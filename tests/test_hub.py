@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from keras_spot import hub, prompt_files
+from keras_spot import cli, hub, prompt_files
 from keras_spot.prompt_files import Prompt
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -125,6 +126,19 @@ def test_push_and_pull(server, tmp_path):
     ]
     (folder / "owner/sst2/prompt.npz").unlink()
     assert hub.pull_prompt("owner/sst2").provenance == found.provenance
+
+
+def test_the_commands(server, tmp_path):
+    path = prompt_files.write(tmp_path / "p.npz", VALUES, {"task": "glue/sst2"})
+    for words in (
+        ["push", path, "owner/sst2", "--base-model", "google/t5", "--private"],
+        ["pull", "owner/sst2", tmp_path / "q.npz"],
+    ):
+        result = CliRunner().invoke(cli.app, [str(word) for word in words])
+        assert result.exit_code == 0
+    found = prompt_files.read(tmp_path / "q.npz")
+    assert found.values.tobytes() == VALUES.tobytes()
+    assert found.provenance == {"task": "glue/sst2", "base_model": "google/t5"}
 
 
 def test_a_model_is_pushed_with_its_fingerprint(server):
