@@ -103,6 +103,9 @@ def test_the_reference_layout_is_plain_npy_without_extension(tmp_path):
             found = np.load(stream, allow_pickle=False)
         assert (found.dtype, found.shape) == (np.float32, (2, 3))
         np.testing.assert_array_equal(found, PROMPT)
+    # A step that is none, as a stranger's file may claim, names no other place.
+    path = prompt_files.write(tmp_path, PROMPT, {"step": "/../../x"}, "reference")
+    assert path == prompt_files.step_path(tmp_path, 0)
 
 
 def test_other_float_types_and_orders_become_float32(tmp_path):
@@ -392,6 +395,11 @@ BAD_ADAPTERS = {
         {**SINGLE, "num_virtual_tokens": 5},
         None,
         f"{ROWS} (5 x 1). Received: shape=(2, 3) in {{}}/{WEIGHTS}",
+    ),
+    "whole numbers": (
+        SINGLE,
+        {"prompt_embeddings": PROMPT.astype("int64")},
+        f"`prompt` must be floating-point. Received: dtype=I64 in {{}}/{WEIGHTS}",
     ),
     "flat": (
         SINGLE,

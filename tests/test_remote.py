@@ -163,6 +163,29 @@ def test_nothing_there(site, memory, cache):
     assert entries(cache) == []
 
 
+def test_a_name_cannot_lead_out_of_the_cache(memory, cache):
+    memory.store["/b/run/../../escaped"] = memory.open("/x", "wb")
+    with pytest.raises(ConnectionError) as error:
+        remote.fetch("memory://b/run")
+    assert "(a file called ../../escaped)" in str(error.value)
+    assert entries(cache) == []
+
+
+def test_an_unwritable_cache_is_not_the_hosts_fault(memory, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KERAS_SPOT_CACHE", str(tmp_path / "file"))
+    memory.pipe("/b/p.npy", b"x")
+    with pytest.raises((NotADirectoryError, FileExistsError), match="file"):
+        remote.fetch("memory://b/p.npy")
+
+
+def test_a_local_address(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    remote.put(tmp_path / "a.txt", f"file://{tmp_path}/new/b.txt")
+    assert (tmp_path / "new" / "b.txt").read_text() == "a"
+    assert remote.fetch(f"file://{tmp_path}/new").joinpath("b.txt").read_text() == "a"
+
+
 def test_a_silent_host_is_one_error_within_seconds(cache, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("Name or service not known")

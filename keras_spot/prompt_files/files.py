@@ -130,7 +130,7 @@ def write(
     if form in ("npy", "npz") and path.suffix != f".{form}":
         raise invalid("path", f"must end in .{form}", f"path={str(path)!r}")
     if form == "reference":
-        path = _reference_path(path, provenance.get("step", 0))
+        path = _reference_path(path, provenance.get("step"))
     with remote.writing(path) as local:
         if form == "npz":
             arrays.write_npz(local, values, provenance)
@@ -150,12 +150,12 @@ def _form_of(path: Path) -> str:
     return path.suffix[1:]
 
 
-def _reference_path(path: Path, step: int) -> Path:
+def _reference_path(path: Path, step: Any) -> Path:
     if path.name == runs.REFERENCE_NAME:
         return path
-    return (
-        path / runs.REFERENCE_NAME if runs.STEP.fullmatch(path.name) else runs.step_path(path, step)
-    )
+    if runs.STEP.fullmatch(path.name):
+        return path / runs.REFERENCE_NAME
+    return runs.step_path(path, step if isinstance(step, int) and step >= 0 else 0)
 
 
 @contextlib.contextmanager
