@@ -20,7 +20,9 @@ _HOMES = {
 }
 _MODULES = (
     "backbones",
+    "hub",
     "initializers",
+    "inspection",
     "losses",
     "metrics",
     "optimizers",

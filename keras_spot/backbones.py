@@ -82,12 +82,12 @@ def save(backbone: Any, tokenizer: Any, folder: str | os.PathLike) -> Path:
     Args:
         backbone: `T5Backbone`.
         tokenizer: its `T5Tokenizer`, or `None`.
-        folder: an older folder of that name is replaced.
+        folder: an older folder of that name is replaced; may be an address like `gs://...`.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    with atomic_folder(folder) as new:
+    with remote.writing(folder) as local, atomic_folder(local) as new:
         backbone.save_to_preset(str(new))
         if tokenizer is not None:
             tokenizer.save_to_preset(str(new))

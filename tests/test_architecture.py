@@ -29,6 +29,8 @@ RANKS = {
     "losses": 3,
     "initializers": 3,
     "serving": 3,
+    "inspection": 4,
+    "hub": 3,
     "generation": 4,
     "submission": 4,
     "pipeline": 4,
@@ -47,7 +49,7 @@ HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", 
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__", "converters", "remote", "t5x_files"}
+LIGHT |= {"__init__", "converters", "remote", "t5x_files", "inspection", "hub"}
 
 
 def modules():
@@ -104,7 +106,9 @@ def test_the_public_surface():
         "backbones",
         "build",
         "evaluate",
+        "hub",
         "initializers",
+        "inspection",
         "load_mixture",
         "load_task",
         "losses",

@@ -46,6 +46,7 @@ def test_commands_and_options_exist():
         options = {option for p in commands[name].params for option in p.opts}
         assert {word for word in words if word.startswith("--")} <= options
     verbs = {"train", "evaluate", "predict", "submit", "export", "convert", "demo", "tasks"}
+    verbs |= {"inspect", "push", "pull"}
     assert set(commands) == verbs
 
 

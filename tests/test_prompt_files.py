@@ -2,6 +2,7 @@ import json
 import os
 import pathlib
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from hypothesis.strategies import floats
 from safetensors.numpy import save_file
 
-from keras_spot import prompt_files, remote
+from keras_spot import cli, prompt_files, remote
 
 PROMPT = np.arange(6, dtype="float32").reshape(2, 3)
 
@@ -102,6 +103,9 @@ def test_the_reference_layout_is_plain_npy_without_extension(tmp_path):
             found = np.load(stream, allow_pickle=False)
         assert (found.dtype, found.shape) == (np.float32, (2, 3))
         np.testing.assert_array_equal(found, PROMPT)
+    # A step that is none, as a stranger's file may claim, names no other place.
+    path = prompt_files.write(tmp_path, PROMPT, {"step": "/../../x"}, "reference")
+    assert path == prompt_files.step_path(tmp_path, 0)
 
 
 def test_other_float_types_and_orders_become_float32(tmp_path):
@@ -179,6 +183,16 @@ def npy_bytes(array, pickled=False):
     stream = io.BytesIO()
     np.lib.format.write_array(stream, array, allow_pickle=pickled)
     return stream.getvalue()
+
+
+def test_headers_are_read_without_the_numbers(tmp_path, checkpoint):
+    (tmp_path / "short.npy").write_bytes(npy_bytes(PROMPT)[:-24])
+    assert prompt_files.read_header(tmp_path / "short.npy") == ((2, 3), {})
+    folder = checkpoint()
+    shutil.rmtree(folder / "target.encoder.prompt.prompt.prompt")
+    assert prompt_files.read_header(folder) == ((2, 3), {"step": 3})
+    with pytest.raises(ValueError, match=r"^`path` must hold whole zarr arrays\. Received: "):
+        prompt_files.read(folder)
 
 
 def test_google_loads_what_was_written_from_its_own_prompt(shared, tmp_path):
@@ -382,6 +396,11 @@ BAD_ADAPTERS = {
         None,
         f"{ROWS} (5 x 1). Received: shape=(2, 3) in {{}}/{WEIGHTS}",
     ),
+    "whole numbers": (
+        SINGLE,
+        {"prompt_embeddings": PROMPT.astype("int64")},
+        f"`prompt` must be floating-point. Received: dtype=I64 in {{}}/{WEIGHTS}",
+    ),
     "flat": (
         SINGLE,
         {"prompt_embeddings": PROMPT[0]},
@@ -544,6 +563,25 @@ def test_reading_prompts_needs_no_tensorflow():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_command_converts_from_form_to_form(tmp_path, monkeypatch, capsys):
+    run = run_dir(tmp_path / "run", best=5)
+    commands = [
+        [run, tmp_path / "a.npz", "--step", "10"],
+        [tmp_path / "a.npz", tmp_path / "adapter", "--to", "peft", "--base-model", "google/t5"],
+        [tmp_path / "adapter", tmp_path / "again", "--to", "reference"],
+        [tmp_path / "again", tmp_path / "b.npy"],
+    ]
+    for words in commands:
+        monkeypatch.setattr(sys, "argv", ["keras-spot", "convert", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 0
+        assert capsys.readouterr().out.startswith(f"prompt: {words[1]}")
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), PROMPT + 10)
+    assert prompt_files.read(tmp_path / "adapter").provenance["base_model"] == "google/t5"
+    assert prompt_files.steps(tmp_path / "again") == [10]
 
 
 def test_errors_name_the_address(memory):

@@ -1,6 +1,15 @@
 """The `keras-spot` command: parse, call one public function, print."""
 
-from keras_spot.cli import answering, converting, showing, training
+from keras_spot.cli import answering, converting, inspecting, sharing, showing, training
 from keras_spot.cli.app import app, main
 
-__all__ = ["answering", "app", "converting", "main", "showing", "training"]
+__all__ = [
+    "answering",
+    "app",
+    "converting",
+    "inspecting",
+    "main",
+    "sharing",
+    "showing",
+    "training",
+]
