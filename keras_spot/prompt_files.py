@@ -211,7 +211,7 @@ def _run_provenance(file: Path) -> dict[str, Any]:
     if file.name != REFERENCE_NAME or not match:
         return {}
     record = read_run(file.parents[2]) if file.parent.parent.name == CHECKPOINTS else {}
-    kept = ("task", "backbone", "versions")
+    kept = ("task", "backbone", "prompt_attention", "versions")
     provenance: dict[str, Any] = {key: record[key] for key in kept if key in record}
     provenance["step"] = int(match[1])
     if record.get("best", {}).get("step") == provenance["step"]:

@@ -217,19 +217,29 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
 
         Args:
             path: `*.npz` (with provenance), `*.npy`, or the reference's file name.
-            **provenance: what to record beside the backbone's fingerprint and the versions.
+            **provenance: what to record beside the backbone's fingerprint, what the prompt sees and
+                the versions.
         """
-        record = {"backbone": self.fingerprint, "versions": versions(), **provenance}
+        record = {
+            "backbone": self.fingerprint,
+            "prompt_attention": self.prompt_attention,
+            "versions": versions(),
+            **provenance,
+        }
         return prompt_files.write(path, self.prompt, record)
 
     def load_prompt(self, path, step=None):
         """Replace the prompt by a file's, see `prompt_files.read`.
 
         Raises:
-            ValueError: a prompt of another shape or of another backbone.
+            ValueError: a prompt of another shape, backbone or `prompt_attention`.
         """
         prompt = prompt_files.read(path, step)
         check_fingerprint(prompt, self)
+        recorded = prompt.provenance.get("prompt_attention", self.prompt_attention)
+        if recorded != self.prompt_attention:
+            rule = f"must hold a prompt trained with prompt_attention={self.prompt_attention!r}"
+            raise invalid("path", rule, f"{recorded!r} in {prompt.path}")
         if prompt.values.shape != self.prompt.shape:
             rule = f"must hold a prompt of shape {self.prompt.shape}"
             raise invalid("path", rule, f"shape={prompt.values.shape} in {prompt.path}")

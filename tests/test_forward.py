@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_spot import PromptedT5, initializers
+from keras_spot import PromptCheckpoint, PromptedT5, build, initializers
 from keras_spot.forward import VISIBILITIES, absorbed, absorbed_is_cheaper
 from keras_spot.generation import INPUTS
 
@@ -134,6 +134,28 @@ def test_saved_models_keep_the_visibility(backbone, tmp_path):
     x, _, _ = toy.batch()
     assert loaded.prompt_attention == "causal"
     np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_files_and_runs_record_what_their_prompt_sees(backbone, tmp_path):
+    model = prompted(backbone, "causal")
+    file, run = tmp_path / "prompt.npz", tmp_path / "run"
+    model.save_prompt(file)
+    x, y, weight = toy.batch()
+    callbacks = [PromptCheckpoint(run)]
+    model.fit(x, y, sample_weight=weight, callbacks=callbacks, verbose=0)
+    for path in (file, run):
+        assert build(backbone, path).prompt_attention == "causal"
+        assert build(backbone, path, prompt_attention="full").prompt_attention == "full"
+    full = prompted(backbone, "full")
+    with pytest.raises(ValueError) as caught:
+        full.load_prompt(file)
+    rule = "`path` must hold a prompt trained with prompt_attention='full'. Received: "
+    assert str(caught.value) == f"{rule}'causal' in {file}"
+    full.save_prompt(tmp_path / "full.npz")
+    with pytest.raises(ValueError) as caught:
+        build(backbone, [file, tmp_path / "full.npz"])
+    rule = "`prompt_init` must hold prompts of one prompt_attention, unless that is given. "
+    assert str(caught.value) == f"{rule}Received: causal, full"
 
 
 def test_unknown_visibility(backbone):
