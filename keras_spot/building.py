@@ -20,6 +20,7 @@ def build(
     recipe=None,
     labels=None,
     dropout=None,
+    prompt_attention=None,
     input_length=512,
     target_length=32,
     dtype=None,
@@ -44,6 +45,8 @@ def build(
         recipe: `Recipe`. Default: the preset's own, else the paper's.
         labels: label texts for `prompt_init="class_labels"`.
         dropout: rate inside the backbone while training. Default: the recipe's, 0.
+        prompt_attention: what the prompt sees: `"full"`, `"prompt"` or `"causal"`, see
+            `PromptedT5`. Default: what the initial prompt was trained with, else the recipe's.
         input_length: input tokens at most, longer texts are cut. Default 512.
         target_length: target tokens that `generate` may produce. Default 32.
         dtype: dtype policy of a backbone loaded by name, e.g. `"mixed_bfloat16"`.
@@ -77,6 +80,7 @@ def build(
         prompt_length=prompt_length,
         prompt_initializer=start,
         dropout=recipe.dropout if dropout is None else dropout,
+        prompt_attention=prompt_attention or _recorded_attention(sources, recipe),
         recipe=recipe,
     )
     for source in sources:
@@ -112,6 +116,17 @@ def _initial_prompt(prompt_init, backbone, tokenizer, labels, seed):
     if isinstance(prompt_init, str):
         return _named_prompt(prompt_init, backbone, tokenizer, labels, seed), []
     return keras.initializers.get(prompt_init), []
+
+
+def _recorded_attention(prompts, recipe):
+    """Return the one `prompt_attention` that the prompts' files record, else the recipe's."""
+    recorded = {
+        p.provenance["prompt_attention"] for p in prompts if "prompt_attention" in p.provenance
+    }
+    if len(recorded) > 1:
+        rule = "must hold prompts of one prompt_attention, unless that is given"
+        raise invalid("prompt_init", rule, ", ".join(sorted(recorded)))
+    return recorded.pop() if recorded else recipe.prompt_attention
 
 
 def _from_values(values, backbone, where):

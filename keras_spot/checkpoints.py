@@ -67,6 +67,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         record = {
             "recipe": model.get_config()["recipe"],
             "backbone": model.fingerprint,
+            "prompt_attention": model.prompt_attention,
             "prompt_length": model.prompt_length,
             "versions": versions(),
             **self.record,

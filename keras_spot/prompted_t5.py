@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_spot import backbones, distribution, prompt_files, serving
 from keras_spot.errors import invalid
+from keras_spot.forward import PromptDecoder, PromptEncoder
 from keras_spot.generation import INPUTS, TextGeneration
 from keras_spot.losses import TokenCrossEntropy
 from keras_spot.optimizers import Adafactor
@@ -34,6 +35,9 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         prompt_length: P. Default: the initialiser's, else 100.
         prompt_initializer: initial prompt, see `SoftPrompt`.
         dropout: rate inside the backbone while training. Default 0, whatever the preset says.
+        prompt_attention: what the prompt's positions see, see `forward.PromptEncoder`: `"full"`
+            (default), as published prompts were trained; `"prompt"` or `"causal"`, with which the
+            prompt is encoded once a batch instead of once a row.
         recipe: what `compile()` uses by default: learning rate, weight decay, z-loss, ...
         **kwargs: `name`, `compile`.
 
@@ -59,6 +63,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         prompt_length=None,
         prompt_initializer=None,
         dropout=0.0,
+        prompt_attention="full",
         recipe=None,
         **kwargs,
     ):
@@ -67,6 +72,9 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         self.backbone = backbone
         self.preprocessor = preprocessor
         self.soft_prompt = SoftPrompt(prompt_length, prompt_initializer, name="soft_prompt")
+        self.soft_prompt.build((None, None, backbone.hidden_dim))
+        self._encoder = PromptEncoder(backbone, self.soft_prompt, prompt_attention)
+        self._decoder = PromptDecoder(backbone)
 
         # === Functional Model ===
         inputs = {key: backbone.input[key] for key in INPUTS}
@@ -78,6 +86,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         # === Config ===
         self.prompt_length = self.soft_prompt.length
         self.dropout = dropout
+        self.prompt_attention = prompt_attention
         self.recipe = recipe or Recipe()
         self._fingerprint = None
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
@@ -102,12 +111,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         """
         backbone = self.backbone
         x = backbone.encoder_embedding_dropout(backbone.token_embedding(token_ids))
-        x = self.soft_prompt(x)
-        mask = self.soft_prompt.extend_mask(padding_mask)
-        bias = None
-        for layer in backbone.encoder_transformer_layers:
-            x, bias = layer(x, attention_mask=mask[:, None, :], position_bias=bias)
-        return backbone.encoder_dropout(backbone.encoder_layer_norm(x)), mask
+        return self._encoder(x, padding_mask), self.soft_prompt.extend_mask(padding_mask)
 
     @backbones.quiet_masks()
     def decode(self, token_ids, padding_mask, states, mask):
@@ -121,17 +125,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         """
         backbone = self.backbone
         x = backbone.decoder_embedding_dropout(backbone.token_embedding(token_ids))
-        bias = None
-        for layer in backbone.decoder_transformer_layers:
-            x, bias = layer(
-                x,
-                attention_mask=padding_mask[:, None, :],
-                position_bias=bias,
-                encoder_hidden_states=states,
-                encoder_attention_mask=mask[:, None, :],
-                use_causal_mask=True,
-            )
-        return self._logits(x)
+        return self._logits(self._decoder(x, padding_mask, states, mask))
 
     def _logits(self, x):
         backbone = self.backbone
@@ -225,19 +219,29 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             path: `*.npz` (with provenance), `*.npy`, the reference's file name, or whatever
                 `form` takes; may be an address.
             form: `"npz"`, `"npy"`, `"reference"` or `"peft"`. Default: what the path's name says.
-            **provenance: what to record beside the backbone's fingerprint and the versions.
+            **provenance: what to record beside the backbone's fingerprint, what the prompt sees and
+                the versions.
         """
-        record = {"backbone": self.fingerprint, "versions": versions(), **provenance}
+        record = {
+            "backbone": self.fingerprint,
+            "prompt_attention": self.prompt_attention,
+            "versions": versions(),
+            **provenance,
+        }
         return prompt_files.write(path, self.prompt, record, form)
 
     def load_prompt(self, path, step=None):
         """Replace the prompt by a file's, see `prompt_files.read`.
 
         Raises:
-            ValueError: a prompt of another shape or of another backbone.
+            ValueError: a prompt of another shape, backbone or `prompt_attention`.
         """
         prompt = prompt_files.read(path, step)
         check_fingerprint(prompt, self)
+        recorded = prompt.provenance.get("prompt_attention", self.prompt_attention)
+        if recorded != self.prompt_attention:
+            rule = f"must hold a prompt trained with prompt_attention={self.prompt_attention!r}"
+            raise invalid("path", rule, f"{recorded!r} in {prompt.path}")
         if prompt.values.shape != self.prompt.shape:
             rule = f"must hold a prompt of shape {self.prompt.shape}"
             raise invalid("path", rule, f"shape={prompt.values.shape} in {prompt.path}")
@@ -265,6 +269,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         config.update(
             prompt_length=self.prompt_length,
             dropout=self.dropout,
+            prompt_attention=self.prompt_attention,
             recipe=dataclasses.asdict(self.recipe),
         )
         return config

@@ -20,6 +20,7 @@ class Recipe:
         z_loss: weight of the squared log-partition term.
         label_smoothing: mass spread over the vocabulary.
         dropout: rate inside the frozen backbone while training.
+        prompt_attention: what the prompt sees, see `PromptedT5`.
         steps: training steps.
         checkpoint_every: steps between checkpoints and validations.
         prompt_init: initial prompt where none is given.
@@ -33,6 +34,7 @@ class Recipe:
     z_loss: float = 1e-4
     label_smoothing: float = 0.0
     dropout: float = 0.0
+    prompt_attention: str = "full"
     steps: int = 30_000
     checkpoint_every: int = 500
     prompt_init: str = "sampled_vocab"

@@ -43,6 +43,7 @@ def train(
     steps: int | None = None,
     recipe: Any = None,
     tokenizer: Any = None,
+    prompt_attention: str | None = None,
     data_dir: str | os.PathLike | None = None,
     split: str = "train",
     validation_split: str | None = None,
@@ -66,6 +67,7 @@ def train(
         steps: training steps. Default: the recipe's.
         recipe: `Recipe`. Default: the backbone's.
         tokenizer: see `build`.
+        prompt_attention: see `build`.
         data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
         split: what to train on, e.g. `"train[:64]"`. Default `"train"`.
         validation_split: what to score every `recipe.checkpoint_every` steps. Default: the
@@ -96,6 +98,7 @@ def train(
             tokenizer=tokenizer,
             recipe=recipe,
             labels=task.labels or None,
+            prompt_attention=prompt_attention,
             input_length=input_length or task.max_input_length,
             target_length=task.max_target_length,
             dtype=dtype,

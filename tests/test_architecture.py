@@ -27,6 +27,7 @@ RANKS = {
     "run_files": 3,
     "metrics": 3,
     "losses": 3,
+    "forward": 3,
     "initializers": 3,
     "serving": 3,
     "inspection": 4,

@@ -37,6 +37,9 @@ def train_command(
     batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Constant rate.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout while training.")] = None,
+    prompt_attention: Annotated[
+        str | None, typer.Option(help="What the prompt sees: full, prompt or causal.")
+    ] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between them.")] = None,
     data_dir: DataDir = None,
     split: Annotated[str, typer.Option(help="Split or TFDS slice to train on.")] = "train",
@@ -74,6 +77,7 @@ def train_command(
             backbone=backbone,
             prompt_init=init,
             recipe=recipe,
+            prompt_attention=prompt_attention,
             data_dir=data_dir,
             split=split,
             validation_split=validation_split,

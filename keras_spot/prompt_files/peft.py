@@ -77,6 +77,10 @@ def write(folder: Path, values: np.ndarray, provenance: Mapping[str, Any]) -> No
     """
     from safetensors.numpy import save_file
 
+    seen = provenance.get("prompt_attention", "full")
+    if seen != "full":
+        rule = "must not be 'peft' for a prompt that PEFT would let see the inputs"
+        raise invalid("form", rule, f"prompt_attention={seen!r}")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
         raise invalid("path", "must be a new or empty folder or an adapter's", str(folder))
     config = {

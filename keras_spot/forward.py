@@ -1,0 +1,238 @@
+"""The forward pass of a frozen T5 behind a soft prompt, without the work that nobody needs.
+
+Both layers run a KerasHub backbone's own layers and weights and have none of their own:
+
+- `PromptEncoder` computes the prompt's states once a batch where the prompt sees only itself;
+- `PromptDecoder` never projects the encoder's states where few decoder positions ask for them.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_spot.errors import unknown
+
+VISIBILITIES = ("full", "prompt", "causal")
+MASKED = -1e9
+
+
+class _Borrowed(keras.layers.Layer):
+    """A layer without weights that runs a backbone somebody else owns."""
+
+    def __init__(self, backbone, **kwargs):
+        super().__init__(dtype=backbone.dtype_policy, **kwargs)
+        # In a closure, so that Keras does not track the backbone's weights a second time.
+        self._borrowed = lambda: backbone
+        self.built = True
+
+    @property
+    def backbone(self):
+        return self._borrowed()
+
+
+class PromptEncoder(_Borrowed):
+    """The encoder, run over P prompt positions and T tokens.
+
+    Args:
+        backbone: `T5Backbone`.
+        soft_prompt: the `SoftPrompt` layer, built.
+        visibility: `"full"`: every position sees every other (Lester et al. 2021); `"prompt"`: the
+            prompt sees the prompt only; `"causal"`: a prompt position sees itself and those
+            before it. Tokens see everything. In the last two the prompt's states do not depend on
+            the row and are computed once.
+
+    Call arguments:
+        tokens: embedded tokens `[B, T, H]`.
+        mask: `[B, T]`, 1 on tokens.
+
+    Returns:
+        Encoder states `[B, P + T, H]`.
+    """
+
+    def __init__(self, backbone, soft_prompt, visibility="full", **kwargs):
+        if visibility not in VISIBILITIES:
+            raise unknown("prompt_attention", visibility, VISIBILITIES)
+        super().__init__(backbone, **kwargs)
+        self._soft_prompt = lambda: soft_prompt
+        self.visibility = visibility
+
+    def call(self, tokens, mask):
+        if self.visibility == "full":
+            return self._together(tokens, mask)
+        return self._apart(tokens, mask)
+
+    def _together(self, tokens, mask):
+        x, bias = self._soft_prompt()(tokens), None
+        mask = self._soft_prompt().extend_mask(mask)[:, None, :]
+        for layer in self.backbone.encoder_transformer_layers:
+            x, bias = layer(x, attention_mask=mask, position_bias=bias)
+        return self.backbone.encoder_dropout(self.backbone.encoder_layer_norm(x))
+
+    def _apart(self, tokens, mask):
+        backbone, soft_prompt = self.backbone, self._soft_prompt()
+        prompt, length = ops.cast(soft_prompt.prompt, tokens.dtype)[None], soft_prompt.length
+        first = backbone.encoder_transformer_layers[0].self_attention
+        positions = length + ops.shape(tokens)[1]
+        bias = first.compute_bias(positions, positions)
+        own, rest = bias[:, :, :length, :length], bias[:, :, length:]
+        if self.visibility == "causal":
+            own = own + ops.cast(np.triu(np.full((length, length), MASKED), 1), bias.dtype)
+        rest = rest + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
+        for layer in backbone.encoder_transformer_layers:
+            attention = layer.self_attention
+            before = layer.self_attention_layer_norm(prompt)
+            x = layer.self_attention_layer_norm(tokens)
+            keys, values = (
+                (split_heads(attention, p(before)), split_heads(attention, p(x)))
+                for p in (attention.key_projector, attention.value_projector)
+            )
+            query = split_heads(attention, attention.query_projector(before))
+            mixed = attend(attention, query, keys[:1], values[:1], own)
+            prompt = prompt + layer.self_attention_dropout(mixed)
+            query = split_heads(attention, attention.query_projector(x))
+            mixed = attend(attention, query, keys, values, rest)
+            tokens = tokens + layer.self_attention_dropout(mixed)
+            prompt, tokens = feed_forward(layer, prompt), feed_forward(layer, tokens)
+        prompt, tokens = map(backbone.encoder_layer_norm, (prompt, tokens))
+        prompt = ops.broadcast_to(prompt, (ops.shape(tokens)[0], *prompt.shape[1:]))
+        return backbone.encoder_dropout(ops.concatenate([prompt, tokens], axis=1))
+
+
+class PromptDecoder(_Borrowed):
+    """The decoder over D positions, its cross-attention absorbed where that is cheaper.
+
+    With the key projection folded into the query and the value projection into the output,
+    cross-attention works on the encoder's states themselves: exact, and for few decoder
+    positions (labels have 2 to 8 tokens) much less work than projecting P + T states a layer.
+
+    Call arguments:
+        embedded: embedded decoder inputs `[B, D, H]`.
+        padding_mask: `[B, D]`, 1 on tokens.
+        states: encoder states `[B, P + T, H]`.
+        mask: `[B, P + T]`, 1 on prompt and tokens.
+
+    Returns:
+        `[B, D, H]`, before the last normalisation.
+    """
+
+    def call(self, embedded, padding_mask, states, mask):
+        layers = self.backbone.decoder_transformer_layers
+        attention = layers[0].cross_attention
+        absorb = absorbed_is_cheaper(
+            embedded.shape[1],
+            states.shape[1],
+            self.backbone.hidden_dim,
+            attention.num_heads,
+            attention.key_value_dim,
+        )
+        x, bias = embedded, None
+        for layer in layers:
+            if not absorb:
+                x, bias = layer(
+                    x,
+                    attention_mask=padding_mask[:, None, :],
+                    position_bias=bias,
+                    encoder_hidden_states=states,
+                    encoder_attention_mask=mask[:, None, :],
+                    use_causal_mask=True,
+                )
+                continue
+            if bias is None:
+                bias = causal_bias(layer.self_attention, padding_mask)
+                across = hidden(mask, self.compute_dtype)[:, None, None, :]
+            y, _, _ = layer.self_attention(layer.self_attention_layer_norm(x), position_bias=bias)
+            x = x + layer.self_attention_dropout(y)
+            y = absorbed(layer.cross_attention, layer.cross_attention_layer_norm(x), states, across)
+            x = x + layer.cross_attention_dropout(y)
+            x = feed_forward(layer, x)
+        return x
+
+
+def absorbed_is_cheaper(queries, keys, width, heads, head_width):
+    """Return whether absorbed cross-attention takes fewer multiplications than projecting.
+
+    Projecting: `2 K H I + 2 D K I`; absorbed: `2 D H I + 2 D n K H`, for D queries, K keys, width
+    H, n heads, I = n times their width. An unknown number of queries counts as many.
+
+    >>> absorbed_is_cheaper(8, 164, 512, 6, 64), absorbed_is_cheaper(64, 164, 512, 6, 64)
+    (True, False)
+    """
+    if queries is None:
+        return False
+    inner = heads * head_width
+    keys = keys or 100
+    absorbed = queries * (width * inner + heads * keys * width)
+    return absorbed < keys * inner * (width + queries)
+
+
+def absorbed(attention, x, states, bias):
+    """Return cross-attention of `x` `[B, D, H]` over `states` `[B, K, H]`; bias `[B, 1, 1, K]`."""
+    shape = (-1, attention.num_heads, attention.key_value_dim)
+    key, value = (
+        ops.reshape(ops.cast(projector.kernel, x.dtype), shape)
+        for projector in (attention.key_projector, attention.value_projector)
+    )
+    query = split_heads(attention, attention.query_projector(x))
+    query = ops.einsum("bqnd,hnd->bnqh", query, key)
+    weights = ops.softmax(ops.einsum("bnqh,bkh->bnqk", query, states) + bias, axis=-1)
+    mixed = ops.einsum("bnqk,bkh->bnqh", attention.dropout_layer(weights), states)
+    mixed = ops.einsum("bnqh,hnd->bqnd", mixed, value)
+    return attention.output_projector(merge_heads(attention, mixed))
+
+
+def attend(attention, query, keys, values, bias):
+    """Return attention of `query` `[B, Q, n, d]` over the blocks of keys and values in order.
+
+    A block is `[B, K, n, d]`, or `[1, K, n, d]` where every row shares it.
+    """
+    scores = [
+        ops.einsum("bqnd,knd->bnqk", query, key[0])
+        if key.shape[0] == 1
+        else ops.einsum("bqnd,bknd->bnqk", query, key)
+        for key in keys
+    ]
+    scores = ops.concatenate(scores, axis=-1) + ops.cast(bias, query.dtype)
+    weights = attention.dropout_layer(ops.softmax(scores, axis=-1))
+    mixed, at = 0.0, 0
+    for value in values:
+        part = weights[..., at : at + ops.shape(value)[1]]
+        at = at + ops.shape(value)[1]
+        mixed += (
+            ops.einsum("bnqk,knd->bqnd", part, value[0])
+            if value.shape[0] == 1
+            else ops.einsum("bnqk,bknd->bqnd", part, value)
+        )
+    return attention.output_projector(merge_heads(attention, mixed))
+
+
+def feed_forward(layer, x):
+    """Return `x` behind a T5 layer's feed-forward block, the residual added."""
+    y = layer.layer_norm(x)
+    gate = layer.gate_projector(y) if layer.use_gated_activation else None
+    y = layer.input_projector(y)
+    y = layer.dropout_layer(y if gate is None else y * gate)
+    return x + layer.dropout_layer(layer.output_projector(y))
+
+
+def causal_bias(attention, padding_mask):
+    """Return the decoder's relative bias with causal and padding mask, `[B, n, D, D]`."""
+    length = ops.shape(padding_mask)[1]
+    bias = attention.compute_bias(length, length)
+    earlier = ops.arange(length)[None, :] <= ops.arange(length)[:, None]
+    seen = ops.logical_and(earlier[None], ops.cast(padding_mask, "bool")[:, None, :])
+    return bias + hidden(seen, bias.dtype)[:, None]
+
+
+def hidden(seen, dtype):
+    """Return 0 where `seen`, else a large negative number."""
+    return (1.0 - ops.cast(seen, dtype)) * MASKED
+
+
+def split_heads(attention, x):
+    """`[B, T, n d]` -> `[B, T, n, d]`."""
+    return ops.reshape(x, (-1, ops.shape(x)[1], attention.num_heads, attention.key_value_dim))
+
+
+def merge_heads(attention, x):
+    """`[B, T, n, d]` -> `[B, T, n d]`."""
+    return ops.reshape(x, (-1, ops.shape(x)[1], attention.inner_dim))

@@ -1,0 +1,171 @@
+"""Every short cut of the forward pass gives what KerasHub's own layers give the long way."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from keras_spot import PromptCheckpoint, PromptedT5, build, initializers
+from keras_spot.forward import VISIBILITIES, absorbed, absorbed_is_cheaper
+from keras_spot.generation import INPUTS
+
+P = 5
+STYLES = {
+    "gated, untied": {},
+    "relu, tied": dict(
+        activation="relu", use_gated_activation=False, tie_embedding_weights=True, num_heads=3
+    ),
+}
+
+
+def the_long_way(model, x, visibility):
+    """Logits `[B, D, V]` by KerasHub's layers over P + T positions, visibility by a mask."""
+    backbone = model.backbone
+    tokens = backbone.token_embedding(x["encoder_token_ids"])
+    prompt = tf.convert_to_tensor(model.soft_prompt.prompt)
+    h = tf.concat([tf.repeat(prompt[None], len(tokens), 0), tokens], axis=1)
+    seen = np.pad(x["encoder_padding_mask"], [[0, 0], [P, 0]], constant_values=1)
+    at = np.arange(seen.shape[1])
+    allowed = {
+        "full": at[:, None] >= 0,
+        "prompt": (at[:, None] >= P) | (at < P),
+        "causal": (at[:, None] >= P) | (at <= at[:, None]),
+    }[visibility]
+    mask, bias = seen[:, None] * allowed[None].astype("int32"), None
+    for layer in backbone.encoder_transformer_layers:
+        h, bias = layer(h, attention_mask=mask, position_bias=bias)
+    states = backbone.encoder_layer_norm(h)
+    h, bias = backbone.token_embedding(x["decoder_token_ids"]), None
+    for layer in backbone.decoder_transformer_layers:
+        h, bias = layer(
+            h,
+            attention_mask=x["decoder_padding_mask"][:, None],
+            position_bias=bias,
+            encoder_hidden_states=states,
+            encoder_attention_mask=seen[:, None],
+            use_causal_mask=True,
+        )
+    return model._logits(h)
+
+
+@pytest.fixture(scope="module", params=STYLES)
+def backbone(request):
+    return toy.backbone(gain=1.0, **STYLES[request.param])
+
+
+def prompted(backbone, visibility, **options):
+    return PromptedT5(
+        backbone,
+        prompt_length=P,
+        prompt_initializer=initializers.uniform(2.0, seed=1),
+        prompt_attention=visibility,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("visibility", VISIBILITIES)
+@pytest.mark.parametrize("targets", [3, 12])  # 12 are too many to absorb at these widths
+def test_logits_and_gradient_are_those_of_the_long_way(backbone, visibility, targets):
+    model = prompted(backbone, visibility)
+    attention = backbone.decoder_transformer_layers[0].cross_attention
+    size = (16, attention.num_heads, attention.key_value_dim)
+    assert absorbed_is_cheaper(targets, P + 9, *size) is (targets == 3)
+    x, y, weight = toy.batch(targets=targets)
+    found = []
+    for forward in (model, lambda x: the_long_way(model, x, visibility)):
+        with tf.GradientTape() as tape:
+            logits = forward(x)
+            loss = model.loss(y, logits, weight)
+        found.append((logits, tape.gradient(loss, model.soft_prompt.prompt.value)))
+    for ours, theirs in zip(*found):
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=2e-5)
+
+
+def test_what_the_prompt_sees_makes_a_difference(backbone):
+    x, _, _ = toy.batch()
+    full, prompt, causal = (np.asarray(prompted(backbone, v)(x)) for v in VISIBILITIES)
+    assert min(np.abs(full - prompt).max(), np.abs(prompt - causal).max()) > 1e-3
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_absorbed_cross_attention_is_cross_attention(backbone, rows):
+    rng = np.random.default_rng(0)
+    x, states = (rng.normal(size=(rows, n, 16)).astype("float32") for n in (2, 7))
+    seen = (rng.random((rows, 7)) < 0.7).astype("int32")
+    seen[:, 0] = 1
+    attention = backbone.decoder_transformer_layers[1].cross_attention
+    expected, _, _ = attention(x, key_value_states=states, mask=seen[:, None])
+    found = absorbed(attention, x, states, (1.0 - seen[:, None, None]) * -1e9)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("visibility", VISIBILITIES)
+def test_cached_decoding_is_the_full_pass(tokenizer, visibility):
+    backbone = toy.backbone(tokenizer.vocabulary_size())
+    preprocessor = PromptedT5.preprocessor_cls(tokenizer, 32, 6)
+    model = prompted(backbone, visibility, preprocessor=preprocessor)
+    texts = ["a fine film", "what a long and tiring evening it was"]
+    rows = model.token_rows(texts)
+    for row, answer in zip(rows, model.generate(texts, max_length=6)):
+        decoded = np.zeros((1, 7), "int32")
+        for i in range(6):
+            given = (np.array([row]), np.ones((1, len(row))), decoded, np.ones_like(decoded))
+            x = {key: value.astype("int32") for key, value in zip(INPUTS, given)}
+            decoded[0, i + 1] = np.asarray(model(x))[0, i].argmax()
+            if decoded[0, i + 1] == 1:
+                break
+        assert model.detokenize(decoded[:, 1:], np.ones((1, 6))) == [answer]
+
+
+def test_bfloat16_stays_close():
+    x, _, _ = toy.batch()
+    half = toy.backbone(gain=1.0, dtype=keras.DTypePolicy("mixed_bfloat16"))
+    difference = prompted(half, "prompt")(x) - prompted(toy.backbone(gain=1.0), "prompt")(x)
+    assert np.abs(difference).mean() < 0.03
+
+
+def test_saved_models_keep_the_visibility(backbone, tmp_path):
+    model = prompted(backbone, "causal")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    x, _, _ = toy.batch()
+    assert loaded.prompt_attention == "causal"
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_files_and_runs_record_what_their_prompt_sees(backbone, tmp_path):
+    model = prompted(backbone, "causal")
+    file, run = tmp_path / "prompt.npz", tmp_path / "run"
+    model.save_prompt(file)
+    x, y, weight = toy.batch()
+    callbacks = [PromptCheckpoint(run)]
+    model.fit(x, y, sample_weight=weight, callbacks=callbacks, verbose=0)
+    for path in (file, run):
+        assert build(backbone, path).prompt_attention == "causal"
+        assert build(backbone, path, prompt_attention="full").prompt_attention == "full"
+    full = prompted(backbone, "full")
+    with pytest.raises(ValueError) as caught:
+        full.load_prompt(file)
+    rule = "`path` must hold a prompt trained with prompt_attention='full'. Received: "
+    assert str(caught.value) == f"{rule}'causal' in {file}"
+    with pytest.raises(ValueError) as caught:
+        model.save_prompt(tmp_path / "adapter", form="peft")
+    rule = "`form` must not be 'peft' for a prompt that PEFT would let see the inputs. "
+    assert str(caught.value) == f"{rule}Received: prompt_attention='causal'"
+    full.save_prompt(tmp_path / "full.npz")
+    with pytest.raises(ValueError) as caught:
+        build(backbone, [file, tmp_path / "full.npz"])
+    rule = "`prompt_init` must hold prompts of one prompt_attention, unless that is given. "
+    assert str(caught.value) == f"{rule}Received: causal, full"
+
+
+def test_unknown_visibility(backbone):
+    with pytest.raises(ValueError) as caught:
+        prompted(backbone, "promt")
+    assert str(caught.value) == (
+        "`prompt_attention` must be a known name. Received: prompt_attention='promt' "
+        "(did you mean 'prompt'?)"
+    )
