@@ -42,7 +42,7 @@ def load(
             a T5X checkpoint (extra `[t5x]`).
         tokenizer: a `T5Tokenizer` or the path of a SentencePiece model. Default: the one that
             comes with the backbone, `None` where none does.
-        dtype: dtype policy of a backbone loaded by name. Default: the preset's, else Keras'.
+        dtype: dtype policy of a backbone loaded by name. Default: Keras' own, float32 unless set.
         activation: of a T5X checkpoint, which does not record it: `"relu"`, `"gelu_new"` (tanh
             approximation), ... Default: that of T5 1.1 for gated layers, of T5 1.0 for others.
         max_distance: of a T5X checkpoint's relative positions. Default 128.

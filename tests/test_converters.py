@@ -22,7 +22,7 @@ CONFIG = {
     "d_model": 16,
     "d_kv": 6,
     "d_ff": 24,
-    "num_layers": 2,
+    "num_layers": 1,
     "num_heads": 2,
     "feed_forward_proj": "gated-gelu",
     "tie_word_embeddings": False,
@@ -115,6 +115,16 @@ def test_32_buckets_say_what_fewer_do(buckets, distance, two_way):
         np.testing.assert_array_equal(spread[cell], expected)
 
 
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_buckets_are_those_of_keras_hub(stack):
+    attention = getattr(toy.backbone(), f"{stack}_transformer_layers")[0].self_attention
+    table = attention.relative_attention_bias.numpy()
+    relative = np.arange(300) - np.arange(300)[:, None]
+    expected = table[positions.bucket(relative, stack == "encoder", 32, 128)]
+    bias = np.asarray(attention.compute_bias(300, 300))
+    np.testing.assert_array_equal(bias[0], expected.transpose(2, 0, 1))
+
+
 # === Hugging Face ===
 
 
@@ -166,6 +176,7 @@ def test_shards_copies_and_unused_weights(tmp_path, hugging_face):
         ({"model_type": "t5"}, True),
         ({"model_type": "t5", "tie_word_embeddings": False}, False),
         ({"model_type": "t5", "tie_word_embeddings": True, "scale_decoder_outputs": False}, False),
+        ({"model_type": "t5", "tie_word_embeddings": None}, True),
         ({"model_type": "mt5"}, False),
         ({"model_type": "mt5", "tie_word_embeddings": True}, True),
         (
@@ -187,6 +198,12 @@ CONFIGS = {
     "decoder_start_token_id=0. Received: 2 in {folder}/config.json",
     '{"model_type": "t5", "d_model": "wide"}': "`hidden_dim` must be a positive integer. "
     "Received: hidden_dim='wide'",
+    '{"model_type": "t5", "relative_attention_max_distance": 16}': "`max_distance` must be greater "
+    "than half of the 32 buckets. Received: max_distance=16",
+    '{"model_type": "t5", "relative_attention_num_buckets": 2}': "`buckets` must be at least 4. "
+    "Received: buckets=2",
+    '{"model_type": "t5", "layer_norm_epsilon": "small"}': "`epsilon` must be a number in [0, 1). "
+    "Received: epsilon='small'",
     '{"model_type": "t5", "feed_forward_proj": "gated-mish"}': "`feed_forward_proj` must be one "
     "of relu, gelu, gelu_new, gelu_pytorch_tanh, silu, swish, perhaps after gated-. "
     "Received: 'gated-mish'",
@@ -221,14 +238,14 @@ def test_a_truncated_safetensors_file(size, spoiled):
 def test_missing_left_over_and_misshapen_weights(tmp_path):
     arrays = tensors(CONFIG)
     for name in list(arrays):
-        if ".1.layer.2." in name:
-            arrays[name.replace(".1.", ".7.")] = arrays.pop(name)
+        if ".0.layer.2." in name:
+            arrays[name.replace(".0.", ".7.")] = arrays.pop(name)
     check(
         write_hugging_face(tmp_path / "a", arrays=arrays),
         "`backbone` must hold every weight of a T5 and no others. Received: missing "
-        "decoder.block.1.layer.2.DenseReluDense.wi_0.weight, "
-        "decoder.block.1.layer.2.DenseReluDense.wi_1.weight, "
-        "decoder.block.1.layer.2.DenseReluDense.wo.weight and 1 more; left over "
+        "decoder.block.0.layer.2.DenseReluDense.wi_0.weight, "
+        "decoder.block.0.layer.2.DenseReluDense.wi_1.weight, "
+        "decoder.block.0.layer.2.DenseReluDense.wo.weight and 1 more; left over "
         "decoder.block.7.layer.2.DenseReluDense.wi_0.weight, "
         "decoder.block.7.layer.2.DenseReluDense.wi_1.weight, "
         "decoder.block.7.layer.2.DenseReluDense.wo.weight and 1 more in {folder}",
@@ -546,11 +563,12 @@ def test_a_hub_that_does_not_answer(hub):
 
 def test_span_corruption_alone_is_warned_of(tmp_path, hugging_face, recwarn):
     plain = shutil.copytree(hugging_face, tmp_path / "t5-v1_1-small")
-    adapted = shutil.copytree(hugging_face, tmp_path / "t5-small-lm-adapt")
     with pytest.warns(UserWarning, match="pretrained on span corruption alone.*Lester et al. 2021"):
         building.build(plain, prompt_length=2)
-    building.build(adapted, prompt_length=2)
-    assert not [w for w in recwarn.list if "span corruption" in str(w.message)]
+    recwarn.clear()
+    for name in ("t5_1_1_lm100k_base", "hf://google/flan-t5-xl", "runs/t5_1.1_base/best", "tiny"):
+        backbones.warn_of_span_corruption(name)
+    assert not recwarn.list
 
 
 # === Command line ===

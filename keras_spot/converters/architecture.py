@@ -48,7 +48,8 @@ class Architecture:
         dropout: rate recorded in the preset.
 
     Raises:
-        ValueError: a size that is no positive integer, an activation that is not known.
+        ValueError: a size that is no positive integer, an unknown activation, buckets or a rate
+            that make no sense.
     """
 
     vocabulary_size: int
@@ -73,6 +74,15 @@ class Architecture:
                 raise invalid(name, "must be a positive integer", f"{name}={size!r}")
         if self.activation not in ACTIVATIONS:
             raise unknown("activation", self.activation, ACTIVATIONS)
+        if self.buckets < 4:
+            raise invalid("buckets", "must be at least 4", f"buckets={self.buckets}")
+        if self.max_distance <= self.buckets // 2:
+            rule = f"must be greater than half of the {self.buckets} buckets"
+            raise invalid("max_distance", rule, f"max_distance={self.max_distance}")
+        for name in ("epsilon", "dropout"):
+            rate = getattr(self, name)
+            if type(rate) not in (int, float) or not 0 <= rate < 1:
+                raise invalid(name, "must be a number in [0, 1)", f"{name}={rate!r}")
 
     def build(self, dtype: Any = None) -> Any:
         """Return a `T5Backbone` of this shape with random weights.

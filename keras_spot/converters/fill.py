@@ -44,7 +44,7 @@ def fill(
 ) -> None:
     """Assign every weight of a backbone that `architecture.build` made.
 
-    At any time one tensor is held beside the backbone.
+    One tensor at a time is held beside the backbone, as it is stored and as Keras wants it.
 
     Args:
         backbone: a `T5Backbone`.

@@ -108,8 +108,11 @@ def architecture_of(config: dict[str, Any]) -> Architecture:
     if way not in ("", "gated") or activation not in ACTIVATIONS:
         rule = f"must be one of {', '.join(ACTIVATIONS)}, perhaps after gated-"
         raise invalid("feed_forward_proj", rule, repr(config["feed_forward_proj"]))
-    scaled = config.get("tie_word_embeddings", not mt5)
-    if mt5 and str(config.get("transformers_version", "4")).split(".")[0] >= "5":
+    scaled = config.get("tie_word_embeddings")
+    if scaled is None:
+        scaled = not mt5
+    major = str(config.get("transformers_version")).split(".")[0]
+    if mt5 and major.isdecimal() and int(major) >= 5:
         scaled = False
     return Architecture(
         **values,
@@ -123,8 +126,8 @@ def architecture_of(config: dict[str, Any]) -> Architecture:
 class SafeTensors:
     """The tensors of a folder with safetensors, whole or sharded.
 
-    Files are opened anew for every tensor: pages of a mapped file count as memory until it is
-    closed. bfloat16 is a type of NumPy's where TensorFlow has been imported.
+    Files are opened anew for every tensor, for pages of a mapped file count as memory until it
+    is closed. NumPy knows bfloat16 once TensorFlow has been imported.
 
     Raises:
         ValueError: no safetensors, a missing shard, a truncated file.

@@ -28,8 +28,9 @@ def bucket(relative: np.ndarray, two_way: bool, buckets: int, max_distance: int)
     else:
         distance = np.maximum(-relative, 0)
     exact = buckets // 2
-    ratio = np.maximum(distance, 1).astype("float32") / np.float32(max(exact, 1))
-    growth = np.log(ratio) / np.log(np.float32(max_distance) / np.float32(max(exact, 1)))
+    # In float32, as models do: the rounding decides where a bucket ends.
+    ratio = np.maximum(distance, 1).astype("float32") / np.float32(exact)
+    growth = np.log(ratio) / np.log(np.float32(max_distance) / np.float32(exact))
     far = np.minimum(exact + (growth * (buckets - exact)).astype(int), buckets - 1)
     return offset + np.where(distance < exact, distance, far)
 
