@@ -96,9 +96,9 @@ SIMILARITIES: Mapping[str, Similarity] = {
     "max_inner_product": max_inner_product,
 }
 # These two are the dot product of what the function here makes of either prompt, `[H]` numbers.
-SUMMARIES: Mapping[Similarity, Callable[[np.ndarray], np.ndarray]] = {
-    average_token_cosine: unit_mean,
-    per_token_cosine: mean_unit,
+SUMMARIES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "average_token_cosine": unit_mean,
+    "per_token_cosine": mean_unit,
 }
 
 

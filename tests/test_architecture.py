@@ -21,6 +21,7 @@ RANKS = {
     "optimizers": 2,
     "transfer": 2,
     "backbones": 2,
+    "library": 3,
     "run_files": 3,
     "metrics": 3,
     "losses": 3,
@@ -43,7 +44,7 @@ HEAVY |= {"scipy", "matplotlib", "yaml", "rich", "rouge_score"}
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__"}
+LIGHT |= {"__init__", "library"}
 
 
 def modules():
@@ -93,6 +94,7 @@ def test_heavy_imports_are_late():
 def test_the_public_surface():
     assert sorted(keras_spot.__all__) == [
         "PromptCheckpoint",
+        "PromptLibrary",
         "PromptedT5",
         "Recipe",
         "SoftPrompt",

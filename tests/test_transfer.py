@@ -79,9 +79,9 @@ def test_blocks_change_nothing(by, monkeypatch):
 def test_a_summary_is_all_that_a_cosine_needs():
     rng = np.random.default_rng(2)
     query, prompts = rng.normal(size=(3, 4)), rng.normal(size=(7, 5, 4))
-    for function, summary in transfer.SUMMARIES.items():
+    for name, summary in transfer.SUMMARIES.items():
         expected = summary(prompts) @ summary(query[None])[0]
-        np.testing.assert_array_equal(function(query, prompts), expected)
+        np.testing.assert_array_equal(transfer.similarities(query, prompts, name), expected)
 
 
 def test_the_released_prompts(shared):
