@@ -373,14 +373,16 @@ class PromptLibrary:
     ) -> np.ndarray:
         """Return the similarities of all entries with few embeddings in memory at once."""
         values = np.empty(len(entries))
-        of_length = defaultdict(list)
+        of_shape = defaultdict(list)
         for i, entry in enumerate(entries):
-            of_length[(entry.embedding_shape or entry.shape)[0]].append(i)
-        for positions in of_length.values():
+            of_shape[entry.embedding_shape or entry.shape].append(i)
+        for shape, positions in of_shape.items():
+            buffer = np.empty((min(_BLOCK, len(positions)), *shape), "float32")
             for start in range(0, len(positions), _BLOCK):
                 block = positions[start : start + _BLOCK]
-                embeddings = np.stack([self._embedding_values(entries[i]) for i in block])
-                values[block] = transfer.similarities(query, embeddings, function)
+                for row, i in zip(buffer, block):
+                    row[:] = self._embedding_values(entries[i])
+                values[block] = transfer.similarities(query, buffer[: len(block)], function)
         return values
 
     def _embedding_values(self, entry: Entry) -> np.ndarray:
