@@ -1,14 +1,14 @@
 """A folder of prompts that know where they come from, to retrieve a source for a new task.
 
     LIBRARY/glue%2Fmnli/entry.json     name, shapes, provenance, hash of every file
-                        prompt.npy     the best prompt, float32 [P, H]
+                        prompt.npz     the best prompt [P, H], in the form of `prompt_files`
                         embedding.npy  the task embedding, an early checkpoint, if there is one
                         summaries.npy  what the two cosines need of the embedding, float32 [2, H]
 
-An entry is a folder that takes its name when it is complete, and nothing else is kept: no index
-that two writers could spoil. Listing reads `entry.json` alone, ranking by a cosine adds
-`summaries.npy`, a few kilobytes an entry. What starts with a dot is being written, or was left
-by a process that was killed on the way, and counts for nothing.
+An entry is a folder that takes its name when it is complete, and is a `prompt_init`. Nothing
+else is kept: no index that two writers could spoil. Listing reads `entry.json` alone, ranking by
+a cosine adds `summaries.npy`, a few kilobytes an entry. What starts with a dot is being written,
+or was left by a process that was killed on the way, and counts for nothing.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot import prompt_files, transfer
+from keras_spot import prompt_files, remote, transfer
 from keras_spot.errors import invalid, unknown
 from keras_spot.files import atomic_write
 from keras_spot.prompt_files import Prompt
 
-HEADER, PROMPT, EMBEDDING, SUMMARIES = "entry.json", "prompt.npy", "embedding.npy", "summaries.npy"
+HEADER, PROMPT, EMBEDDING, SUMMARIES = "entry.json", "prompt.npz", "embedding.npy", "summaries.npy"
 EMBEDDING_STEP = 10_000
 """The checkpoint that is the task embedding in Vu et al. 2022, section 4.1."""
 _BLOCK = 64  # prompts that are in memory at once, 20 MB of 100 x 768
@@ -81,7 +81,8 @@ class PromptLibrary:
     it is known, one backbone fingerprint, for no others can be compared; lengths may differ.
 
     Args:
-        folder: the library's folder; `add` makes it if it is missing.
+        folder: the library's folder; `add` makes it if it is missing. Or the address of one
+            (`gs://`, `hf://`), to read: headers are fetched once, arrays as they are needed.
 
     >>> library = PromptLibrary(tempfile.mkdtemp())
     >>> _ = library.add("glue/rte", np.eye(2), score=70.0)
@@ -93,7 +94,8 @@ class PromptLibrary:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder)
+        self.folder = remote.address(folder) if remote.is_remote(folder) else Path(folder)
+        self._fetched: dict[str, Path] = {}
 
     def __repr__(self) -> str:
         return f"PromptLibrary({str(self.folder)!r})"
@@ -105,10 +107,10 @@ class PromptLibrary:
         return iter(sorted(map(_name, self._keys())))
 
     def __len__(self) -> int:
-        return len(self._keys())
+        return sum(1 for _ in self._keys())
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name != "" and self._path(name, HEADER).is_file()
+        return isinstance(name, str) and name != "" and self._path(name).is_file()
 
     def entries(self) -> list[Entry]:
         """Return the headers of all entries, sorted by name.
@@ -124,7 +126,7 @@ class PromptLibrary:
         Raises:
             ValueError: no such entry, with the closest names, or a header that is damaged.
         """
-        file = self._path(name, HEADER)
+        file = self._path(name)
         try:
             found = _entry(json.loads(file.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -145,9 +147,8 @@ class PromptLibrary:
             ValueError: no such entry, or a damaged file.
             FileNotFoundError: its file is missing.
         """
-        entry = self.entry(name)
-        found = prompt_files.read(self._path(name, PROMPT))
-        return dataclasses.replace(found, provenance=entry.provenance)
+        self.entry(name)
+        return prompt_files.read(self._path(name, PROMPT))
 
     def embedding(self, name: str) -> Prompt:
         """Return an entry's task embedding: the prompt itself where none was added.
@@ -200,13 +201,13 @@ class PromptLibrary:
         order = sorted(range(len(entries)), key=lambda i: (-values[i], entries[i].name))
         return [(entries[i].name, float(values[i])) for i in order[:top]]
 
-    def export(self, name: str, path: str | os.PathLike) -> Path:
-        """Write an entry's prompt in the form that the path's name asks for.
+    def export(self, name: str, path: str | os.PathLike, form: str | None = None) -> Path:
+        """Write an entry's prompt to a file or folder of its own.
 
         See `prompt_files.write` for the forms and the errors.
         """
         prompt = self.prompt(name)
-        return prompt_files.write(path, prompt.values, prompt.provenance)
+        return prompt_files.write(path, prompt.values, prompt.provenance, form)
 
     # === Writing ===
 
@@ -253,7 +254,7 @@ class PromptLibrary:
             _check_comparable("embedding", early.values.shape, early.provenance, entry)
         summaries = [summary(early.values[None])[0] for summary in transfer.SUMMARIES.values()]
         with self._new(entry) as folder:
-            prompt_files.write(folder / PROMPT, best.values)
+            prompt_files.write(folder / PROMPT, best.values, header["provenance"])
             if early is not best:
                 prompt_files.write(folder / EMBEDDING, early.values)
             prompt_files.write(folder / SUMMARIES, np.stack(summaries))
@@ -326,7 +327,7 @@ class PromptLibrary:
         if name not in self:
             raise unknown("name", name, self)
         with self._scratch() as scratch:
-            os.rename(self._path(name), scratch / "old")
+            os.rename(self._path(name).parent, scratch / "old")
 
     def verify(self) -> list[str]:
         """Return what is wrong with the library, one line a problem; `[]` if nothing is.
@@ -334,13 +335,15 @@ class PromptLibrary:
         Every file is read and compared with its hash; shapes and numbers are checked, and that
         all entries are of one width and one backbone.
         """
+        if not isinstance(self.folder, Path):
+            return PromptLibrary(remote.fetch(self.folder)).verify()
         problems = []
         first: Entry | None = None
-        for key in self._keys():
-            name = _name(key)
+        for name in self:
             try:
                 entry = self.entry(name)
-                problems += [f"{name}: {what}" for what in _wrong_with(self._path(name), entry)]
+                wrong = _wrong_with(self._path(name).parent, entry)
+                problems += [f"{name}: {what}" for what in wrong]
                 first = first or entry
                 _check_comparable("entry", entry.shape, entry.provenance, first)
             except (OSError, ValueError) as error:
@@ -354,15 +357,27 @@ class PromptLibrary:
 
     # === Helpers ===
 
-    def _keys(self) -> list[str]:
-        if not self.folder.is_dir():
-            return []
-        with os.scandir(self.folder) as found:
-            names = sorted(item.name for item in found if not item.name.startswith("."))
-        return [name for name in names if os.path.isfile(self.folder / name / HEADER)]
+    def _keys(self) -> Iterator[str]:
+        """Yield the names of the entries' folders, in no order."""
+        root = self._root(f"*/{HEADER}")
+        with contextlib.suppress(FileNotFoundError), os.scandir(root) as found:
+            for item in found:
+                if not item.name.startswith(".") and os.path.isfile(root / item.name / HEADER):
+                    yield item.name
 
-    def _path(self, name: str, file: str = "") -> Path:
-        return self.folder / _key(name) / file
+    def _root(self, pattern: str) -> Path:
+        """Return the local folder that holds the library's files of that pattern."""
+        if isinstance(self.folder, Path):
+            return self.folder
+        if pattern not in self._fetched:
+            self._fetched[pattern] = remote.fetch(self.folder, patterns=[pattern])
+        return self._fetched[pattern]
+
+    def _path(self, name: str, file: str = HEADER, every: bool = False) -> Path:
+        """Return a file of an entry; of a remote library, fetch small ones of all entries."""
+        key = _key(name)
+        every = every or file in (HEADER, SUMMARIES)
+        return self._root(f"*/{file}" if every else f"{key}/{file}") / key / file
 
     def _summary(self, entry: Entry, by: str) -> np.ndarray:
         rows = np.load(self._path(entry.name, SUMMARIES), allow_pickle=False)
@@ -387,10 +402,12 @@ class PromptLibrary:
 
     def _embedding_values(self, entry: Entry) -> np.ndarray:
         file = PROMPT if entry.embedding_shape is None else EMBEDDING
-        return prompt_files.read(self._path(entry.name, file)).values
+        return prompt_files.read(self._path(entry.name, file, every=True)).values
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
+        if not isinstance(self.folder, Path):
+            raise invalid("library", "must be a local folder to write to", self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".writing-") as scratch:
             yield Path(scratch)
@@ -399,24 +416,27 @@ class PromptLibrary:
     def _new(self, entry: Entry) -> Iterator[Path]:
         """Yield an empty folder that becomes the entry, or is the same as the one there."""
         self._check_fits(entry)
-        target = self._path(entry.name)
         with self._scratch() as scratch:
             new = scratch / "new"
             new.mkdir()
             yield new
             made = _entry(json.loads((new / HEADER).read_text(encoding="utf-8")))
             try:
-                os.rename(new, target)  # fails where an entry is, unlike a file's rename
+                os.rename(
+                    new, self._path(entry.name).parent
+                )  # fails where an entry is, unlike a file's rename
             except OSError:
                 if entry.name not in self:
                     raise
                 self._check_same(made)
 
     def _check_fits(self, entry: Entry) -> None:
-        keys = self._keys()
-        if keys:
-            here = self.entry(_name(keys[0]))
+        """Compare with any entry, and with one whose backbone is known if the new one's is."""
+        for key in self._keys():
+            here = self.entry(_name(key))
             _check_comparable("prompt", entry.shape, entry.provenance, here)
+            if here.backbone or not entry.backbone:
+                return
 
     def _check_same(self, entry: Entry) -> None:
         if self.entry(entry.name) != entry:
