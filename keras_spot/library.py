@@ -33,7 +33,7 @@ from keras_spot.prompt_files import Prompt
 
 HEADER, PROMPT, EMBEDDING, SUMMARIES = "entry.json", "prompt.npz", "embedding.npy", "summaries.npy"
 EMBEDDING_STEP = 10_000
-"""The checkpoint that is the task embedding in Vu et al. 2022, section 4.1."""
+"""The checkpoint that is the task embedding in Vu et al. 2022, section 3."""
 _BLOCK = 64  # prompts that are in memory at once, 20 MB of 100 x 768
 # What of a run's record says how its prompt was made.
 _OF_RUN = ("task", "backbone", "versions", "recipe", "prompt_init", "split", "seed")
@@ -375,7 +375,7 @@ class PromptLibrary:
 
     def _path(self, name: str, file: str = HEADER, every: bool = False) -> Path:
         """Return a file of an entry; of a remote library, fetch small ones of all entries."""
-        key = _key(name)
+        key = folder_name(name)
         every = every or file in (HEADER, SUMMARIES)
         return self._root(f"*/{file}" if every else f"{key}/{file}") / key / file
 
@@ -444,10 +444,10 @@ class PromptLibrary:
             raise invalid("name", rule, f"name={entry.name!r} in {self.folder}")
 
 
-def _key(name: str) -> str:
-    """Return the folder's name for an entry's name, which may hold slashes.
+def folder_name(name: str) -> str:
+    """Return the name of an entry's folder; the entry's own name may hold slashes.
 
-    >>> _key("glue/mnli"), _key("..")
+    >>> folder_name("glue/mnli"), folder_name("..")
     ('glue%2Fmnli', '%2E.')
     """
     if not isinstance(name, str) or not name:

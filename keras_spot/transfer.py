@@ -34,7 +34,7 @@ def mean_unit(prompts: np.ndarray) -> np.ndarray:
 def average_token_cosine(query: np.ndarray, prompts: np.ndarray) -> np.ndarray:
     """Return the cosine of the mean tokens of `query` and of each prompt.
 
-    The "cosine similarity of average tokens" of Vu et al. 2022 (arXiv 2110.07904), section 4.1.
+    The "cosine similarity of average tokens" of Vu et al. 2022 (arXiv 2110.07904), section 3.
     A mean token of zeros has the cosine 0 with everything.
 
     Args:
@@ -57,7 +57,7 @@ def average_token_cosine(query: np.ndarray, prompts: np.ndarray) -> np.ndarray:
 def per_token_cosine(query: np.ndarray, prompts: np.ndarray) -> np.ndarray:
     """Return the mean cosine over all P x Q pairs of tokens of `query` and of each prompt.
 
-    The "per-token average cosine similarity" of Vu et al. 2022, section 4.1, which takes every
+    The "per-token average cosine similarity" of Vu et al. 2022, section 3, which takes every
     pair, whatever the positions. As a mean of dot products of unit vectors is the dot product
     of their means, no pair is formed: PH + QH products a prompt instead of PQH. Arguments,
     result and errors as in `average_token_cosine`.
@@ -238,7 +238,7 @@ def add_task_vectors(
 def relative_error_reduction(score: Any, baseline: Any) -> Any:
     """Return which share of the baseline's error is gone: (score - baseline) / (100 - baseline).
 
-    Vu et al. 2022, figure 3. Scores are percentages; the result is a fraction, negative where
+    Vu et al. 2022, section 3. Scores are percentages; the result is a fraction, negative where
     transfer hurts. Numbers or arrays.
 
     Raises:
@@ -322,7 +322,7 @@ def predict_gain(
 def correlation(similarities: Sequence[float], gains: Sequence[float]) -> tuple[float, float]:
     """Return Pearson's r of similarity with gain and its two-sided p-value.
 
-    As in Vu et al. 2022, figure 5, over the sources of one target. Both are NaN where all
+    As in Vu et al. 2022, section 3, over the sources of one target. Both are NaN where all
     similarities or all gains are equal: there is no correlation to speak of.
 
     Args:

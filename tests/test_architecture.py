@@ -38,6 +38,7 @@ RANKS = {
     "checkpoints": 6,
     "evaluation": 6,
     "training": 7,
+    "retrieval": 8,
     "demo": 8,
     "cli": 9,
 }
@@ -112,6 +113,7 @@ def test_the_public_surface():
         "metrics",
         "optimizers",
         "prompt_files",
+        "retrieval",
         "strategy",
         "submission",
         "tasks",
