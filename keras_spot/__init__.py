@@ -21,7 +21,9 @@ _HOMES = {
 }
 _MODULES = (
     "backbones",
+    "hub",
     "initializers",
+    "inspection",
     "losses",
     "metrics",
     "optimizers",

@@ -22,14 +22,17 @@ RANKS = {
     "plots": 2,
     "optimizers": 2,
     "transfer": 2,
-    "backbones": 2,
+    "converters": 2,
+    "backbones": 3,
     "library": 3,
     "run_files": 3,
     "metrics": 3,
     "losses": 3,
     "initializers": 3,
     "serving": 3,
-    "generation": 3,
+    "inspection": 3,
+    "hub": 3,
+    "generation": 4,
     "submission": 4,
     "pipeline": 4,
     "soft_prompt": 4,
@@ -48,7 +51,7 @@ HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", 
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__", "library", "remote", "t5x_files"}
+LIGHT |= {"__init__", "converters", "remote", "t5x_files", "inspection", "hub", "library"}
 
 
 def modules():
@@ -106,7 +109,9 @@ def test_the_public_surface():
         "backbones",
         "build",
         "evaluate",
+        "hub",
         "initializers",
+        "inspection",
         "load_mixture",
         "load_task",
         "losses",

@@ -1,3 +1,5 @@
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -40,6 +42,20 @@ def test_a_prompt_comes_from_a_file_a_run_an_array_or_an_initialiser(backbone, t
         model = building.build(backbone, start)
         np.testing.assert_allclose(model.prompt, expected, rtol=1e-6)
         assert model.prompt_length == 2
+
+
+def test_a_prompt_comes_from_an_adapter_or_an_address(backbone, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_SPOT_CACHE", str(tmp_path / "cache"))
+    adapter = prompt_files.write(tmp_path / "adapter", A, form="peft")
+    address = "memory://building/b.npz"
+    prompt_files.write(address, B)
+    for start, expected in [(adapter, A), (address, B), (pathlib.Path(address), B)]:
+        np.testing.assert_array_equal(building.build(backbone, start).prompt, expected)
+    model = building.build(backbone, [str(adapter), address])
+    np.testing.assert_allclose(model.prompt, (A + B) / 2, rtol=1e-6)
+    model.save_prompt(tmp_path / "again", "peft", task="glue/rte")
+    assert prompt_files.read_provenance(tmp_path / "again")["task"] == "glue/rte"
+    assert prompt_files.read_provenance(tmp_path / "again")["backbone"] == model.fingerprint
 
 
 def test_a_prompt_comes_from_a_text_or_a_name(backbone, tokenizer):

@@ -1,6 +1,24 @@
 """The `keras-spot` command: parse, call one public function, print."""
 
-from keras_spot.cli import answering, library, showing, training
+from keras_spot.cli import (
+    answering,
+    converting,
+    inspecting,
+    library,
+    sharing,
+    showing,
+    training,
+)
 from keras_spot.cli.app import app, main
 
-__all__ = ["answering", "app", "library", "main", "showing", "training"]
+__all__ = [
+    "answering",
+    "app",
+    "converting",
+    "inspecting",
+    "library",
+    "main",
+    "sharing",
+    "showing",
+    "training",
+]

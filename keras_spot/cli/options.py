@@ -23,7 +23,7 @@ Backbone = Annotated[
     str, typer.Option(help="'tiny' (embedded), a KerasHub preset name or a preset folder.")
 ]
 PromptPath = Annotated[
-    str, typer.Option("--prompt", help="Prompt file or run folder (its best step).")
+    str, typer.Option("--prompt", help="Prompt file, run (its best step), adapter or address.")
 ]
 DataDir = Annotated[
     str | None, typer.Option(help="Folder with prepared TFDS data. Default: TFDS' own.")
