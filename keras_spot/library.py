@@ -272,7 +272,7 @@ class PromptLibrary:
         """Add the best prompt of a training run, and its early checkpoint as the task embedding.
 
         Args:
-            run_dir: a run's folder, see `run_files`.
+            run_dir: a run's folder, see `run_files`, or its address.
             embedding_step: the checkpoint nearest to this step is the embedding, the earlier
                 of two. Default 10,000, as the paper.
             name: what to call it. Default: the run's task, else the folder's name.
@@ -281,7 +281,8 @@ class PromptLibrary:
             FileNotFoundError: no checkpoints there.
             ValueError: see `add`.
         """
-        run_dir = Path(run_dir)
+        wanted = [prompt_files.RUN_FILE, f"*{prompt_files.REFERENCE_NAME}"]
+        run_dir = remote.fetch(run_dir, patterns=wanted)
         best = prompt_files.read(run_dir)
         record = prompt_files.read_run(run_dir)
         nearest = min(prompt_files.steps(run_dir), key=lambda step: abs(step - embedding_step))

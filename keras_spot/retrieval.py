@@ -202,7 +202,8 @@ class _Retrieval:
     def __init__(
         self, strategy, task, run_dir, library, k, by, embedding_steps, progress, training
     ):
-        for name, value in (("k", k), ("embedding_steps", embedding_steps)):
+        numbers = {"k": k, "embedding_steps": embedding_steps, "steps": training.get("steps")}
+        for name, value in numbers.items():
             if value is not None and (type(value) is not int or value < 1):
                 raise invalid(name, "must be a positive integer", f"{name}={value!r}")
         if "prompt_init" in training:
@@ -222,6 +223,7 @@ class _Retrieval:
 
         # One backbone for all runs.
         training = dict(training)
+        backbones.warn_of_span_corruption(training.get("backbone"))
         recipe = training.get("recipe") or backbones.recipe_for(training.get("backbone", "tiny"))
         place = training.get("strategy", "auto")
         place = distribution.strategy(place) if isinstance(place, str) else place
@@ -232,8 +234,10 @@ class _Retrieval:
                 training.pop("dtype", None),
             )
         training.update(backbone=loaded[0], tokenizer=loaded[1], recipe=recipe, strategy=place)
-        training["steps"] = training.get("steps") or recipe.steps
+        if training.get("steps") is None:
+            training["steps"] = recipe.steps
         self.training = training
+        _check_backbone(loaded[0], known.values())
         self._retrieve(strategy, by, known, embedding_steps)
 
     def _known_sources(self) -> dict[str, Entry]:
@@ -321,6 +325,18 @@ class _Retrieval:
         with atomic_write(self.run_dir / RECORD, "w") as file:
             json.dump(self.record, file, indent=1)
             file.write("\n")
+
+
+def _check_backbone(backbone, entries) -> None:
+    """Raise before the long run of the embedding what ranking would raise after it."""
+    fingerprint, width = backbones.fingerprint(backbone), backbone.hidden_dim
+    for entry in entries:
+        if entry.shape[1] != width:
+            rule = f"must have the backbone's hidden width {width}"
+            raise invalid("library", rule, f"shape={entry.shape} of {entry.name!r}")
+        if entry.backbone not in (None, fingerprint):
+            rule = f"must come from this backbone ({fingerprint})"
+            raise invalid("library", rule, f"backbone={entry.backbone!r} of {entry.name!r}")
 
 
 def _usual_steps(entries, steps: int) -> int:

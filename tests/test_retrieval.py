@@ -4,6 +4,7 @@ hash of the initial prompt, so a run equals the one by hand if it started from t
 import hashlib
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from keras_spot import (
     building,
     prompt_files,
     retrieval,
+    run_files,
     tasks,
     transfer,
 )
@@ -31,7 +33,7 @@ SOURCES = ("synthetic/topic", "synthetic/movies", "synthetic/paraphrase")
 def options(tokenizer, data_dir):
     """What all runs have in common."""
     return {
-        "backbone": toy.backbone(tokenizer.vocabulary_size()),
+        "backbone": toy.backbone(tokenizer.vocabulary_size(), num_layers=1),
         "tokenizer": tokenizer,
         "recipe": RECIPE,
         "steps": 4,
@@ -59,9 +61,10 @@ def library(options, initial, tmp_path_factory):
     found = PromptLibrary(tmp_path_factory.mktemp("sources") / "library")
     rng = np.random.default_rng(0)
     fingerprint = backbones.fingerprint(options["backbone"])
-    for seed, (task, noise) in enumerate(zip((*SOURCES, TARGET), (0.1, 1.0, 9.0, 0.0)), 1):
-        noise = noise * rng.normal(size=(3, 16))
-        early = prompt_files.Prompt(initial[0] + noise, {"step": 2, "backbone": fingerprint})
+    embeddings = {SOURCES[0]: (1, 0.05), SOURCES[1]: (1, 0.2), SOURCES[2]: (-1, 0), TARGET: (1, 0)}
+    for seed, (task, (sign, noise)) in enumerate(embeddings.items(), 1):
+        values = sign * initial[0] + noise * rng.normal(size=(3, 16))
+        early = prompt_files.Prompt(values, {"step": 2, "backbone": fingerprint})
         trained = initial[seed % 4] + rng.normal(size=(3, 16))
         facts = {"task": task, "backbone": fingerprint, "prompt_init": "sampled_vocab"}
         found.add(f"{task} of others", trained, early, seed=seed % 4, **facts)
@@ -162,10 +165,9 @@ def test_top_k_keeps_the_best_of_its_runs(library, options, run_dir):
         )
     np.testing.assert_array_equal(done.run.model.prompt, prompt_files.read(winner, 4).values)
     # The folder is the winner's run and goes on as it would.
-    more = keras_spot.train(
-        TARGET, run_dir, prompt_init=library.prompt(source), **{**options, "steps": 5}
-    )
-    assert [line["step"] for line in more.history] == [2, 4, 5]
+    for name in ("run.json", "metrics.jsonl", "state.npz"):
+        assert (run_dir / name).read_bytes() == (winner / name).read_bytes()
+    assert start_of(run_dir) == said_of(library.prompt(source).values)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +190,7 @@ def test_mixture_trains_on_the_sources_tasks_first(mixed, library):
         "weights": None,
     }
     assert (record["prompt_init"], record["steps"]) == ("sampled_vocab", 3)
-    lines = [json.loads(x) for x in (run_dir / "mixture" / "metrics.jsonl").open()]
+    lines = run_files.read_metrics(run_dir / "mixture")
     assert [line["step"] for line in lines] == [2, 3]
     for line in lines:
         assert line["score"] == pytest.approx(np.mean([line[f"{t}/score"] for t in SOURCES[:2]]))
@@ -213,33 +215,24 @@ def kill_in(stage):
     return follow
 
 
-def test_a_killed_mixture_continues_bit_for_bit(mixed, library, options, run_dir):
-    arguments = {"k": 2, "mixture_steps": 3, **options}
-    with pytest.raises(Killed):
-        retrieval.mixture(TARGET, run_dir, library, progress=kill_in("top 2"), **arguments)
-    assert prompt_files.steps(run_dir / "mixture") == [2]
-    again = retrieval.mixture(TARGET, run_dir, library, **arguments)
-    np.testing.assert_array_equal(again.run.model.prompt, mixed.run.model.prompt)
-    assert again.run.best == mixed.run.best
-    with pytest.raises(ValueError, match="must be new or hold a run with the same mixture"):
-        other = tasks.Mixture(f"top 2 for {TARGET}", SOURCES[:2], limit=7)
-        keras_spot.train(other, run_dir / "mixture", **options)
-
-
-def test_a_killed_retrieval_keeps_its_choice(averaged, library, options, tmp_path):
-    """Killed in its first run, then in its second; meanwhile the library has grown."""
+def test_a_retrieval_killed_in_each_of_its_runs_continues(mixed, library, options, tmp_path):
+    """Bit for bit, and with the sources it chose, although the library has grown meanwhile."""
     mine = PromptLibrary(tmp_path / "library")
     mine.merge(library)
     run_dir = tmp_path / "run"
-    with pytest.raises(Killed):
-        retrieval.average(TARGET, run_dir, mine, k=2, progress=kill_in("task"), **options)
-    with pytest.raises(Killed):
-        retrieval.average(TARGET, run_dir, mine, k=2, progress=kill_in("from"), **options)
-    mine.add("the closest", prompt_files.read(run_dir / "embedding", 2))
-    done = retrieval.average(TARGET, run_dir, mine, k=2, **options)
-    assert done.ranking == averaged.ranking
-    np.testing.assert_array_equal(done.run.model.prompt, averaged.run.model.prompt)
-    assert {**read(run_dir), "library": ""} == {**read(averaged.run.run_dir), "library": ""}
+    arguments = {"k": 2, "mixture_steps": 3, **options}
+    for stage in ("task embedding", "top 2", "from the mixture"):
+        with pytest.raises(Killed):
+            retrieval.mixture(TARGET, run_dir, mine, progress=kill_in(stage), **arguments)
+        if stage == "top 2":
+            mine.add("the closest", prompt_files.read(run_dir / "embedding", 2))
+    done = retrieval.mixture(TARGET, run_dir, mine, **arguments)
+    np.testing.assert_array_equal(done.run.model.prompt, mixed.run.model.prompt)
+    assert done.ranking == mixed.ranking
+    assert {**read(run_dir), "library": ""} == {**read(mixed.run.run_dir), "library": ""}
+    with pytest.raises(ValueError, match="must be new or hold a run with the same mixture"):
+        other = tasks.Mixture(f"top 2 for {TARGET}", SOURCES[:2], limit=7)
+        keras_spot.train(other, run_dir / "mixture", **options)
 
 
 def test_arithmetic_adds_task_vectors_to_the_initial_prompt(library, options, initial, run_dir):
@@ -260,6 +253,11 @@ def test_arithmetic_adds_task_vectors_to_the_initial_prompt(library, options, in
 def test_what_a_retrieval_refuses(averaged, library, options, tmp_path):
     folder, run_dir = averaged.run.run_dir, tmp_path / "run"
 
+    fingerprint = backbones.fingerprint(options["backbone"])
+    wide, strange = PromptLibrary(tmp_path / "wide"), PromptLibrary(tmp_path / "strange")
+    wide.add("wide", np.ones((3, 17)))
+    strange.add("strange", np.ones((3, 16)), backbone="f00d")
+
     def call(strategy="average", where=run_dir, library=library, **changed):
         function = getattr(retrieval, strategy)
         return lambda: function(TARGET, where, library, **{**options, **changed})
@@ -272,9 +270,14 @@ def test_what_a_retrieval_refuses(averaged, library, options, tmp_path):
         "`k` must be at most 3, the library's sources for synthetic/products. Received: k=4": (
             call(k=4)
         ),
-        f"`library` must hold a source for synthetic/products. Received: {tmp_path / 'none'}": call(
+        f"`library` must hold a source for {TARGET}. Received: {tmp_path / 'none'}": call(
             library=tmp_path / "none"
         ),
+        "`library` must have the backbone's hidden width 16. "
+        "Received: shape=(3, 17) of 'wide'": call(library=wide, k=1),
+        f"`library` must come from this backbone ({fingerprint}). "
+        "Received: backbone='f00d' of 'strange'": call(library=strange, k=1),
+        "`steps` must be a positive integer. Received: steps=0": call("top_k", steps=0),
         "`by` must be a known name. Received: by='per_token' (did you mean 'per_token_cosine'?)": (
             call(by="per_token")
         ),
@@ -314,5 +317,54 @@ def test_sources_that_a_strategy_cannot_use(library, options, run_dir):
     with pytest.raises(ValueError) as error:
         retrieval.average(TARGET, run_dir, other, k=1, embedding_steps=2, **options)
     assert str(error.value).startswith(
-        "`library` must hold a source of positive similarity to weight by. Received: [['far', -"
+        "`library` must hold a source of positive similarity to weight by. Received: [('far', -"
     )
+
+
+def test_the_command(library, options, tokenizer, data_dir, tmp_path, monkeypatch, capsys):
+    from keras_spot import cli
+
+    options["backbone"].save_to_preset(tmp_path / "preset")
+    tokenizer.save_to_preset(tmp_path / "preset")
+    (tmp_path / "preset" / "recipe.json").write_text(
+        '{"prompt_length": 3, "batch_size": 4, "steps": 1, "checkpoint_every": 2}'
+    )
+
+    def run(*words):
+        common = ("--task", TARGET, "--run-dir", tmp_path / "run", "--data-dir", data_dir)
+        words = ("train", *common, "--backbone", tmp_path / "preset", *words)
+        monkeypatch.setattr(sys, "argv", ["keras-spot", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out = capsys.readouterr()
+        return caught.value.code, out.out, out.err
+
+    for words, message in {
+        ("--transfer", "top-k"): "error: `transfer` must be given together with `library`. "
+        "Received: transfer='top-k', library=None\n",
+        ("--library", "L"): "error: `transfer` must be given together with `library`. "
+        "Received: transfer=None, library='L'\n",
+        ("--transfer", "top-k", "--library", "L", "--prompt-init", "p.npz"): (
+            "error: `prompt_init` must not be given with `transfer`, which finds one. "
+            "Received: prompt_init='p.npz'\n"
+        ),
+        ("--transfer", "top-k", "--library", library.folder, "--k", 4): (
+            "error: `k` must be at most 3, the library's sources for synthetic/products. "
+            "Received: k=4\n"
+        ),
+    }.items():
+        code, out, err = run(*words)
+        assert (code, out.strip(), err) == (2, "", message)
+        assert not (tmp_path / "run").exists()
+    words = ("--transfer", "average", "--library", library.folder, "--k", 2)
+    words += ("--similarity", "max_inner_product", "--embedding-steps", 1)
+    code, out, err = run(*words, "--validation-limit", 4)
+    assert (code, err) == (0, "")
+    record = read(tmp_path / "run")
+    assert (record["strategy"], record["by"]) == ("average", "max_inner_product")
+    assert record["embedding_steps"] == 1
+    for (name, similarity), weight in zip(record["ranking"], record["weights"]):
+        row = next(line for line in out.splitlines() if name in line)
+        assert f"{similarity:.3f}" in row
+        assert f"{weight:.3f}" in row
+    assert out.splitlines()[-1] == f"run: {tmp_path / 'run'}"
