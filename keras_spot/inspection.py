@@ -1,14 +1,29 @@
-"""What a soft prompt looks like: its size, its length against the tokens', its nearest words."""
+"""What a soft prompt looks like: its size, its length against the tokens', its nearest words.
+
+And what the backbone is that it may belong to.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_spot import backbones
 from keras_spot.errors import invalid
 from keras_spot.prompt_files import Prompt
 
 _BLOCK = 8192  # rows of the embedding table at once
+_SHOWN = (
+    "vocabulary_size",
+    "hidden_dim",
+    "num_layers",
+    "num_heads",
+    "key_value_dim",
+    "intermediate_dim",
+    "activation",
+    "use_gated_activation",
+    "tie_embedding_weights",
+)
 
 
 def inspect_prompt(
@@ -60,6 +75,22 @@ def inspect_prompt(
             for row, near in zip(ids, cosines)
         ]
     return report
+
+
+def inspect_backbone(backbone: Any) -> dict[str, Any]:
+    """Return a JSON-able report on a `T5Backbone`.
+
+    Returns:
+        `fingerprint` (what a prompt's provenance records as `backbone`), `parameters`,
+        `token_norms` (Euclidean, of the embeddings: min, median, max) and its architecture.
+    """
+    config = backbone.get_config()
+    return {
+        "fingerprint": backbones.fingerprint(backbone),
+        "parameters": backbone.count_params(),
+        "token_norms": _spread(_row_norms(backbone.token_embedding.embeddings)),
+        **{key: config[key] for key in _SHOWN},
+    }
 
 
 def nearest_tokens(values: Any, embeddings: Any, top: int = 5) -> tuple[np.ndarray, np.ndarray]:

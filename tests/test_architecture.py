@@ -30,7 +30,7 @@ RANKS = {
     "losses": 3,
     "initializers": 3,
     "serving": 3,
-    "inspection": 3,
+    "inspection": 4,
     "hub": 3,
     "generation": 4,
     "submission": 4,

@@ -1,4 +1,5 @@
 import pathlib
+import types
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ from keras_spot import Recipe, building, initializers, prompt_files
 
 A = np.arange(32, dtype="float32").reshape(2, 16)
 B = A[::-1] * 3
+# As much of a tokenizer as is looked at before the labels are missed.
+TOKENIZER = types.SimpleNamespace(vocabulary_size=lambda: 3, pad_token_id=0, end_token_id=1)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +167,7 @@ def test_fingerprints_tell_backbones_apart_but_not_precisions(backbone):
             "`tokenizer` must be given for prompt_init='a text of words'. Received: tokenizer=None",
         ),
         (
-            {"prompt_init": "class_labels", "tokenizer": object()},
+            {"prompt_init": "class_labels", "tokenizer": TOKENIZER},
             ValueError,
             "`labels` must be given for prompt_init='class_labels'. Received: labels=None",
         ),

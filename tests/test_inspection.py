@@ -137,7 +137,7 @@ def test_the_command_without_a_backbone_needs_no_tensorflow(tmp_path):
     found = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == inspect_prompt(prompt_files.read(path))
     shown = command(path)
-    assert "6 tokens of width 8" in shown
+    assert "[6, 8]" in shown
     assert "glue/rte" in shown
 
 
@@ -156,4 +156,16 @@ def test_the_command_with_a_backbone(tmp_path, monkeypatch, tokenizer):
     assert report["token_norms"]["max"] == pytest.approx(norms.max())
     shown = command(path, "--backbone", "toy")
     assert "\u2581sentence (1.00)" in shown
-    assert "made for this backbone" in shown
+    assert "fits backbone" in shown
+    alone = json.loads(command("--backbone", "toy", "--json"))
+    assert alone["fingerprint"] == provenance["backbone"]
+    assert alone["parameters"] == sum(weight.size for weight in backbone.get_weights())
+    assert (alone["hidden_dim"], alone["vocabulary_size"]) == (16, tokenizer.vocabulary_size() + 8)
+    assert alone["token_norms"]["max"] == pytest.approx(np.linalg.norm(table, axis=1).max())
+    assert provenance["backbone"] in command("--backbone", "toy")
+
+
+def test_the_command_with_nothing_to_look_at():
+    with pytest.raises(ValueError) as error:
+        command()
+    assert str(error.value) == ("`path` must be given, or `--backbone`, or both. Received: neither")

@@ -12,10 +12,11 @@ from keras_spot.cli.options import Dtype, quiet_tensorflow
 @app.command("inspect")
 def inspect_command(
     path: Annotated[
-        str, typer.Argument(help="Prompt file, run, adapter or checkpoint folder, or address.")
-    ],
+        str | None,
+        typer.Argument(help="Prompt file, run, adapter or checkpoint folder, or address."),
+    ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Compare with this backbone's tokens (loads it).")
+        str | None, typer.Option(help="Compare with this backbone; alone: show the backbone.")
     ] = None,
     top: Annotated[int, typer.Option(help="Nearest tokens of each position.")] = 3,
     task_id: Annotated[int | None, typer.Option(help="Task of a multitask adapter.")] = None,
@@ -24,31 +25,42 @@ def inspect_command(
 ) -> None:
     """Show a prompt's shape, norms and provenance, and its nearest tokens in a backbone."""
     from keras_spot import inspection, prompt_files
+    from keras_spot.errors import invalid
 
-    prompt = prompt_files.read(path, task_id=task_id)
-    known = {} if backbone is None else _backbone(backbone, dtype)
-    report = inspection.inspect_prompt(prompt, **known, top=top)
+    if path is None and backbone is None:
+        raise invalid("path", "must be given, or `--backbone`, or both", "neither")
+    prompt = None if path is None else prompt_files.read(path, task_id=task_id)
+    loaded, tokenizer = (None, None) if backbone is None else _load(backbone, dtype)
+    if prompt is None:
+        report = inspection.inspect_backbone(loaded)
+    else:
+        known = {} if loaded is None else _known(loaded, tokenizer)
+        report = inspection.inspect_prompt(prompt, **known, top=top)
     if as_json:
         typer.echo(json.dumps(report))
     else:
         _show(report)
 
 
-def _backbone(name: str, dtype: str | None) -> dict[str, Any]:
-    """Return a backbone's embeddings of the tokens that its vocabulary has, and what else shows."""
+def _load(name: str, dtype: str | None) -> Any:
     quiet_tensorflow()
     from keras_spot import backbones
 
-    loaded, tokenizer = backbones.load(name, dtype=dtype)
-    table = loaded.token_embedding.embeddings
-    pieces = None
+    return backbones.load(name, dtype=dtype)
+
+
+def _known(backbone: Any, tokenizer: Any) -> dict[str, Any]:
+    """Return a backbone's fingerprint, and the embeddings of the tokens that it has texts for."""
+    from keras_spot import backbones
+
+    table, pieces = backbone.token_embedding.embeddings, None
     if tokenizer is not None:  # rows beyond the vocabulary pad the table
         pieces = [tokenizer.id_to_token(i) for i in range(tokenizer.vocabulary_size())]
         table = table[: len(pieces)]
     return {
         "embeddings": table,
         "pieces": pieces,
-        "fingerprint": backbones.fingerprint(loaded),
+        "fingerprint": backbones.fingerprint(backbone),
     }
 
 
@@ -58,17 +70,10 @@ def _show(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    summary = Table("what", "value", title="prompt")
-    length, width = report["shape"]
-    summary.add_row("shape", f"{length} tokens of width {width}")
-    summary.add_row("row norms", _spread(report["norms"]))
-    if "token_norms" in report:
-        summary.add_row("the tokens' norms", _spread(report["token_norms"]))
-        fits = {True: "yes", False: "no", None: "not recorded"}
-        summary.add_row("has the backbone's width", fits[report["fits_width"]])
-        summary.add_row("made for this backbone", fits[report["fits_backbone"]])
-    for key, value in report["provenance"].items():
-        summary.add_row(escape(key), escape(value if isinstance(value, str) else json.dumps(value)))
+    summary = Table("what", "value")
+    for key, value in {**report, **report.get("provenance", {})}.items():
+        if key not in ("provenance", "nearest"):
+            summary.add_row(escape(key.replace("_", " ")), escape(_text(value)))
     console.print(summary)
     if "nearest" in report:
         nearest = Table("position", "nearest tokens (cosine)")
@@ -78,5 +83,9 @@ def _show(report: dict[str, Any]) -> None:
         console.print(nearest)
 
 
-def _spread(norms: dict[str, float]) -> str:
-    return "min {min:.4g}, median {median:.4g}, max {max:.4g}".format(**norms)
+def _text(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"min", "median", "max"}:
+        return "min {min:.4g}, median {median:.4g}, max {max:.4g}".format(**value)
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: "not recorded"}[value]
+    return value if isinstance(value, str) else json.dumps(value)

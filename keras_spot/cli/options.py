@@ -20,7 +20,11 @@ TaskName = Annotated[
     str, typer.Option("--task", help="Task name (see `tasks`) or a .yaml/.json task record.")
 ]
 Backbone = Annotated[
-    str, typer.Option(help="'tiny' (embedded), a KerasHub preset name or a preset folder.")
+    str,
+    typer.Option(
+        help="'tiny' (embedded), a preset or LM-adapted size by name, or the folder or address "
+        "of a preset, a Hugging Face T5 or a T5X checkpoint."
+    ),
 ]
 PromptPath = Annotated[
     str, typer.Option("--prompt", help="Prompt file, run (its best step), adapter or address.")

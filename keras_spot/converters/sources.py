@@ -72,9 +72,14 @@ def _converted(url: str) -> str | None:
     repository = url.removeprefix("hf://").rstrip("/")
     if "@" in repository or repository.count("/") != 1:
         return None
-    proposals = HfApi().get_repo_discussions(
-        repository, author=_CONVERTER, discussion_type="pull_request"
-    )
+    try:
+        proposals = list(
+            HfApi().get_repo_discussions(
+                repository, author=_CONVERTER, discussion_type="pull_request"
+            )
+        )
+    except Exception:  # the complaint that the branch has no safetensors says more
+        return None
     for proposal in proposals:
         if proposal.author == _CONVERTER and proposal.git_reference:
             return f"{url.rstrip('/')}@{proposal.git_reference.replace('/', '%2F')}"
