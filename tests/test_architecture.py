@@ -24,6 +24,7 @@ RANKS = {
     "transfer": 2,
     "converters": 2,
     "backbones": 3,
+    "library": 3,
     "run_files": 3,
     "metrics": 3,
     "losses": 3,
@@ -41,6 +42,7 @@ RANKS = {
     "checkpoints": 6,
     "evaluation": 6,
     "training": 7,
+    "retrieval": 8,
     "demo": 8,
     "cli": 9,
 }
@@ -50,7 +52,7 @@ HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", 
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__", "converters", "remote", "t5x_files", "inspection", "hub"}
+LIGHT |= {"__init__", "converters", "remote", "t5x_files", "inspection", "hub", "library"}
 
 
 def modules():
@@ -100,6 +102,7 @@ def test_heavy_imports_are_late():
 def test_the_public_surface():
     assert sorted(keras_spot.__all__) == [
         "PromptCheckpoint",
+        "PromptLibrary",
         "PromptedT5",
         "Recipe",
         "SoftPrompt",
@@ -116,6 +119,7 @@ def test_the_public_surface():
         "metrics",
         "optimizers",
         "prompt_files",
+        "retrieval",
         "strategy",
         "submission",
         "tasks",

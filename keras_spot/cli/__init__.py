@@ -1,6 +1,14 @@
 """The `keras-spot` command: parse, call one public function, print."""
 
-from keras_spot.cli import answering, converting, inspecting, sharing, showing, training
+from keras_spot.cli import (
+    answering,
+    converting,
+    inspecting,
+    library,
+    sharing,
+    showing,
+    training,
+)
 from keras_spot.cli.app import app, main
 
 __all__ = [
@@ -8,6 +16,7 @@ __all__ = [
     "app",
     "converting",
     "inspecting",
+    "library",
     "main",
     "sharing",
     "showing",

@@ -38,6 +38,9 @@ Limit = Annotated[int | None, typer.Option(help="Only the first examples of each
 MethodOption = Annotated[
     Method, typer.Option(help="Decode greedily or with beams, or rank the labels.")
 ]
+Similarity = Annotated[
+    str, typer.Option(help="average_token_cosine, per_token_cosine or max_inner_product.")
+]
 
 
 def quiet_tensorflow() -> None:
