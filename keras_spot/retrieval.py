@@ -238,6 +238,8 @@ class _Retrieval:
             training["steps"] = recipe.steps
         self.training = training
         _check_backbone(loaded[0], known.values())
+        if training.get("prompt_attention") is None:
+            training["prompt_attention"] = _prompt_attention(known.values())
         self._retrieve(strategy, by, known, embedding_steps)
 
     def _known_sources(self) -> dict[str, Entry]:
@@ -337,6 +339,15 @@ def _check_backbone(backbone, entries) -> None:
         if entry.backbone not in (None, fingerprint):
             rule = f"must come from this backbone ({fingerprint})"
             raise invalid("library", rule, f"backbone={entry.backbone!r} of {entry.name!r}")
+
+
+def _prompt_attention(entries) -> str | None:
+    """Return the one `prompt_attention` of the entries that record it, None where none does."""
+    recorded = {entry.provenance.get("prompt_attention") for entry in entries} - {None}
+    if len(recorded) > 1:
+        rule = "must hold prompts of one prompt_attention, unless that is given"
+        raise invalid("library", rule, ", ".join(sorted(recorded)))
+    return recorded.pop() if recorded else None
 
 
 def _usual_steps(entries, steps: int) -> int:

@@ -257,6 +257,9 @@ def test_what_a_retrieval_refuses(averaged, library, options, tmp_path):
     wide, strange = PromptLibrary(tmp_path / "wide"), PromptLibrary(tmp_path / "strange")
     wide.add("wide", np.ones((3, 17)))
     strange.add("strange", np.ones((3, 16)), backbone="f00d")
+    mixed = PromptLibrary(tmp_path / "mixed")
+    for seen in ("full", "causal"):
+        mixed.add(seen, np.ones((3, 16)), prompt_attention=seen)
 
     def call(strategy="average", where=run_dir, library=library, **changed):
         function = getattr(retrieval, strategy)
@@ -277,6 +280,8 @@ def test_what_a_retrieval_refuses(averaged, library, options, tmp_path):
         "Received: shape=(3, 17) of 'wide'": call(library=wide, k=1),
         f"`library` must come from this backbone ({fingerprint}). "
         "Received: backbone='f00d' of 'strange'": call(library=strange, k=1),
+        "`library` must hold prompts of one prompt_attention, unless that is given. "
+        "Received: causal, full": call(library=mixed, k=1),
         "`steps` must be a positive integer. Received: steps=0": call("top_k", steps=0),
         "`by` must be a known name. Received: by='per_token' (did you mean 'per_token_cosine'?)": (
             call(by="per_token")
