@@ -36,7 +36,7 @@ def load(backbone: Any, tokenizer: Any = None, dtype: Any = None) -> tuple[Any, 
     if isinstance(backbone, T5Backbone):
         loaded = backbone
     elif isinstance(backbone, (str, os.PathLike)):
-        preset = _preset(backbone)
+        preset = find(backbone)
         with quiet_masks():
             loaded = T5Backbone.from_preset(preset, **({"dtype": dtype} if dtype else {}))
         tokenizer = tokenizer or T5Tokenizer.from_preset(preset)
@@ -110,7 +110,12 @@ def _compute_dtypes(backbone: Any) -> set[str]:
     return {layer.compute_dtype for layer in backbone._flatten_layers(include_self=False)}
 
 
-def _preset(name: str | os.PathLike) -> str:
+def find(name: str | os.PathLike) -> str:
+    """Return the preset of a backbone's name, which it checks without loading anything.
+
+    Raises:
+        ValueError: an unknown name, with the closest ones.
+    """
     from keras_hub.models import T5Backbone
 
     text = str(EMBEDDED.get(str(name), name))
