@@ -11,6 +11,8 @@ VERSION = re.search(
 )[1]
 
 PLOTS = ["matplotlib>=3.8"]
+T5X = ["msgpack>=1,<2", "tensorstore>=0.1.60,<0.2"]
+GCS = ["gcsfs>=2024.6,<2027"]
 DEV = [
     "hypothesis>=6.100",
     "mypy>=1.10",
@@ -38,6 +40,9 @@ setup(
         "tensorflow-text>=2.20.1",
         "tensorflow-datasets>=4.9.9",
         "importlib_resources",
+        "fsspec[http]>=2024.6,<2027",
+        "huggingface_hub>=0.26,<3",
+        "safetensors>=0.4.3,<1",
         "numpy>=1.26",
         "pyyaml>=6",
         "rich>=13",
@@ -46,7 +51,7 @@ setup(
         "scipy>=1.11",
         "typer>=0.12",
     ],
-    extras_require={"plots": PLOTS, "dev": PLOTS + DEV},
+    extras_require={"plots": PLOTS, "t5x": T5X, "gcs": GCS, "dev": PLOTS + T5X + GCS + DEV},
     entry_points={"console_scripts": ["keras-spot=keras_spot.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

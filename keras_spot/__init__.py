@@ -8,6 +8,7 @@ from keras_spot.versions import __version__
 # prompt file must not wait for TensorFlow.
 _HOMES = {
     "PromptCheckpoint": "checkpoints",
+    "PromptLibrary": "library",
     "PromptedT5": "prompted_t5",
     "Recipe": "recipe",
     "SoftPrompt": "soft_prompt",

@@ -9,8 +9,10 @@ PACKAGE = pathlib.Path(keras_spot.__file__).parent
 
 RANKS = {
     "errors": 0,
-    "files": 1,
+    "files": 0,
     "recipe": 1,
+    "remote": 1,
+    "t5x_files": 1,
     "versions": 1,
     "synthetic": 1,
     "tasks": 2,
@@ -21,6 +23,7 @@ RANKS = {
     "optimizers": 2,
     "transfer": 2,
     "backbones": 2,
+    "library": 3,
     "run_files": 3,
     "metrics": 3,
     "losses": 3,
@@ -40,10 +43,11 @@ RANKS = {
 }
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets", "tensorflow_text", "sklearn"}
 HEAVY |= {"scipy", "matplotlib", "yaml", "rich", "rouge_score"}
+HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", "aiohttp", "gcsfs"}
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__"}
+LIGHT |= {"__init__", "library", "remote", "t5x_files"}
 
 
 def modules():
@@ -93,6 +97,7 @@ def test_heavy_imports_are_late():
 def test_the_public_surface():
     assert sorted(keras_spot.__all__) == [
         "PromptCheckpoint",
+        "PromptLibrary",
         "PromptedT5",
         "Recipe",
         "SoftPrompt",

@@ -1,0 +1,518 @@
+"""A folder of prompts that know where they come from, to retrieve a source for a new task.
+
+    LIBRARY/glue%2Fmnli/entry.json     name, shapes, provenance, hash of every file
+                        prompt.npz     the best prompt [P, H], in the form of `prompt_files`
+                        embedding.npy  the task embedding, an early checkpoint, if there is one
+                        summaries.npy  what the two cosines need of the embedding, float32 [2, H]
+
+An entry is a folder that takes its name when it is complete, and is a `prompt_init`. Nothing
+else is kept: no index that two writers could spoil. Listing reads `entry.json` alone, ranking by
+a cosine adds `summaries.npy`, a few kilobytes an entry. What starts with a dot is being written,
+or was left by a process that was killed on the way, and counts for nothing.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import urllib.parse
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_spot import prompt_files, remote, transfer
+from keras_spot.errors import invalid, unknown
+from keras_spot.files import atomic_write
+from keras_spot.prompt_files import Prompt
+
+HEADER, PROMPT, EMBEDDING, SUMMARIES = "entry.json", "prompt.npz", "embedding.npy", "summaries.npy"
+EMBEDDING_STEP = 10_000
+"""The checkpoint that is the task embedding in Vu et al. 2022, section 4.1."""
+_BLOCK = 64  # prompts that are in memory at once, 20 MB of 100 x 768
+# What of a run's record says how its prompt was made.
+_OF_RUN = ("task", "backbone", "versions", "recipe", "prompt_init", "split", "seed")
+
+PromptLike = Prompt | np.ndarray | str | os.PathLike
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """The header of a library's entry.
+
+    Attributes:
+        name: what the library calls it, usually its task.
+        shape: `(P, H)` of the prompt.
+        provenance: what is known of the prompt, such as `task`, `backbone`, `step`, `score`.
+        embedding_shape: `(Q, H)` of the task embedding, None where the prompt serves as it.
+        embedding_provenance: what is known of the task embedding.
+        summaries: the similarities whose summaries are stored, in their order.
+        sha256: file name -> hash of its bytes when it was added.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    provenance: Mapping[str, Any]
+    embedding_shape: tuple[int, int] | None
+    embedding_provenance: Mapping[str, Any]
+    summaries: Sequence[str]
+    sha256: Mapping[str, str]
+
+    @property
+    def task(self) -> str | None:
+        """The task that the prompt was trained on, if it is known."""
+        return self.provenance.get("task")
+
+    @property
+    def backbone(self) -> str | None:
+        """The fingerprint of the frozen backbone, if it is known."""
+        return self.provenance.get("backbone")
+
+
+class PromptLibrary:
+    """Prompts and task embeddings of many source tasks for one frozen backbone.
+
+    Several processes may add to one library at once. All its prompts have one width and, where
+    it is known, one backbone fingerprint, for no others can be compared; lengths may differ.
+
+    Args:
+        folder: the library's folder; `add` makes it if it is missing. Or the address of one
+            (`gs://`, `hf://`), to read: headers are fetched once, arrays as they are needed.
+
+    >>> library = PromptLibrary(tempfile.mkdtemp())
+    >>> _ = library.add("glue/rte", np.eye(2), score=70.0)
+    >>> _ = library.add("glue/mrpc", np.ones((3, 2)), score=88.0)
+    >>> [(entry.name, entry.shape) for entry in library.entries()]
+    [('glue/mrpc', (3, 2)), ('glue/rte', (2, 2))]
+    >>> library.rank(np.ones((1, 2)), top=1)
+    [('glue/mrpc', 0.99999...)]
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = remote.address(folder) if remote.is_remote(folder) else Path(folder)
+        self._fetched: dict[str, Path] = {}
+
+    def __repr__(self) -> str:
+        return f"PromptLibrary({str(self.folder)!r})"
+
+    # === Listing ===
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names, sorted."""
+        return iter(sorted(map(_name, self._keys())))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._keys())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name != "" and self._path(name).is_file()
+
+    def entries(self) -> list[Entry]:
+        """Return the headers of all entries, sorted by name.
+
+        Raises:
+            ValueError: an entry whose header cannot be read.
+        """
+        return [self.entry(name) for name in self]
+
+    def entry(self, name: str) -> Entry:
+        """Return the header of an entry.
+
+        Raises:
+            ValueError: no such entry, with the closest names, or a header that is damaged.
+        """
+        file = self._path(name)
+        try:
+            found = _entry(json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise unknown("name", name, self) from None
+        except (KeyError, TypeError, ValueError):
+            raise invalid("library", f"must have a readable {HEADER}", str(file)) from None
+        if found.name != name:
+            rule = f"must have an entry of the name {name!r} there"
+            raise invalid("library", rule, f"name={found.name!r} in {file}")
+        return found
+
+    # === Reading ===
+
+    def prompt(self, name: str) -> Prompt:
+        """Return an entry's prompt with its provenance.
+
+        Raises:
+            ValueError: no such entry, or a damaged file.
+            FileNotFoundError: its file is missing.
+        """
+        self.entry(name)
+        return prompt_files.read(self._path(name, PROMPT))
+
+    def embedding(self, name: str) -> Prompt:
+        """Return an entry's task embedding: the prompt itself where none was added.
+
+        Raises: as `prompt`.
+        """
+        entry = self.entry(name)
+        if entry.embedding_shape is None:
+            return self.prompt(name)
+        found = prompt_files.read(self._path(name, EMBEDDING))
+        return dataclasses.replace(found, provenance=entry.embedding_provenance)
+
+    def rank(
+        self,
+        query: PromptLike,
+        by: str | transfer.Similarity = "per_token_cosine",
+        top: int | None = None,
+    ) -> list[tuple[str, float]]:
+        """Return the entries whose task embeddings are most similar to `query`'s, best first.
+
+        Args:
+            query: the task embedding of a new task: a `Prompt`, `[P, H]` numbers or a path.
+            by: a name in `transfer.SIMILARITIES`, or a similarity of one's own, which is
+                called with blocks of embeddings.
+            top: only this many. Default: all.
+
+        Returns:
+            Pairs of name and similarity; what is equal is in the order of the names.
+
+        Raises:
+            ValueError: an empty library, an unknown similarity, a query of another width or
+                another backbone, or `top` below 1.
+            FileNotFoundError: nothing at the query's path.
+        """
+        if top is not None and top < 1:
+            raise invalid("top", "must be a positive integer or None", f"{top=}")
+        function = transfer.similarity(by)
+        entries = self.entries()
+        if not entries:
+            raise invalid("library", "must hold at least one prompt", str(self.folder))
+        prompt = _as_prompt(query, "query")
+        for entry in entries:
+            _check_comparable("query", prompt.values.shape, prompt.provenance, entry)
+        name = next((n for n, known in transfer.SIMILARITIES.items() if known is function), "")
+        if all(name in entry.summaries for entry in entries):
+            vectors = np.stack([self._summary(entry, name) for entry in entries])
+            values = vectors @ transfer.SUMMARIES[name](prompt.values[None])[0]
+        else:
+            values = self._by_blocks(prompt.values, entries, function)
+        order = sorted(range(len(entries)), key=lambda i: (-values[i], entries[i].name))
+        return [(entries[i].name, float(values[i])) for i in order[:top]]
+
+    def export(self, name: str, path: str | os.PathLike, form: str | None = None) -> Path:
+        """Write an entry's prompt to a file or folder of its own.
+
+        See `prompt_files.write` for the forms and the errors.
+        """
+        prompt = self.prompt(name)
+        return prompt_files.write(path, prompt.values, prompt.provenance, form)
+
+    # === Writing ===
+
+    def add(
+        self, name: str, prompt: PromptLike, embedding: PromptLike | None = None, **provenance: Any
+    ) -> Entry:
+        """Add a prompt; it is there for others when all of it is.
+
+        Adding what is there already changes nothing, so a program that was killed can be run
+        again.
+
+        Args:
+            name: what to call it, usually the task's name.
+            prompt: the best prompt: a `Prompt`, `[P, H]` numbers, or a path that
+                `prompt_files.read` takes.
+            embedding: the task embedding in the same forms. Default: the prompt serves as it.
+            provenance: JSON-able facts on top of those the prompt brings, such as `task`,
+                `step`, `score` and `backbone`, the fingerprint.
+
+        Raises:
+            ValueError: an empty name, another prompt of this name, no prompt, other widths or
+                backbones, provenance that JSON cannot hold.
+            FileNotFoundError: nothing at a path.
+            OSError: the folder cannot be written to.
+        """
+        best = _as_prompt(prompt, "prompt")
+        facts = {**best.provenance, **provenance}
+        early = best if embedding is None else _as_prompt(embedding, "embedding")
+        header: dict[str, Any] = {
+            "name": name,
+            "shape": best.values.shape,
+            "provenance": facts,
+            "embedding_shape": None if embedding is None else early.values.shape,
+            "embedding_provenance": {} if embedding is None else dict(early.provenance),
+            "summaries": list(transfer.SUMMARIES),
+            "sha256": {},
+        }
+        try:
+            header = json.loads(json.dumps(header, allow_nan=False))
+        except (TypeError, ValueError):
+            raise invalid("provenance", "must be JSON-able", f"provenance={facts}") from None
+        entry = _entry(header)
+        if early is not best:
+            _check_comparable("embedding", early.values.shape, early.provenance, entry)
+        summaries = [summary(early.values[None])[0] for summary in transfer.SUMMARIES.values()]
+        with self._new(entry) as folder:
+            prompt_files.write(folder / PROMPT, best.values, header["provenance"])
+            if early is not best:
+                prompt_files.write(folder / EMBEDDING, early.values)
+            prompt_files.write(folder / SUMMARIES, np.stack(summaries))
+            hashes = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+            with atomic_write(folder / HEADER, "w") as file:
+                json.dump({**header, "sha256": hashes}, file, indent=1, sort_keys=True)
+        return self.entry(name)
+
+    def add_run(
+        self,
+        run_dir: str | os.PathLike,
+        embedding_step: int = EMBEDDING_STEP,
+        name: str | None = None,
+    ) -> Entry:
+        """Add the best prompt of a training run, and its early checkpoint as the task embedding.
+
+        Args:
+            run_dir: a run's folder, see `run_files`.
+            embedding_step: the checkpoint nearest to this step is the embedding, the earlier
+                of two. Default 10,000, as the paper.
+            name: what to call it. Default: the run's task, else the folder's name.
+
+        Raises:
+            FileNotFoundError: no checkpoints there.
+            ValueError: see `add`.
+        """
+        run_dir = Path(run_dir)
+        best = prompt_files.read(run_dir)
+        record = prompt_files.read_run(run_dir)
+        nearest = min(prompt_files.steps(run_dir), key=lambda step: abs(step - embedding_step))
+        facts = {key: record[key] for key in _OF_RUN if key in record}
+        return self.add(
+            name or record.get("task") or run_dir.name,
+            best,
+            prompt_files.read(run_dir, nearest),
+            **facts,
+        )
+
+    def merge(self, other: "PromptLibrary | str | os.PathLike") -> list[str]:
+        """Copy the entries of another library that are not here yet; return their names.
+
+        Every file is checked against its hash on the way. Nothing is copied if one of the
+        other's entries has the name of a different one here.
+
+        Raises:
+            ValueError: such a name, another width or backbone, or a damaged file.
+        """
+        other = other if isinstance(other, PromptLibrary) else PromptLibrary(other)
+        missing = []
+        for entry in other.entries():
+            if entry.name in self:
+                self._check_same(entry)
+            else:
+                self._check_fits(entry)
+                missing.append(entry)
+        for entry in missing:
+            with self._new(entry) as folder:
+                for file in (*_arrays(entry), HEADER):
+                    shutil.copyfile(other._path(entry.name, file), folder / file)
+                for problem in _wrong_with(folder, entry):
+                    raise invalid("other", "must hold what was added", f"{entry.name}: {problem}")
+        return [entry.name for entry in missing]
+
+    def remove(self, name: str) -> None:
+        """Take an entry out; it is gone at once and whole.
+
+        Raises:
+            ValueError: no such entry, with the closest names.
+        """
+        if name not in self:
+            raise unknown("name", name, self)
+        with self._scratch() as scratch:
+            os.rename(self._path(name).parent, scratch / "old")
+
+    def verify(self) -> list[str]:
+        """Return what is wrong with the library, one line a problem; `[]` if nothing is.
+
+        Every file is read and compared with its hash; shapes and numbers are checked, and that
+        all entries are of one width and one backbone.
+        """
+        if not isinstance(self.folder, Path):
+            return PromptLibrary(remote.fetch(self.folder)).verify()
+        problems = []
+        first: Entry | None = None
+        for name in self:
+            try:
+                entry = self.entry(name)
+                wrong = _wrong_with(self._path(name).parent, entry)
+                problems += [f"{name}: {what}" for what in wrong]
+                first = first or entry
+                _check_comparable("entry", entry.shape, entry.provenance, first)
+            except (OSError, ValueError) as error:
+                problems.append(f"{name}: {error}")
+        for file in sorted(self.folder.glob("*")) if self.folder.is_dir() else ():
+            if file.name.startswith("."):
+                problems.append(f"{file.name}: left by an unfinished or killed writer")
+            elif not (file / HEADER).is_file():
+                problems.append(f"{file.name}: not an entry")
+        return problems
+
+    # === Helpers ===
+
+    def _keys(self) -> Iterator[str]:
+        """Yield the names of the entries' folders, in no order."""
+        root = self._root(f"*/{HEADER}")
+        with contextlib.suppress(FileNotFoundError), os.scandir(root) as found:
+            for item in found:
+                if not item.name.startswith(".") and os.path.isfile(root / item.name / HEADER):
+                    yield item.name
+
+    def _root(self, pattern: str) -> Path:
+        """Return the local folder that holds the library's files of that pattern."""
+        if isinstance(self.folder, Path):
+            return self.folder
+        if pattern not in self._fetched:
+            self._fetched[pattern] = remote.fetch(self.folder, patterns=[pattern])
+        return self._fetched[pattern]
+
+    def _path(self, name: str, file: str = HEADER, every: bool = False) -> Path:
+        """Return a file of an entry; of a remote library, fetch small ones of all entries."""
+        key = _key(name)
+        every = every or file in (HEADER, SUMMARIES)
+        return self._root(f"*/{file}" if every else f"{key}/{file}") / key / file
+
+    def _summary(self, entry: Entry, by: str) -> np.ndarray:
+        rows = np.load(self._path(entry.name, SUMMARIES), allow_pickle=False)
+        return rows[entry.summaries.index(by)]
+
+    def _by_blocks(
+        self, query: np.ndarray, entries: Sequence[Entry], function: transfer.Similarity
+    ) -> np.ndarray:
+        """Return the similarities of all entries with few embeddings in memory at once."""
+        values = np.empty(len(entries))
+        of_shape = defaultdict(list)
+        for i, entry in enumerate(entries):
+            of_shape[entry.embedding_shape or entry.shape].append(i)
+        for shape, positions in of_shape.items():
+            buffer = np.empty((min(_BLOCK, len(positions)), *shape), "float32")
+            for start in range(0, len(positions), _BLOCK):
+                block = positions[start : start + _BLOCK]
+                for row, i in zip(buffer, block):
+                    row[:] = self._embedding_values(entries[i])
+                values[block] = transfer.similarities(query, buffer[: len(block)], function)
+        return values
+
+    def _embedding_values(self, entry: Entry) -> np.ndarray:
+        file = PROMPT if entry.embedding_shape is None else EMBEDDING
+        return prompt_files.read(self._path(entry.name, file, every=True)).values
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        if not isinstance(self.folder, Path):
+            raise invalid("library", "must be a local folder to write to", self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".writing-") as scratch:
+            yield Path(scratch)
+
+    @contextlib.contextmanager
+    def _new(self, entry: Entry) -> Iterator[Path]:
+        """Yield an empty folder that becomes the entry, or is the same as the one there."""
+        self._check_fits(entry)
+        with self._scratch() as scratch:
+            new = scratch / "new"
+            new.mkdir()
+            yield new
+            made = _entry(json.loads((new / HEADER).read_text(encoding="utf-8")))
+            try:
+                os.rename(
+                    new, self._path(entry.name).parent
+                )  # fails where an entry is, unlike a file's rename
+            except OSError:
+                if entry.name not in self:
+                    raise
+                self._check_same(made)
+
+    def _check_fits(self, entry: Entry) -> None:
+        """Compare with any entry, and with one whose backbone is known if the new one's is."""
+        for key in self._keys():
+            here = self.entry(_name(key))
+            _check_comparable("prompt", entry.shape, entry.provenance, here)
+            if here.backbone or not entry.backbone:
+                return
+
+    def _check_same(self, entry: Entry) -> None:
+        if self.entry(entry.name) != entry:
+            rule = "must be new to the library or be of the same prompt"
+            raise invalid("name", rule, f"name={entry.name!r} in {self.folder}")
+
+
+def _key(name: str) -> str:
+    """Return the folder's name for an entry's name, which may hold slashes.
+
+    >>> _key("glue/mnli"), _key("..")
+    ('glue%2Fmnli', '%2E.')
+    """
+    if not isinstance(name, str) or not name:
+        raise invalid("name", "must be a text of at least one letter", f"{name=}")
+    key = urllib.parse.quote(name, safe=" ")
+    return "%2E" + key[1:] if key.startswith(".") else key
+
+
+def _name(key: str) -> str:
+    return urllib.parse.unquote(key)
+
+
+def _entry(header: Mapping[str, Any]) -> Entry:
+    length, width = map(int, header["shape"])
+    early = header["embedding_shape"]
+    return Entry(
+        name=header["name"],
+        shape=(length, width),
+        provenance=dict(header["provenance"]),
+        embedding_shape=None if early is None else (int(early[0]), width),
+        embedding_provenance=dict(header["embedding_provenance"]),
+        summaries=tuple(header["summaries"]),
+        sha256=dict(header["sha256"]),
+    )
+
+
+def _arrays(entry: Entry) -> dict[str, tuple[int, int]]:
+    """Return the names and shapes of the array files of an entry."""
+    shapes = {PROMPT: entry.shape, SUMMARIES: (len(entry.summaries), entry.shape[1])}
+    if entry.embedding_shape is not None:
+        shapes[EMBEDDING] = entry.embedding_shape
+    return shapes
+
+
+def _wrong_with(folder: Path, entry: Entry) -> Iterator[str]:
+    for file, shape in _arrays(entry).items():
+        path = folder / file
+        if not path.is_file():
+            yield f"{file} is missing"
+        elif _sha256(path) != entry.sha256.get(file):
+            yield f"{file} is not what was added"
+        elif prompt_files.read(path).values.shape != shape:
+            yield f"{file} has another shape than {HEADER} says"
+
+
+def _as_prompt(prompt: PromptLike, argument: str) -> Prompt:
+    if isinstance(prompt, Prompt):
+        return prompt
+    if isinstance(prompt, (str, os.PathLike)):
+        return prompt_files.read(prompt)
+    return Prompt(prompt_files.as_prompt(prompt, argument))
+
+
+def _check_comparable(
+    argument: str, shape: tuple[int, ...], provenance: Mapping[str, Any], entry: Entry
+) -> None:
+    if shape[1] != entry.shape[1]:
+        rule = f"must have the width {entry.shape[1]} of {entry.name!r}"
+        raise invalid(argument, rule, f"shape={tuple(shape)}")
+    backbone = provenance.get("backbone")
+    if backbone and entry.backbone and backbone != entry.backbone:
+        rule = f"must come from the backbone of {entry.name!r} ({entry.backbone})"
+        raise invalid(argument, rule, f"backbone={backbone!r}")
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
