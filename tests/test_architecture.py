@@ -39,7 +39,9 @@ RANKS = {
     "evaluation": 6,
     "training": 7,
     "demo": 8,
-    "cli": 9,
+    "study": 8,
+    "report": 9,
+    "cli": 10,
 }
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets", "tensorflow_text", "sklearn"}
 HEAVY |= {"scipy", "matplotlib", "yaml", "rich", "rouge_score"}

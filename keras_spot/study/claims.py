@@ -26,13 +26,12 @@ class Claims:
     """The claims of one process in a folder.
 
     Args:
-        folder: where the files lie; made if it is missing.
+        folder: where the files lie; `take` makes it if it is missing.
         stale_after: seconds, see `STALE_AFTER`; the same for all who share the folder.
     """
 
     def __init__(self, folder: str | os.PathLike, stale_after: float = STALE_AFTER):
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.stale_after = stale_after
         self._seen: dict[Path, tuple[int, float]] = {}
 
@@ -43,6 +42,7 @@ class Claims:
             return None
         number = 0 if newest is None else int(newest.suffix[1:]) + 1
         path = self.folder / f"{name}.{number}"
+        self.folder.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:

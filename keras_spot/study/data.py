@@ -103,8 +103,6 @@ class KeptTask:
         task, method = self.entry.task, self.entry.method or self.study.method
         parts = []
         for found in self.scored.values():
-            answers, _ = evaluation.answer(
-                model, task, found, method=method, batch_size=batch_size
-            )
+            answers, _ = evaluation.answer(model, task, found, method=method, batch_size=batch_size)
             parts.append(metrics.score(task, answers, found))
         return metrics.mean(parts)

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_spot import prompt_files
 from keras_spot.library import PromptLibrary
+from keras_spot.prompt_files import Prompt
 from keras_spot.study.cells import Cell
 from keras_spot.study.claims import identity
 from keras_spot.study.description import Study
@@ -132,12 +133,16 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
     if cell.kind == "transfer":
         provenance["source"] = cell.source
     prompt_files.write(folder.prompt(cell), found.prompt, provenance)
+    early = {k: v for k, v in provenance.items() if k != "score"}
+    early["step"] = study.embedding_steps
     if cell.kind != "transfer":
-        early = {**provenance, "step": study.embedding_steps}
-        del early["score"]
         prompt_files.write(folder.embedding(cell), found.embedding, early)
     if cell.kind == "source":
-        _keep(folder.library, cell, found, provenance)
+        library = PromptLibrary(folder.library)
+        if cell.task in library:  # of a run that was killed before it wrote its row
+            library.remove(cell.task)
+        embedding = Prompt(found.embedding, early)
+        library.add(cell.task, Prompt(found.prompt, provenance), embedding)
     steps, scores = [step for step, _ in found.curve], [score for _, score in found.curve]
     row = {
         **cell.columns(),
@@ -158,8 +163,3 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
     }
     folder.finish(cell, row)
     folder.partial(cell).unlink(missing_ok=True)
-
-
-def _keep(library: Path, cell: Cell, found: Outcome, provenance: Mapping[str, Any]) -> None:
-    """Put a source into the study's library; a run killed right after it may do so again."""
-    PromptLibrary(library).add(cell.task, found.prompt, embedding=found.embedding, **provenance)
