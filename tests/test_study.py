@@ -89,7 +89,7 @@ def test_every_cell_has_one_row(whole):
 
 
 def test_what_a_study_leaves_behind(whole):
-    folder, rows = whole
+    folder, _ = whole
     place = study.StudyFolder(folder)
     library = PromptLibrary(place.library)
     assert list(library) == sorted(SOURCES)
@@ -446,13 +446,13 @@ def test_no_study_in_the_folder(tmp_path):
 def test_checked_before_anything_trains(data_dir, tmp_path):
     options = {"targets": ["synthetic/topic"], "data_dir": data_dir}
     plan = describe(sources=["mr"], **options)
-    with pytest.raises(FileNotFoundError, match="`task` mr needs the data set mr:1.0.0"):
+    with pytest.raises(FileNotFoundError, match=r"`task` mr needs the data set mr:1.0.0"):
         study.run(plan, tmp_path / "a")
     source = {"task": "synthetic/movies", "validation": "dev"}
     with pytest.raises(ValueError, match="`split` must be a known name"):
         study.run(describe(sources=[source], **options), tmp_path / "a")
     plan = describe(sources=["synthetic/movies"], examples=[10**6], **options)
-    with pytest.raises(ValueError, match="must be at most the [0-9]+ rows of synthetic/topic"):
+    with pytest.raises(ValueError, match=r"must be at most the [0-9]+ rows of synthetic/topic"):
         study.run(plan, tmp_path / "a")
     plan = describe(sources=["synthetic/movies"], backbone="tiney", **options)
     with pytest.raises(ValueError, match="did you mean 'tiny'"):

@@ -144,6 +144,7 @@ class _Run(keras.callbacks.Callback):
             loss=self.losses / self.step,
             examples=len(self.data.subset(self.cell.examples, self.cell.seed)),
             backbone=self.bench.model.fingerprint,
+            majority=self.data.majority,
         )
 
     def _score(self) -> None:
@@ -158,11 +159,12 @@ class _Run(keras.callbacks.Callback):
 
     def _save(self) -> None:
         """Write what the rest of the run needs, tens of kilobytes."""
-        said = {"step": self.step, "counts": self.counts, "losses": self.losses}
+        said: dict[str, Any] = {"step": self.step, "counts": self.counts, "losses": self.losses}
         said |= {"curve": self.curve, "scores": self.scores}
         arrays = {f"state_{i}": v.numpy() for i, v in enumerate(self.bench.state)}
+        arrays |= {"said": np.array(json.dumps(said)), **self.kept}
         with atomic_write(self.partial) as file:
-            np.savez(file, said=np.array(json.dumps(said)), **arrays, **self.kept)
+            np.savez(file, **arrays)
 
     def _restore(self) -> None:
         with np.load(self.partial, allow_pickle=False) as found:

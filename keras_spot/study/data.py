@@ -1,5 +1,6 @@
 """A task's data kept in memory, tokenised once for all the cells that use them."""
 
+import collections
 import functools
 import itertools
 import zlib
@@ -92,11 +93,23 @@ class KeptTask:
     @functools.cached_property
     def scored(self) -> dict[str, list[Any]]:
         """The examples of every validation split."""
-        where = {"data_dir": self.study.data_dir, "limit": self.study.validation_limit}
+        task, data_dir, limit = self.entry.task, self.study.data_dir, self.study.validation_limit
         return {
-            split: list(load_examples(self.entry.task, split, **where))
+            split: list(load_examples(task, split, data_dir=data_dir, limit=limit))
             for split in self.entry.scored
         }
+
+    @functools.cached_property
+    def majority(self) -> float | None:
+        """The score of always giving the commonest answer of the training rows, if it is a label."""
+        task = self.entry.task
+        if task.target != "{label}":
+            return None
+        read = open_labelled(task, self.entry.split, self.study.data_dir)
+        counts = collections.Counter(example.target for example in examples(task, numbered(read)))
+        answer = counts.most_common(1)[0][0]
+        parts = [metrics.score(task, [answer] * len(f), f) for f in self.scored.values()]
+        return metrics.mean(parts)["score"]
 
     def score(self, model: Any, batch_size: int) -> dict[str, float]:
         """Return the task's metrics, as `keras_spot.evaluate` has them, without the splits' own."""

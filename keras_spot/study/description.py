@@ -17,8 +17,14 @@ METHODS = ("rank", "generate", "beam")
 # What a study may change and still go on in its folder: it adds cells, or says where things are.
 _FREE = ("name", "sources", "targets", "seeds", "examples", "data_dir")
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
-_NUMBERS = ("source_steps", "target_steps", "embedding_steps", "evaluations", "validation_limit")
-_NUMBERS += ("input_length",)
+_NUMBERS = (
+    "source_steps",
+    "target_steps",
+    "embedding_steps",
+    "evaluations",
+    "validation_limit",
+    "input_length",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,7 @@ class Outcome:
         loss: mean loss of the run.
         examples: training examples there were.
         backbone: fingerprint of the frozen backbone.
+        majority: score of always giving the commonest training answer; None without labels.
     """
 
     curve: list[tuple[int, float]]
@@ -43,6 +44,7 @@ class Outcome:
     loss: float
     examples: int
     backbone: str
+    majority: float | None = None
 
 
 class Trainer(Protocol):
@@ -154,6 +156,7 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
         "steps": study.steps(cell),
         "train_examples": found.examples,
         "loss": found.loss,
+        "majority": found.majority,
         "backbone": found.backbone,
         "seconds": round(time.monotonic() - began, 2),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
