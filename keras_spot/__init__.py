@@ -26,6 +26,7 @@ _MODULES = (
     "metrics",
     "optimizers",
     "prompt_files",
+    "study",
     "submission",
     "tasks",
     "transfer",

@@ -49,7 +49,7 @@ HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", 
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__", "library", "remote", "t5x_files"}
+LIGHT |= {"__init__", "library", "remote", "t5x_files", "report"}
 
 
 def modules():
@@ -115,6 +115,7 @@ def test_the_public_surface():
         "optimizers",
         "prompt_files",
         "strategy",
+        "study",
         "submission",
         "tasks",
         "train",

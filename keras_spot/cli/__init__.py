@@ -1,6 +1,6 @@
 """The `keras-spot` command: parse, call one public function, print."""
 
-from keras_spot.cli import answering, showing, training
+from keras_spot.cli import answering, showing, studying, training
 from keras_spot.cli.app import app, main
 
-__all__ = ["answering", "app", "main", "showing", "training"]
+__all__ = ["answering", "app", "main", "showing", "studying", "training"]

@@ -75,14 +75,16 @@ def _panel(axes, x, y, names):
         said = f"r = {r:.2f}, p = {p:.2f}".replace("-", "\N{MINUS SIGN}")
         axes.text(0, 1.02, said, transform=axes.transAxes, fontsize=7.5, va="bottom")
     middle = (x.min() + x.max()) / 2 if len(x) else 0
-    for place in sorted({int(y.argmin()), int(y.argmax())}) if len(y) else ():
+    marked = {int(y.argmin()): False, int(y.argmax()): True} if len(y) else {}
+    for place, above in marked.items():
         right = x[place] <= middle
         axes.annotate(
             names[place],
             (x[place], y[place]),
-            xytext=(4 if right else -4, 3),
+            xytext=(4 if right else -4, 3 if above else -3),
             textcoords="offset points",
             ha="left" if right else "right",
+            va="bottom" if above else "top",
             fontsize=7,
             color=style.PALE,
         )

@@ -14,10 +14,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "osD^vP"
 INK, PALE = "#2b2b2b", "#8a8a8a"
 FORMATS = ("png", "svg")
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "axes.edgecolor": PALE,
     "axes.labelcolor": INK,
-    "axes.prop_cycle": None,  # set below, with matplotlib's own type
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
@@ -57,7 +56,8 @@ def drawing(path: str | os.PathLike, size: tuple[float, float], **options: Any) 
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**_SETTINGS, "axes.prop_cycle": cycler(color=COLOURS)}):
+    settings: Any = {**_SETTINGS, "axes.prop_cycle": cycler(color=COLOURS)}
+    with matplotlib.rc_context(settings):
         figure = Figure(figsize=size, **{"layout": "constrained", **options})
         yield figure
         # A picture depends on its data alone, not on the day.

@@ -101,7 +101,7 @@ class KeptTask:
 
     @functools.cached_property
     def majority(self) -> float | None:
-        """The score of always giving the commonest answer of the training rows, if it is a label."""
+        """The score of always giving the commonest training answer; None where it is no label."""
         task = self.entry.task
         if task.target != "{label}":
             return None
