@@ -205,9 +205,9 @@ def _label(axes, places, names, size):
 
 def _box(point, angle, distance, width, height):
     """Return a box beside a point, in a direction: left, bottom, right, top."""
-    x, y = np.cos(angle), np.sin(angle)
-    middle = point + [x * (distance + width / 2), y * (distance + height / 2)]
-    return np.array([*(middle - [width / 2, height / 2]), *(middle + [width / 2, height / 2])])
+    half = np.array([width, height]) / 2
+    middle = point + np.array([np.cos(angle), np.sin(angle)]) * (distance + half)
+    return np.concatenate([middle - half, middle + half])
 
 
 def _overlap(a, b):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras_spot
 from keras_spot import backbones
 from keras_spot.errors import invalid
 from keras_spot.study.claims import STALE_AFTER
@@ -150,7 +149,7 @@ def child(folder: str, stale_after: str) -> None:
 
 def _environment(threads: int) -> dict[str, str]:
     """Return the variables of a worker with so many threads, this package among its modules."""
-    package = str(Path(keras_spot.__file__).resolve().parents[1])
+    package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3",
