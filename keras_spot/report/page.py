@@ -3,6 +3,7 @@
 import base64
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from keras_spot.report.style import SCRIPT, STYLE
 from keras_spot.study.results import Part, Results, size_name
 from keras_spot.study.summary import number, percent, retrieval_lines, signed, spread
+
+HALF = 520
+"""Points up to which a picture is as wide as half the page."""
 
 Pictures = Mapping[int, Sequence[tuple[str, Path]]]
 
@@ -166,10 +170,13 @@ def _correlations(part: Part) -> str:
 
 
 def _figure(caption: str, path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    picture = path.read_bytes()
+    width = re.search(rb'<svg[^>]* width="([0-9.]+)pt"', picture)
+    kind = "wide" if width and float(width[1]) > HALF else ""
+    data = base64.b64encode(picture).decode("ascii")
     said = html.escape(caption)
     image = f'<img alt="{said}" src="data:image/svg+xml;base64,{data}">'
-    return f"<figure>{image}<figcaption>{said}</figcaption></figure>\n"
+    return f'<figure class="{kind}">{image}<figcaption>{said}</figcaption></figure>\n'
 
 
 def _rows(results: Results) -> str:

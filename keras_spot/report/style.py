@@ -34,6 +34,7 @@ table.sortable th[aria-sort=descending]::after { content: " \\2193"; }
 .figures { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 28rem), 1fr)); }
 figure { margin: 0; padding: 1rem; background: #fff; border: 1px solid var(--line);
   border-radius: 8px; }
+figure.wide { grid-column: 1 / -1; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 figcaption { color: #57606a; font-size: .8125rem; line-height: 1.4; margin-top: .6rem; }
 @media (max-width: 40rem) { main { padding: 1.5rem 1rem 3rem; } h1 { font-size: 1.6rem; }

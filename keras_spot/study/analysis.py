@@ -183,23 +183,6 @@ def mean_spread(values: Any) -> tuple[float, float]:
 # === Retrieval ===
 
 
-def similarity_tensor(
-    sources: np.ndarray, targets: np.ndarray, by: str | transfer.Similarity = "per_token_cosine"
-) -> np.ndarray:
-    """Return the similarities of every target's embedding with every source's.
-
-    Args:
-        sources: `[S, P, H]` numbers.
-        targets: `[T, R, P, H]` numbers.
-        by: see `transfer.similarity`.
-
-    Returns:
-        float64 `[S, T, R]`.
-    """
-    found = [[transfer.similarities(seed, sources, by) for seed in target] for target in targets]
-    return np.moveaxis(np.array(found, "float64"), -1, 0)
-
-
 def correlations(grid: Grid, similarities: np.ndarray) -> list[Record]:
     """Return Pearson's r of similarity with gain over the sources of every target.
 

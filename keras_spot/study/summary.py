@@ -151,7 +151,9 @@ def number(value: float | None, digits: int = 1) -> str:
     >>> number(1.25), number(float("nan"))
     ('1.2', '–')
     """
-    return DASH if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    if value is None or math.isnan(value):
+        return DASH
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
 def signed(value: float | None) -> str:
