@@ -168,3 +168,16 @@ def test_a_study_from_end_to_end_in_two_processes(plan, found, tmp_path):
     )
     assert rows[1]["backbone"] == found[SCRATCH].backbone
     assert not list((tmp_path / "partial").iterdir())
+
+
+@pytest.mark.slow
+def test_a_study_on_ray(plan, found, tmp_path):
+    ray = pytest.importorskip("ray", reason="needs the [ray] extra")
+    small = dataclasses.replace(plan, targets=["synthetic/topic"], examples=[None], seeds=[1])
+    try:
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        rows = study.run(small, tmp_path, workers="ray")
+    finally:
+        ray.shutdown()
+    assert [row["kind"] for row in rows] == ["source", "scratch", "transfer"]
+    assert rows[1]["score"] == found[SCRATCH].scores["score"]

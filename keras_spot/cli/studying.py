@@ -34,13 +34,14 @@ def run_command(
     plan = study.load(file)
     if data_dir is not None:
         plan = dataclasses.replace(plan, data_dir=str(Path(data_dir).expanduser().resolve()))
-    with _bars() as progress:
-        study.run(
-            plan,
-            output,
-            workers=int(workers) if workers.isdigit() else workers,
-            progress=progress,
-        )
+    count = int(workers) if workers.isdigit() else workers
+    try:
+        with _bars() as progress:
+            study.run(plan, output, workers=count, progress=progress)
+    except RuntimeError:  # some runs went wrong: the report is of the others
+        with contextlib.suppress(ValueError):
+            report_command(output)
+        raise
     report_command(output)
 
 
