@@ -92,6 +92,7 @@ def test_a_study_that_could_not_finish(keras_spot, file, data_dir, tmp_path, mon
         "error: `study` has 5 runs that did not finish; the same call tries them again. "
         "ValueError: `row` must have a label. Received: row 3\n"
     )
-    assert "failed: source--synthetic.movies--all--0: ValueError" in keras_spot(
-        "study", "status", folder
-    )[1]
+    assert (
+        "failed: source--synthetic.movies--all--0: ValueError"
+        in keras_spot("study", "status", folder)[1]
+    )

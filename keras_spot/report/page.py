@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_spot.report.style import SCRIPT, STYLE
 from keras_spot.study.results import Part, Results, size_name
-from keras_spot.study.summary import number, percent, retrieval_lines, signed, spread
+from keras_spot.study.summary import headline, number, percent, signed, spread
 
 HALF = 520
 """Points up to which a picture is as wide as half the page."""
@@ -62,7 +62,8 @@ def _part(number_: int, part: Part, pictures: Sequence[tuple[str, Path]]) -> str
     name = size_name(part.grid.examples)
     text = f"<h2>{html.escape(name[0].upper() + name[1:])}</h2>\n"
     if part.pairs:
-        text += f"<ul class=said>{''.join(f'<li>{line}</li>' for line in _headline(part))}</ul>\n"
+        said = "".join(f"<li>{html.escape(line)}</li>" for line in headline(part))
+        text += f"<ul class=said>{said}</ul>\n"
     text += _targets(part)
     if part.pairs:
         text += _marked(part, "helps", "Where transfer helps")
@@ -72,22 +73,6 @@ def _part(number_: int, part: Part, pictures: Sequence[tuple[str, Path]]) -> str
     if figures:
         text += f"<h3>Pictures</h3>\n<div class=figures>{figures}</div>\n"
     return f'<section id="part-{number_}">{text}</section>\n'
-
-
-def _headline(part: Part) -> list[str]:
-    gains = [pair["gain"] for pair in part.pairs]
-    best = [record["best_gain"] for record in part.targets if "best_gain" in record]
-    helps = sum(pair["helps"] for pair in part.pairs)
-    harms = sum(pair["harms"] for pair in part.pairs)
-    lines = [
-        f"A source changes the score by <b>{signed(sum(gains) / len(gains))}</b> points on the "
-        "average over all pairs, against training from scratch for the same steps.",
-        f"It helps beyond the spread in <b>{helps}</b> of {len(gains)} pairs and hurts in "
-        f"<b>{harms}</b>.",
-        f"The best source of every target, known in hindsight, gives "
-        f"<b>{signed(sum(best) / len(best))}</b>.",
-    ]
-    return lines + [html.escape(line) for line in retrieval_lines(part)]
 
 
 def _targets(part: Part) -> str:

@@ -32,10 +32,50 @@ def _part(part: Part) -> list[str]:
     text = [f"## {_capital(size_name(part.grid.examples))}", "", *_targets(part), ""]
     if not part.pairs:
         return text
-    text += ["### Retrieval", "", *[f"- {line}" for line in retrieval_lines(part)], ""]
-    text += [*_retrieval(part), "", "### Similarity and gain", "", *_correlations(part), ""]
+    text[2:2] = [*[f"- {line}" for line in headline(part)], ""]
+    text += [
+        "### Retrieval",
+        "",
+        *_retrieval(part),
+        "",
+        "### Similarity and gain",
+        "",
+        *_correlations(part),
+        "",
+    ]
     text += ["### Where transfer helps and where it hurts", "", *_marked(part), ""]
     return [*text, "### Every pair", "", *_pairs(part), ""]
+
+
+def headline(part: Part) -> list[str]:
+    """Return the findings in sentences: does a source help, how often, and does retrieval?"""
+    gains = [pair["gain"] for pair in part.pairs]
+    best = [record["best_gain"] for record in part.targets if "best_gain" in record]
+    helps = sum(pair["helps"] for pair in part.pairs)
+    harms = sum(pair["harms"] for pair in part.pairs)
+    lines = [
+        f"A source changes the score by {signed(sum(gains) / len(gains))} points on the average "
+        "over all pairs, against training from scratch for the same steps.",
+        f"It helps beyond the spread in {helps} of {len(gains)} pairs and hurts in {harms}. "
+        + _by_chance(len(part.grid.seeds), len(gains)),
+        f"The best source of every target, known in hindsight, gives "
+        f"{signed(sum(best) / len(best))}.",
+    ]
+    return [*lines, *retrieval_lines(part)]
+
+
+def _by_chance(seeds: int, pairs: int) -> str:
+    """Return how many means would lie beyond the spread if no source changed anything.
+
+    The mean of n normal gains exceeds their standard deviation when Student's t of n - 1
+    degrees of freedom exceeds the root of n.
+    """
+    if seeds < 2:
+        return "One seed has no spread, so that nothing is flagged."
+    from scipy import stats
+
+    expected = pairs * stats.t.sf(math.sqrt(seeds), seeds - 1)
+    return f"With {seeds} seeds chance alone would put about {expected:.0f} on either side."
 
 
 def retrieval_lines(part: Part) -> list[str]:
