@@ -17,9 +17,12 @@ GCS = ["gcsfs>=2024.6,<2027"]
 DEV = [
     "hypothesis>=6.100",
     "mypy>=1.10",
+    "peft>=0.17",
     "pytest>=8",
     "ruff>=0.9",
     "sentencepiece>=0.2",
+    "torch>=2.6",
+    "transformers>=5",
     "types-PyYAML",
 ]
 

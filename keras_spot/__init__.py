@@ -21,11 +21,14 @@ _HOMES = {
 }
 _MODULES = (
     "backbones",
+    "hub",
     "initializers",
+    "inspection",
     "losses",
     "metrics",
     "optimizers",
     "prompt_files",
+    "retrieval",
     "study",
     "submission",
     "tasks",

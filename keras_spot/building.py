@@ -6,7 +6,7 @@ import keras
 import keras_hub
 import numpy as np
 
-from keras_spot import backbones, initializers, prompt_files, transfer
+from keras_spot import backbones, initializers, prompt_files, remote, transfer
 from keras_spot.errors import invalid
 from keras_spot.prompted_t5 import PromptedT5, check_fingerprint
 
@@ -30,16 +30,17 @@ def build(
     Under a tf.distribute strategy call it inside `strategy.scope()`.
 
     Args:
-        backbone: a `T5Backbone`, a KerasHub preset name or folder, or `"tiny"` (default), the
-            embedded one.
+        backbone: a `T5Backbone`, or whatever name, folder or address `backbones.load` takes.
+            Default `"tiny"`, the embedded one.
         prompt_init: the initial prompt:
-            a path (file or run directory) or array `[P, H]`: a trained prompt, SPoT's transfer;
+            a path or address (see `prompt_files`) or array `[P, H]`: a trained prompt, SPoT's
+            transfer;
             a list or `{path: weight}` dictionary of those: their (weighted) mean;
             an initialiser; `"sampled_vocab"`, `"class_labels"` or `"uniform"` by name;
             any other text with a space in it: that text's embeddings.
             Default: the recipe's, `"sampled_vocab"`.
         prompt_length: P. Default: the initial prompt's, else the recipe's (100).
-        tokenizer: `T5Tokenizer`. Default: the preset's.
+        tokenizer: `T5Tokenizer` or a SentencePiece file. Default: the backbone's own.
         recipe: `Recipe`. Default: the preset's own, else the paper's.
         labels: label texts for `prompt_init="class_labels"`.
         dropout: rate inside the backbone while training. Default: the recipe's, 0.
@@ -55,6 +56,7 @@ def build(
         ValueError: an argument that breaks its rule, a prompt of another width or backbone.
         FileNotFoundError: a `prompt_init` path where nothing is.
     """
+    backbones.warn_of_span_corruption(backbone)
     recipe = recipe or backbones.recipe_for(backbone)
     backbone, tokenizer = backbones.load(backbone, tokenizer, dtype)
     start, sources = _initial_prompt(
@@ -89,7 +91,8 @@ def build(
 
 def _initial_prompt(prompt_init, backbone, tokenizer, labels, seed):
     """Return a Keras initialiser and the prompts read for it."""
-    if isinstance(prompt_init, (str, os.PathLike)) and os.path.exists(prompt_init):
+    is_path = isinstance(prompt_init, (str, os.PathLike))
+    if is_path and (os.path.exists(prompt_init) or remote.is_remote(prompt_init)):
         prompt = prompt_files.read(prompt_init)
         return _from_values(prompt.values, backbone, prompt.path), [prompt]
     if isinstance(prompt_init, os.PathLike):

@@ -218,15 +218,17 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             self._fingerprint = backbones.fingerprint(self.backbone)
         return self._fingerprint
 
-    def save_prompt(self, path, **provenance):
-        """Write the prompt in the form that `path` asks for, see `prompt_files.write`.
+    def save_prompt(self, path, form=None, **provenance):
+        """Write the prompt, see `prompt_files.write`.
 
         Args:
-            path: `*.npz` (with provenance), `*.npy`, or the reference's file name.
+            path: `*.npz` (with provenance), `*.npy`, the reference's file name, or whatever
+                `form` takes; may be an address.
+            form: `"npz"`, `"npy"`, `"reference"` or `"peft"`. Default: what the path's name says.
             **provenance: what to record beside the backbone's fingerprint and the versions.
         """
         record = {"backbone": self.fingerprint, "versions": versions(), **provenance}
-        return prompt_files.write(path, self.prompt, record)
+        return prompt_files.write(path, self.prompt, record, form)
 
     def load_prompt(self, path, step=None):
         """Replace the prompt by a file's, see `prompt_files.read`.

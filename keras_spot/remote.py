@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -87,7 +88,8 @@ def fetch(path: str | os.PathLike, *, patterns: Sequence[str] | None = None) -> 
         return _fetch_from_hub(url, patterns or ["*"])
     system, root = _filesystem(url)
     with _answers(url):
-        return _fetch(system, root, url, patterns or ["*"])
+        files = _listing(system, root, url, patterns or ["*"])
+    return _download(system, files, url)
 
 
 def put(local: str | os.PathLike, url: str | os.PathLike) -> None:
@@ -109,22 +111,34 @@ def put(local: str | os.PathLike, url: str | os.PathLike) -> None:
     with _answers(url), system.transaction:
         for file in files:
             target = root if file == local else f"{root}/{file.relative_to(local).as_posix()}"
-            system.makedirs(system._parent(target), exist_ok=True)
             with open(file, "rb") as source, system.open(target, "wb") as sink:
                 shutil.copyfileobj(source, sink)
 
 
-def _fetch(system: Any, root: str, url: str, patterns: Sequence[str]) -> Path:
-    system.invalidate_cache()
-    files = _listing(system, root, url, patterns)
-    if not files:
-        raise _missing(url)
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a local path to write a file or folder to; a remote one gets it if the block ends well.
+
+    Raises:
+        ConnectionError, ModuleNotFoundError, ValueError: see `put`.
+    """
+    if not is_remote(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch, Path(path).name)
+        yield local
+        put(local, path)
+
+
+def _download(system: Any, files: dict[str, Any], url: str) -> Path:
+    """Return the place in the cache of `{path inside: what the host says of it}`, filled."""
     state = json.dumps([url, files], sort_keys=True, default=str)
     place = cache_dir() / hashlib.sha256(state.encode()).hexdigest()[:32]
     names = [name for name in urllib.parse.urlsplit(url).path.split("/") if name not in ("", "..")]
     inside = Path(*names[-_KEPT_NAMES:])
     if not place.exists():
-        with atomic_folder(place) as folder:
+        with atomic_folder(place) as folder, _answers(url):
             for name, info in files.items():
                 target = folder / inside / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,6 +150,7 @@ def _fetch(system: Any, root: str, url: str, patterns: Sequence[str]) -> Path:
 
 def _listing(system: Any, root: str, url: str, patterns: Sequence[str]) -> dict[str, Any]:
     """Return `{path inside: what the host says of it}` of the files to fetch."""
+    system.invalidate_cache()
     web = url.startswith("http")
     info = system.info(root)
     # A web server has no folders, only pages with links.
@@ -145,8 +160,12 @@ def _listing(system: Any, root: str, url: str, patterns: Sequence[str]) -> dict[
     found = {}
     for name, info in system.find(root, detail=True).items():
         inside = name.removeprefix(root).lstrip("/")
+        if ".." in inside.split("/"):  # would leave the cache
+            raise ValueError(f"a file called {inside}")
         if inside and any(fnmatch.fnmatchcase(inside, pattern) for pattern in patterns):
             found[inside] = system.info(name) if web else info
+    if not found:
+        raise FileNotFoundError(url)
     return found
 
 
@@ -161,11 +180,17 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
             limits = aiohttp.ClientTimeout(None, sock_connect=_CONNECT, sock_read=_SILENCE)
             options["client_kwargs"] = {"timeout": limits}
+            # Compressed on the way, a file would not have the size that was announced.
+            options["headers"] = {"Accept-Encoding": "identity"}
         elif scheme in ("gs", "gcs"):
+            # Else it asks for a login, in vain and aloud, before it reads a public bucket.
+            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
             import gcsfs  # noqa: F401
 
             with _answers(url):
                 _knock("storage.googleapis.com")
+        elif scheme == "file":
+            options["auto_mkdir"] = True
         return fsspec.core.url_to_fs(url, skip_instance_cache=True, **options)
     except ImportError as error:
         needed = "keras-spot[gcs]" if scheme in ("gs", "gcs") else f"{error}"

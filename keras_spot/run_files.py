@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot import prompt_files
+from keras_spot import prompt_files, remote
 from keras_spot.errors import invalid
 from keras_spot.files import atomic_write
 
@@ -34,9 +34,11 @@ def open_run(run_dir: str | os.PathLike, record: Mapping[str, Any]) -> int:
     removed: the continued run writes it again.
 
     Raises:
-        ValueError: the folder holds a run that was asked for something else.
+        ValueError: the folder holds a run that was asked for something else, or is an address.
         OSError: the folder cannot be written to.
     """
+    if remote.is_remote(run_dir):
+        raise invalid("run_dir", "must be a folder of this machine", remote.address(run_dir))
     run_dir = Path(run_dir)
     old = prompt_files.read_run(run_dir)
     if not old and prompt_files.steps(run_dir):

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from keras_spot import remote
 from keras_spot.errors import invalid
 from keras_spot.files import atomic_folder
 
@@ -16,7 +17,7 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
 
     Args:
         model: a `PromptedT5` with a preprocessor.
-        path: folder to write.
+        path: folder to write; may be an address like `gs://...`.
         max_length: target tokens at most. Default: the preprocessor's.
 
     Raises:
@@ -78,7 +79,7 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
     module.variables_ = [weight.value for weight in model.weights]
     module.pieces = pieces
     signatures = {"serving_default": serve, "generate_ids": generate_ids}
-    with atomic_folder(path) as folder:
+    with remote.writing(path) as local, atomic_folder(local) as folder:
         try:
             tf.saved_model.save(module, str(folder), signatures=signatures)
         except tf.errors.OpError as error:

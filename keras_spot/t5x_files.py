@@ -26,7 +26,7 @@ class Stored:
     Attributes:
         shape: its shape.
         dtype: its NumPy dtype's name, e.g. `"<f4"` or `"bfloat16"`.
-        path: its folder, relative to the checkpoint's.
+        path: its folder's name, beside the index.
     """
 
     shape: tuple[int, ...]
@@ -48,12 +48,9 @@ def read_index(folder: str | os.PathLike) -> dict[str, np.ndarray | Stored]:
         raise FileNotFoundError(str(invalid("path", f"must hold the file {INDEX}", str(folder))))
     try:
         tree = msgpack.unpackb(file.read_bytes(), ext_hook=_extension, strict_map_key=False)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        return dict(_leaves(tree.get("optimizer", tree), ()))
+    except (ValueError, KeyError, TypeError, AttributeError, msgpack.UnpackException) as error:
         raise invalid("path", "must hold a whole T5X index", f"{file} ({error})") from None
-    if not isinstance(tree, dict):
-        raise invalid("path", "must hold a whole T5X index", f"{file} (no tree)")
-    tree = tree.get("optimizer", tree)
-    return dict(_leaves(tree, ()))
 
 
 def read_array(
@@ -99,8 +96,9 @@ def _leaves(tree: Mapping[Any, Any], names: tuple[str, ...]) -> Iterator[tuple[s
         inside = (*names, str(name))
         if isinstance(value, dict) and value.get("driver") == "zarr":
             metadata = value["metadata"]
-            stored = Stored(tuple(metadata["shape"]), metadata["dtype"], value["kvstore"]["path"])
-            yield ".".join(inside), stored
+            # Of the recorded path only the last name counts: the checkpoint may have moved.
+            place = Path(value["kvstore"]["path"]).name
+            yield ".".join(inside), Stored(tuple(metadata["shape"]), metadata["dtype"], place)
         elif isinstance(value, dict):
             yield from _leaves(value, inside)
         elif isinstance(value, np.ndarray):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from keras_spot.building import build
 from keras_spot.checkpoints import PromptCheckpoint
 from keras_spot.errors import invalid
 from keras_spot.evaluation import check_labelled, evaluate
+from keras_spot.prompt_files import Prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,7 @@ class TrainedRun:
 
 
 def train(
-    task: str | tasks.Task,
+    task: str | tasks.Task | tasks.Mixture,
     run_dir: str | os.PathLike,
     *,
     backbone: Any = "tiny",
@@ -59,7 +61,8 @@ def train(
     The continued run is bit for bit the uninterrupted one: same batches, same optimiser state.
 
     Args:
-        task: name or `tasks.Task`.
+        task: name or `tasks.Task`; a `tasks.Mixture` is drawn from as `load_mixture` does, and
+            scored by the mean of its tasks' scores.
         run_dir: folder for checkpoints, metrics and state, see `run_files`.
         backbone: see `build`. Default `"tiny"`, the embedded one.
         prompt_init: see `build`: another run's folder or file is SPoT's transfer.
@@ -82,7 +85,11 @@ def train(
         ValueError: an argument that breaks its rule, or a folder with another run.
         FileNotFoundError: data that are not prepared, or a prompt that is not there.
     """
-    task = tasks.get(task)
+    if isinstance(task, tasks.Mixture):
+        members = [tasks.get(name) for name in task.tasks]
+    else:
+        task = tasks.get(task)
+        members = [task]
     recipe = recipe or backbones.recipe_for(backbone)
     steps = recipe.steps if steps is None else steps
     if steps < 1:
@@ -95,9 +102,9 @@ def train(
             prompt_init,
             tokenizer=tokenizer,
             recipe=recipe,
-            labels=task.labels or None,
-            input_length=input_length or task.max_input_length,
-            target_length=task.max_target_length,
+            labels=list(dict.fromkeys(label for m in members for label in m.labels)) or None,
+            input_length=input_length or max(member.max_input_length for member in members),
+            target_length=max(member.max_target_length for member in members),
             dtype=dtype,
             seed=seed,
         )
@@ -105,20 +112,24 @@ def train(
         raise invalid("tokenizer", "must be given with a backbone object", "tokenizer=None")
 
     if validation_split != "":
-        for part in [validation_split] if validation_split else task.validation:
-            check_labelled(task, part, data_dir)
+        for member in members:
+            for part in [validation_split] if validation_split else member.validation:
+                check_labelled(member, part, data_dir)
 
     def validate(model: Any) -> dict[str, float]:
-        found = evaluate(
-            model,
-            task,
-            validation_split,
-            method=method,
-            data_dir=data_dir,
-            batch_size=recipe.batch_size,
-            limit=validation_limit,
-        )
-        return found.scores
+        scores = {
+            member.name: evaluate(
+                model,
+                member,
+                validation_split,
+                method=method,
+                data_dir=data_dir,
+                batch_size=recipe.batch_size,
+                limit=validation_limit,
+            ).scores
+            for member in members
+        }
+        return _mean_score(scores) if isinstance(task, tasks.Mixture) else scores[task.name]
 
     checkpoint = PromptCheckpoint(
         run_dir,
@@ -131,6 +142,7 @@ def train(
             "seed": seed,
             "steps": steps,
             "strategy": type(strategy).__name__,
+            **({"mixture": dataclasses.asdict(task)} if isinstance(task, tasks.Mixture) else {}),
         },
     )
     with distribution.scope(strategy):
@@ -144,20 +156,20 @@ def _fit(model, task, checkpoint, steps, split, data_dir, seed, progress):
     """Run the steps that the run's folder does not have yet."""
     checkpoint.set_model(model)
     done = run_files.newest_step(checkpoint.run_dir)
-    data = pipeline.load_task(
-        task,
-        split,
-        model.preprocessor.tokenizer,
-        model.recipe.batch_size,
-        data_dir=data_dir,
-        seed=seed,
-        input_length=model.preprocessor.encoder_sequence_length,
-        target_length=task.max_target_length,
-        repeat=True,
-        start_step=done,
+    options = {
+        "data_dir": data_dir,
+        "seed": seed,
+        "input_length": model.preprocessor.encoder_sequence_length,
+        "target_length": model.preprocessor.decoder_sequence_length,
+        "start_step": done,
         # A TPU compiles for static shapes only: there every batch has the one full length.
         **({"buckets": ()} if distribution.on_tpu() else {}),
-    )
+    }
+    tokenizer, batch_size = model.preprocessor.tokenizer, model.recipe.batch_size
+    if isinstance(task, tasks.Mixture):
+        data = pipeline.load_mixture(task, split, tokenizer, batch_size, **options)
+    else:
+        data = pipeline.load_task(task, split, tokenizer, batch_size, repeat=True, **options)
     if done >= steps:
         checkpoint.on_train_begin()
         checkpoint.on_train_end()
@@ -179,12 +191,20 @@ class _Progress(keras.callbacks.Callback):
         self.report(self.checkpoint.step, self.steps, {**self.checkpoint.last, **(logs or {})})
 
 
+def _mean_score(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean `score` of several tasks, and each one's own."""
+    each = {f"{name}/score": found["score"] for name, found in scores.items()}
+    return {"score": statistics.fmean(each.values()), **each}
+
+
 def _describe(prompt_init: Any, recipe: Any) -> Any:
     """Return what `run.json` says of an initial prompt: a name, or a hash of its numbers."""
     if prompt_init is None:
         return recipe.prompt_init
     if isinstance(prompt_init, (str, os.PathLike)):
         return str(prompt_init)
+    if isinstance(prompt_init, Prompt):
+        return _describe(prompt_init.values, recipe)
     if isinstance(prompt_init, np.ndarray):
         return "array " + hashlib.sha256(prompt_init.tobytes()).hexdigest()[:16]
     if isinstance(prompt_init, (list, dict)):

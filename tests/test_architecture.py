@@ -21,7 +21,8 @@ RANKS = {
     "progress": 2,
     "optimizers": 2,
     "transfer": 2,
-    "backbones": 2,
+    "converters": 2,
+    "backbones": 3,
     "library": 3,
     "plots": 3,
     "run_files": 3,
@@ -29,7 +30,9 @@ RANKS = {
     "losses": 3,
     "initializers": 3,
     "serving": 3,
-    "generation": 3,
+    "inspection": 4,
+    "hub": 3,
+    "generation": 4,
     "submission": 4,
     "pipeline": 4,
     "soft_prompt": 4,
@@ -38,6 +41,7 @@ RANKS = {
     "checkpoints": 6,
     "evaluation": 6,
     "training": 7,
+    "retrieval": 8,
     "demo": 8,
     "study": 8,
     "report": 9,
@@ -49,7 +53,7 @@ HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", 
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__", "library", "remote", "t5x_files", "report"}
+LIGHT |= {"__init__", "converters", "remote", "t5x_files", "inspection", "hub", "library", "report"}
 
 
 def modules():
@@ -107,13 +111,16 @@ def test_the_public_surface():
         "backbones",
         "build",
         "evaluate",
+        "hub",
         "initializers",
+        "inspection",
         "load_mixture",
         "load_task",
         "losses",
         "metrics",
         "optimizers",
         "prompt_files",
+        "retrieval",
         "strategy",
         "study",
         "submission",

@@ -1,3 +1,6 @@
+import pathlib
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ from keras_spot import Recipe, building, initializers, prompt_files
 
 A = np.arange(32, dtype="float32").reshape(2, 16)
 B = A[::-1] * 3
+# As much of a tokenizer as is looked at before the labels are missed.
+TOKENIZER = types.SimpleNamespace(vocabulary_size=lambda: 3, pad_token_id=0, end_token_id=1)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,20 @@ def test_a_prompt_comes_from_a_file_a_run_an_array_or_an_initialiser(backbone, t
         model = building.build(backbone, start)
         np.testing.assert_allclose(model.prompt, expected, rtol=1e-6)
         assert model.prompt_length == 2
+
+
+def test_a_prompt_comes_from_an_adapter_or_an_address(backbone, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_SPOT_CACHE", str(tmp_path / "cache"))
+    adapter = prompt_files.write(tmp_path / "adapter", A, form="peft")
+    address = "memory://building/b.npz"
+    prompt_files.write(address, B)
+    for start, expected in [(adapter, A), (address, B), (pathlib.Path(address), B)]:
+        np.testing.assert_array_equal(building.build(backbone, start).prompt, expected)
+    model = building.build(backbone, [str(adapter), address])
+    np.testing.assert_allclose(model.prompt, (A + B) / 2, rtol=1e-6)
+    model.save_prompt(tmp_path / "again", "peft", task="glue/rte")
+    assert prompt_files.read_provenance(tmp_path / "again")["task"] == "glue/rte"
+    assert prompt_files.read_provenance(tmp_path / "again")["backbone"] == model.fingerprint
 
 
 def test_a_prompt_comes_from_a_text_or_a_name(backbone, tokenizer):
@@ -148,7 +167,7 @@ def test_fingerprints_tell_backbones_apart_but_not_precisions(backbone):
             "`tokenizer` must be given for prompt_init='a text of words'. Received: tokenizer=None",
         ),
         (
-            {"prompt_init": "class_labels", "tokenizer": object()},
+            {"prompt_init": "class_labels", "tokenizer": TOKENIZER},
             ValueError,
             "`labels` must be given for prompt_init='class_labels'. Received: labels=None",
         ),

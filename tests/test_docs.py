@@ -43,9 +43,13 @@ def test_commands_and_options_exist():
     used = [shlex.split(line, comments=True) for line in lines if line.startswith("keras-spot")]
     assert len(used) > 5
     for _, name, *words in used:
-        options = {option for p in commands[name].params for option in p.opts}
+        command = commands[name]
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        options = {option for p in command.params for option in p.opts}
         assert {word for word in words if word.startswith("--")} <= options
-    verbs = {"train", "evaluate", "predict", "submit", "export", "demo", "tasks"}
+    verbs = {"train", "evaluate", "predict", "submit", "export", "convert", "demo", "tasks"}
+    verbs |= {"inspect", "push", "pull", "library", "study"}
     assert set(commands) == verbs
 
 

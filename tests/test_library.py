@@ -12,6 +12,7 @@ import pytest
 
 import keras_spot
 from keras_spot import PromptLibrary, library, prompt_files, transfer
+from keras_spot.library import folder
 from keras_spot.prompt_files import Prompt
 
 RNG = np.random.default_rng(0)
@@ -81,7 +82,7 @@ def test_any_name_is_one_folder_of_the_library(tmp_path, name):
 
 @pytest.mark.parametrize("by", transfer.SIMILARITIES)
 def test_ranking_equals_that_of_the_arrays(tmp_path, by, monkeypatch):
-    monkeypatch.setattr(library, "_BLOCK", 3)
+    monkeypatch.setattr(folder, "_BLOCK", 3)
     found = PromptLibrary(tmp_path)
     embeddings = {f"t{i:02}": RNG.normal(size=(3 + i % 2, 6)) for i in range(10)}
     for name, embedding in embeddings.items():
@@ -381,12 +382,16 @@ def test_a_killed_add_leaves_no_entry(tmp_path):
 
 def test_a_library_needs_no_tensorflow(filled):
     code = (
-        "import sys, numpy as np, keras_spot; found = keras_spot.PromptLibrary(sys.argv[1])\n"
+        "import sys, numpy as np, keras_spot, keras_spot.cli\n"
+        "found = keras_spot.PromptLibrary(sys.argv[1])\n"
         "found.rank(np.ones((1, 6))), found.verify()\n"
-        "print([m for m in ('tensorflow', 'keras', 'scipy') if m in sys.modules])"
+        "sys.argv[1:] = ['library', 'list', '--json', '--library', sys.argv[1]]\n"
+        "try: keras_spot.cli.main()\n"
+        "except SystemExit: print({'tensorflow', 'keras', 'scipy'} & set(sys.modules))"
     )
     words = [sys.executable, "-c", code, str(filled.folder)]
-    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "[]\n"
+    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert (len(found), found[-1]) == (4, "set()")
 
 
 def test_thousands_list_fast(tmp_path):
@@ -432,3 +437,95 @@ def test_a_library_on_another_machine_is_read_by_need(filled, tmp_path, monkeypa
             )
     finally:
         bucket.rm("/library", recursive=True)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """`keras-spot library ...` in this process: exit code, stdout, stderr."""
+    from keras_spot import cli
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["keras-spot", "library", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out = capsys.readouterr()
+        return caught.value.code or 0, out.out, out.err
+
+    return run
+
+
+def test_the_commands(command, tmp_path):
+    lib = ["--library", tmp_path / "library"]
+    run = fake_run(tmp_path / "run")
+    prompt_files.write(tmp_path / "p.npz", B, {"task": "glue/sst2", "backbone": "f00d"})
+    assert command("add", run, tmp_path / "p.npz", *lib) == (
+        0,
+        "added: glue/rte\nadded: glue/sst2\n",
+        "",
+    )
+    code, out, _ = command("list", *lib, "--json")
+    assert code == 0
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {
+            "name": "glue/rte",
+            "task": "glue/rte",
+            "score": 70.5,
+            "step": 20000,
+            "prompt": "4 x 6",
+            "embedding": 9500,
+            "backbone": "f00d",
+        },
+        {
+            "name": "glue/sst2",
+            "task": "glue/sst2",
+            "score": None,
+            "step": None,
+            "prompt": "4 x 6",
+            "embedding": None,
+            "backbone": "f00d",
+        },
+    ]
+    assert "glue/sst2" in command("list", *lib)[1]
+    code, out, _ = command("rank", "--prompt", tmp_path / "p.npz", "--top", 1, *lib, "--json")
+    name, similarity = PromptLibrary(tmp_path / "library").rank(B, top=1)[0]
+    assert json.loads(out) == {"name": name, "similarity": round(similarity, 6)}
+    assert command("verify", *lib) == (0, "all is well: 2 prompts\n", "")
+    assert command("export", "glue/sst2", tmp_path / "q.npy", *lib)[0] == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "q.npy"), B)
+    other = ["--library", tmp_path / "other"]
+    assert command("merge", tmp_path / "library", *other)[1] == (
+        "added: glue/rte\nadded: glue/sst2\n"
+    )
+    assert command("remove", "glue/rte", *other) == (0, "removed: glue/rte\n", "")
+    (tmp_path / "other" / "glue%2Fsst2" / "summaries.npy").unlink()
+    assert command("verify", *other) == (1, "glue/sst2: summaries.npy is missing\n", "")
+
+
+COMMAND_MISTAKES = {
+    "list --library none": "error: `library` must exist. Received: none",
+    "verify --library none": "error: `library` must exist. Received: none",
+    "add none --library none": "error: `path` must exist. Received: path='none'",
+    "add a b --name c --library none": "error: `name` must be given for one prompt at a time. "
+    "Received: 2 prompts",
+    "add {tmp}/p.npy --library none": "error: `name` must be given where a prompt has no task. "
+    "Received: {tmp}/p.npy",
+    "rank --prompt {tmp}/p.npy --library {tmp}/l --similarity cos": (
+        "error: `by` must be a known name. Received: by='cos' (known: average_token_cosine, "
+        "max_inner_product, per_token_cosine)"
+    ),
+    "export rte {tmp}/x.npy --library {tmp}/l": "error: `name` must be a known name. "
+    "Received: name='rte' (known: glue/rte)",
+    "export glue/rte {tmp}/x --form T --library {tmp}/l": "error: `form` must be one of npy, npz, "
+    "reference, peft. Received: form='T'",
+    "merge none --library {tmp}/l": "error: `library` must exist. Received: none",
+    "list": "error: Missing option '--library'.",
+}
+
+
+@pytest.mark.parametrize("line", COMMAND_MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(command, line, tmp_path):
+    prompt_files.write(tmp_path / "p.npy", A)
+    PromptLibrary(tmp_path / "l").add("glue/rte", B)
+    expected = COMMAND_MISTAKES[line].format(tmp=tmp_path)
+    assert command(*line.format(tmp=tmp_path).split()) == (2, "", expected + "\n")
+    assert sorted(os.listdir(tmp_path)) == ["l", "p.npy"]

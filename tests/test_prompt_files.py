@@ -1,15 +1,38 @@
 import json
 import os
+import pathlib
 import pickle
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import array_shapes, arrays
+from hypothesis.strategies import floats
+from safetensors.numpy import save_file
 
-from keras_spot import prompt_files
+from keras_spot import cli, prompt_files, remote
 
 PROMPT = np.arange(6, dtype="float32").reshape(2, 3)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("KERAS_SPOT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def memory():
+    """fsspec's store in memory, at memory://."""
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    yield system
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
 
 
 def run_dir(path, steps=(5, 10), best=None):
@@ -22,20 +45,67 @@ def run_dir(path, steps=(5, 10), best=None):
     return path
 
 
+# form -> (name, what it keeps of the provenance below)
+PROVENANCE = {"task": "glue/rte", "step": 7, "score": 91.5, "versions": {"numpy": "2.0"}}
+FORMS = {
+    "npz": ("p.npz", PROVENANCE),
+    "npy": ("p.npy", {}),
+    "reference": ("run", {"step": 7}),
+    "peft": ("adapter", PROVENANCE),
+}
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_comes_back_as_it_was(tmp_path, memory, form, place):
+    name, kept = FORMS[form]
+    path = tmp_path / name if place == "local" else f"memory://bucket/prompts/{name}"
+    written = prompt_files.write(path, PROMPT, PROVENANCE, form)
+    for where in (path, written):
+        found = prompt_files.read(where)
+        assert found.values.tobytes() == PROMPT.tobytes()
+        assert found.values.dtype == np.float32
+        assert found.provenance == kept
+        assert prompt_files.read_header(where) == ((2, 3), kept)
+        assert prompt_files.read_provenance(where) == {**kept, "shape": (2, 3)}
+    if place == "local":
+        assert os.listdir(tmp_path) == [name]
+
+
 @pytest.mark.parametrize("name", ["p.npz", "p.npy", prompt_files.REFERENCE_NAME])
-def test_every_form_comes_back_as_it_was(tmp_path, name):
-    prompt_files.write(tmp_path / name, PROMPT, {"task": "glue/rte", "step": 7})
-    found = prompt_files.read(tmp_path / name)
-    np.testing.assert_array_equal(found.values, PROMPT)
-    assert found.values.dtype == np.float32
-    assert found.provenance == ({"task": "glue/rte", "step": 7} if name == "p.npz" else {})
+def test_a_name_can_say_its_form(tmp_path, name):
+    path = prompt_files.write(tmp_path / name, PROMPT)
     assert os.listdir(tmp_path) == [name]
+    np.testing.assert_array_equal(prompt_files.read(path).values, PROMPT)
+
+
+@given(
+    arrays(
+        np.float32,
+        array_shapes(min_dims=2, max_dims=2, max_side=5),
+        elements=floats(width=32, allow_nan=False, allow_infinity=False),
+    )
+)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_no_bit_is_lost_from_form_to_form(values):
+    with tempfile.TemporaryDirectory() as folder:
+        for form, (name, _) in FORMS.items():
+            path = prompt_files.write(pathlib.Path(folder, name), values, PROVENANCE, form)
+            assert prompt_files.read(path).values.tobytes() == values.tobytes()
 
 
 def test_the_reference_layout_is_plain_npy_without_extension(tmp_path):
-    path = prompt_files.write(prompt_files.step_path(tmp_path, 500), PROMPT)
-    assert path == tmp_path / "numpy_checkpoints/checkpoint_500/encoder.prompt.prompt.prompt"
-    np.testing.assert_array_equal(np.load(path, allow_pickle=False), PROMPT)
+    expected = tmp_path / "numpy_checkpoints/checkpoint_500/encoder.prompt.prompt.prompt"
+    for path in (expected, expected.parent, tmp_path):
+        assert prompt_files.write(path, PROMPT, {"step": 500}, "reference") == expected
+        # The reference opens the file and calls `np.load` on it.
+        with open(expected, "rb") as stream:
+            found = np.load(stream, allow_pickle=False)
+        assert (found.dtype, found.shape) == (np.float32, (2, 3))
+        np.testing.assert_array_equal(found, PROMPT)
+    # A step that is none, as a stranger's file may claim, names no other place.
+    path = prompt_files.write(tmp_path, PROMPT, {"step": "/../../x"}, "reference")
+    assert path == prompt_files.step_path(tmp_path, 0)
 
 
 def test_other_float_types_and_orders_become_float32(tmp_path):
@@ -115,6 +185,24 @@ def npy_bytes(array, pickled=False):
     return stream.getvalue()
 
 
+def test_headers_are_read_without_the_numbers(tmp_path, checkpoint):
+    (tmp_path / "short.npy").write_bytes(npy_bytes(PROMPT)[:-24])
+    assert prompt_files.read_header(tmp_path / "short.npy") == ((2, 3), {})
+    folder = checkpoint()
+    shutil.rmtree(folder / "target.encoder.prompt.prompt.prompt")
+    assert prompt_files.read_header(folder) == ((2, 3), {"step": 3})
+    with pytest.raises(ValueError, match=r"^`path` must hold whole zarr arrays\. Received: "):
+        prompt_files.read(folder)
+
+
+def test_google_loads_what_was_written_from_its_own_prompt(shared, tmp_path):
+    original = shared / "data/prompts/t5_1_1_lm100k_base/sst2.npy"
+    path = prompt_files.write(
+        tmp_path / "run", prompt_files.read(original).values, form="reference"
+    )
+    assert path.read_bytes() == original.read_bytes()
+
+
 @pytest.mark.parametrize("name", damaged_files())
 def test_damaged_files_give_one_line_that_names_the_file(tmp_path, name):
     content, message = damaged_files()[name]
@@ -159,9 +247,299 @@ def test_nothing_there_and_unknown_steps(tmp_path):
         prompt_files.read(run)
 
 
-def test_another_file_name_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"`path` must end in \.npz, \.npy or encoder"):
-        prompt_files.write(tmp_path / "prompt.txt", PROMPT)
+BAD_TARGETS = {
+    "`path` must end in .npz, .npy or encoder.prompt.prompt.prompt where `form` is not given. "
+    "Received: path='prompt.txt'": ("prompt.txt", None),
+    "`path` must end in .npz. Received: path='prompt.npy'": ("prompt.npy", "npz"),
+    "`path` must end in .npy. Received: path='prompt'": ("prompt", "npy"),
+    "`form` must be one of npy, npz, reference, peft. Received: form='onnx'": ("p", "onnx"),
+    "`form` must be one of npy, npz, reference, peft. Received: a T5X checkpoint, which is read "
+    "only": ("p", "t5x"),
+    "`path` must be a new or empty folder or an adapter's. Received: full": ("full", "peft"),
+}
+
+
+@pytest.mark.parametrize("message", BAD_TARGETS)
+def test_targets_that_are_refused(tmp_path, monkeypatch, message):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("full").mkdir()
+    pathlib.Path("full", "thesis.tex").write_text("years of work")
+    name, form = BAD_TARGETS[message]
+    with pytest.raises(ValueError) as error:
+        prompt_files.write(name, PROMPT, form=form)
+    assert str(error.value) == message
+    assert os.listdir() == ["full"]
+
+
+# === PEFT adapters ===
+
+SINGLE = {
+    "peft_type": "PROMPT_TUNING",
+    "task_type": "SEQ_2_SEQ_LM",
+    "num_virtual_tokens": 2,
+    "num_transformer_submodules": 1,
+    "token_dim": 3,
+    "base_model_name_or_path": "google/t5-large-lm-adapt",
+}
+MULTITASK = {**SINGLE, "peft_type": "MULTITASK_PROMPT_TUNING", "num_transformer_submodules": None}
+RNG = np.random.default_rng(0)
+FACTORS = {
+    "prompt_embeddings": RNG.normal(size=(4, 3)).astype("float32"),
+    "prefix_task_cols": RNG.normal(size=(3, 4, 2)).astype("float32"),
+    "prefix_task_rows": RNG.normal(size=(3, 2, 3)).astype("float32"),
+}
+
+
+def adapter(folder, config=SINGLE, tensors=None):
+    folder.mkdir()
+    if config is not None:
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+    if tensors is not False:
+        tensors = {"prompt_embeddings": PROMPT} if tensors is None else tensors
+        save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
+
+
+def test_an_adapter_of_somebody_else(tmp_path):
+    folder = adapter(tmp_path / "a")
+    for path in (folder, folder / "adapter_model.safetensors"):
+        found = prompt_files.read(path)
+        np.testing.assert_array_equal(found.values, PROMPT)
+        assert found.path == folder / "adapter_model.safetensors"
+        assert found.provenance == {
+            "peft_type": "PROMPT_TUNING",
+            "base_model": "google/t5-large-lm-adapt",
+        }
+
+
+def test_the_encoder_gets_the_first_rows_of_an_adapter_for_both(tmp_path):
+    config = {**SINGLE, "num_transformer_submodules": 2}
+    both = {"prompt_embeddings": np.concatenate([PROMPT, PROMPT + 9])}
+    folder = adapter(tmp_path / "a", config, both)
+    np.testing.assert_array_equal(prompt_files.read(folder).values, PROMPT)
+    assert prompt_files.read_header(folder)[0] == (2, 3)
+
+
+def test_a_task_of_a_multitask_adapter(tmp_path):
+    folder = adapter(tmp_path / "a", MULTITASK, FACTORS)
+    for task in range(3):
+        expected = FACTORS["prompt_embeddings"] * (
+            FACTORS["prefix_task_cols"][task] @ FACTORS["prefix_task_rows"][task]
+        )
+        found = prompt_files.read(folder, task_id=task)
+        np.testing.assert_allclose(found.values, expected[:2], rtol=1e-6)
+        assert found.provenance["task_id"] == task
+        assert found.provenance["left_out"] == "the decoder's prompt"
+    assert prompt_files.read_header(folder)[0] == (2, 3)
+    for task in (None, 3, -1):
+        with pytest.raises(ValueError) as error:
+            prompt_files.read(folder, task_id=task)
+        assert str(error.value) == (
+            "`task_id` must be one of the adapter's tasks, 0 to 2. "
+            f"Received: task_id={task} for {folder / 'adapter_model.safetensors'}"
+        )
+    with pytest.raises(ValueError, match="`task_id` must be None for an adapter of one task"):
+        prompt_files.read(adapter(tmp_path / "b"), task_id=0)
+    np.save(tmp_path / "p.npy", PROMPT)
+    with pytest.raises(ValueError, match="`task_id` must be None where the prompt is no multi"):
+        prompt_files.read(tmp_path / "p.npy", task_id=0)
+
+
+def test_adapters_in_half_precision(tmp_path):
+    import ml_dtypes
+
+    for name, dtype in (("half", np.float16), ("brain", ml_dtypes.bfloat16)):
+        folder = adapter(tmp_path / name, tensors={"prompt_embeddings": PROMPT.astype(dtype)})
+        np.testing.assert_array_equal(prompt_files.read(folder).values, PROMPT)
+
+
+WEIGHTS = "adapter_model.safetensors"
+ROWS = "`path` must hold num_virtual_tokens x num_transformer_submodules rows"
+# name -> (config, tensors, message)
+BAD_ADAPTERS = {
+    "lora": (
+        {**SINGLE, "peft_type": "LORA"},
+        None,
+        "`path` must be an adapter of the type PROMPT_TUNING or MULTITASK_PROMPT_TUNING. "
+        "Received: peft_type='LORA' in {}/adapter_config.json",
+    ),
+    "no type": (
+        {},
+        None,
+        "`path` must be an adapter of the type PROMPT_TUNING or MULTITASK_PROMPT_TUNING. "
+        "Received: peft_type=None in {}/adapter_config.json",
+    ),
+    "list": (
+        [],
+        None,
+        "`path` must hold a readable adapter_config.json. Received: {}/" + "adapter_config.json",
+    ),
+    "weights": (SINGLE, False, f"`path` must hold {WEIGHTS}. Received: {{}}"),
+    "other": (
+        SINGLE,
+        {"lora_A": PROMPT},
+        f"`path` must hold the tensor prompt_embeddings. Received: {{}}/{WEIGHTS}",
+    ),
+    "factors": (
+        MULTITASK,
+        {k: v for k, v in FACTORS.items() if k != "prefix_task_rows"},
+        f"`path` must hold the tensor prefix_task_rows. Received: {{}}/{WEIGHTS}",
+    ),
+    "rank": (
+        MULTITASK,
+        {**FACTORS, "prefix_task_cols": FACTORS["prefix_task_cols"][:, :, :1].copy()},
+        "`path` must hold task factors that multiply to (4, 3). "
+        f"Received: prefix_task_cols [3, 4, 1], prefix_task_rows [3, 2, 3] in {{}}/{WEIGHTS}",
+    ),
+    "rows": (
+        {**SINGLE, "num_virtual_tokens": 5},
+        None,
+        f"{ROWS} (5 x 1). Received: shape=(2, 3) in {{}}/{WEIGHTS}",
+    ),
+    "whole numbers": (
+        SINGLE,
+        {"prompt_embeddings": PROMPT.astype("int64")},
+        f"`prompt` must be floating-point. Received: dtype=I64 in {{}}/{WEIGHTS}",
+    ),
+    "flat": (
+        SINGLE,
+        {"prompt_embeddings": PROMPT[0]},
+        "`prompt` must have the shape [prompt length, hidden width]. "
+        f"Received: shape=(3,) in {{}}/{WEIGHTS}",
+    ),
+    "nan": (
+        SINGLE,
+        {"prompt_embeddings": PROMPT * np.nan},
+        "`prompt` must hold finite numbers only. "
+        f"Received: NaN or infinity in row 0 in {{}}/{WEIGHTS}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ADAPTERS)
+def test_adapters_that_are_refused(tmp_path, name):
+    config, tensors, message = BAD_ADAPTERS[name]
+    folder = adapter(tmp_path / "a", config, tensors)
+    readers = [prompt_files.read] + [prompt_files.read_header] * (name != "nan")
+    for read in readers:
+        with pytest.raises((ValueError, FileNotFoundError)) as error:
+            read(folder)
+        assert str(error.value) == message.format(folder)
+
+
+def test_pickled_adapters_are_never_opened(tmp_path):
+    folder = adapter(tmp_path / "a", tensors=False)
+    (folder / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    for path in (folder, folder / "adapter_model.bin"):
+        with pytest.raises(ValueError) as error:
+            prompt_files.read(path)
+        assert str(error.value) == (
+            "`path` must not be pickled (save the adapter as adapter_model.safetensors). "
+            f"Received: {folder / 'adapter_model.bin'}"
+        )
+
+
+def test_a_truncated_adapter(tmp_path):
+    folder = adapter(tmp_path / "a")
+    whole = (folder / WEIGHTS).read_bytes()
+    for size in range(0, len(whole), 29):
+        (folder / WEIGHTS).write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"^`path` must be a whole safetensors file\. Rece"):
+            prompt_files.read(folder)
+    (folder / WEIGHTS).write_bytes(whole)
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"must lie beside its adapter_config\.json"):
+        prompt_files.read(folder / WEIGHTS)
+
+
+def test_an_interrupted_adapter_leaves_nothing(tmp_path, monkeypatch):
+    from keras_spot.prompt_files import peft
+
+    prompt_files.write(tmp_path / "a", PROMPT, form="peft")
+    monkeypatch.setattr(peft.Path, "write_text", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prompt_files.write(tmp_path / "a", PROMPT * 2, form="peft")
+    assert os.listdir(tmp_path) == ["a"]
+    np.testing.assert_array_equal(prompt_files.read(tmp_path / "a").values, PROMPT)
+
+
+# === T5X checkpoints ===
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Write a T5X checkpoint with a prompt in its index or beside it."""
+    tensorstore = pytest.importorskip("tensorstore", reason="needs the extra [t5x]")
+    msgpack = pytest.importorskip("msgpack", reason="needs the extra [t5x]")
+
+    def make(name="checkpoint_3", beside=True, values=PROMPT):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+
+        def inline(array):
+            content = msgpack.packb((array.shape, array.dtype.name, array.tobytes()))
+            return msgpack.ExtType(1, content)
+
+        leaf = inline(values)
+        if beside:
+            path = "target.encoder.prompt.prompt.prompt"
+            metadata = {"shape": list(values.shape), "chunks": [1, 2], "dtype": values.dtype.str}
+            metadata["compressor"] = {"id": "gzip", "level": 1}
+            spec = {"driver": "zarr", "metadata": metadata}
+            local = {"driver": "file", "path": str(folder / path)}
+            store = tensorstore.open({**spec, "kvstore": local}, create=True).result()
+            store.write(values).result()
+            leaf = {**spec, "kvstore": {"driver": "gfile", "path": path}}
+        norm = {"scale": inline(np.ones(3, "float32"))}
+        encoder = {"encoder_norm": norm, "prompt": {"prompt": {"prompt": leaf}}}
+        state = {"step": inline(np.int32(3) * np.ones((), "int32"))}
+        tree = {"version": 3, "optimizer": {"state": state, "target": {"encoder": encoder}}}
+        (folder / "checkpoint").write_bytes(msgpack.packb(tree))
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_checkpoint_gives_its_prompt_and_step(checkpoint, beside):
+    folder = checkpoint(beside=beside)
+    for path in (folder, folder / "checkpoint"):
+        found = prompt_files.read(path)
+        np.testing.assert_array_equal(found.values, PROMPT)
+        assert found.provenance == {"step": 3}
+        assert prompt_files.read_header(path) == ((2, 3), {"step": 3})
+
+
+def test_a_models_folder_gives_its_newest_checkpoint(checkpoint, tmp_path):
+    checkpoint("model/checkpoint_5")
+    checkpoint("model/checkpoint_10", values=PROMPT + 1)
+    np.testing.assert_array_equal(prompt_files.read(tmp_path / "model").values, PROMPT + 1)
+    np.testing.assert_array_equal(prompt_files.read(tmp_path / "model", 5).values, PROMPT)
+
+
+def test_of_a_remote_checkpoint_only_the_prompt_is_fetched(checkpoint, memory):
+    folder = checkpoint()
+    remote.put(folder, "memory://bucket/checkpoint_3")
+    memory.pipe("/bucket/checkpoint_3/target.decoder.big.kernel/0.0", b"gigabytes")
+    found = prompt_files.read("memory://bucket/checkpoint_3")
+    np.testing.assert_array_equal(found.values, PROMPT)
+    assert not list(found.path.parent.glob("target.decoder*"))
+
+
+def test_bad_checkpoints(checkpoint, shared):
+    folder = shared / "data/t5x/tiny_checkpoint_3"
+    with pytest.raises(ValueError) as error:
+        prompt_files.read(folder)
+    assert str(error.value) == (
+        "`path` must be a checkpoint with a prompt, target.encoder.prompt.prompt.prompt. "
+        f"Received: {folder}"
+    )
+    folder = checkpoint(values=PROMPT[0], beside=False)
+    with pytest.raises(ValueError, match=r"`prompt` must have the shape .* shape=\(3,\) in /"):
+        prompt_files.read(folder)
+
+
+# === Everything else ===
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -187,13 +565,50 @@ def test_reading_prompts_needs_no_tensorflow():
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["sst2", "mrpc", "rte"])
-def test_googles_released_prompts(shared, name):
+def test_the_command_converts_from_form_to_form(tmp_path, monkeypatch, capsys):
+    run = run_dir(tmp_path / "run", best=5)
+    commands = [
+        [run, tmp_path / "a.npz", "--step", "10"],
+        [tmp_path / "a.npz", tmp_path / "adapter", "--to", "peft", "--base-model", "google/t5"],
+        [tmp_path / "adapter", tmp_path / "again", "--to", "reference"],
+        [tmp_path / "again", tmp_path / "b.npy"],
+    ]
+    for words in commands:
+        monkeypatch.setattr(sys, "argv", ["keras-spot", "convert", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 0
+        assert capsys.readouterr().out.startswith(f"prompt: {words[1]}")
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), PROMPT + 10)
+    assert prompt_files.read(tmp_path / "adapter").provenance["base_model"] == "google/t5"
+    assert prompt_files.steps(tmp_path / "again") == [10]
+
+
+def test_errors_name_the_address(memory):
+    memory.pipe("/bucket/short.npy", npy_bytes(PROMPT)[:-4])
+    memory.pipe("/bucket/empty/readme.txt", b"")
+    with pytest.raises(ValueError) as error:
+        prompt_files.read("memory://bucket/short.npy")
+    assert str(error.value) == (
+        "`path` must hold 24 bytes of data for shape (2, 3). "
+        "Received: 20 bytes in memory://bucket/short.npy"
+    )
+    with pytest.raises(FileNotFoundError) as error:
+        prompt_files.read("memory://bucket/empty")
+    assert str(error.value) == (
+        "`path` must exist and be readable to you. Received: memory://bucket/empty"
+    )
+
+
+@pytest.mark.parametrize(("name", "mean"), [("sst2", 1384.8), ("mrpc", 867.7), ("rte", 903.3)])
+def test_googles_released_prompts(shared, name, mean):
     found = prompt_files.read(shared / "data/prompts/t5_1_1_lm100k_base" / f"{name}.npy")
     assert found.values.shape == (100, 768)
-    norms = np.linalg.norm(found.values, axis=1)
-    assert 100 < norms.mean() < 2000
+    assert np.linalg.norm(found.values, axis=1).mean() == pytest.approx(mean, abs=0.05)
 
 
 def test_a_float64_prompt(shared):
-    assert prompt_files.read(shared / "data/prompts/prompt_5x256.npy").values.shape == (5, 256)
+    path = shared / "data/prompts/prompt_5x256.npy"
+    found = prompt_files.read(path).values
+    assert (found.dtype, np.load(path).dtype) == (np.float32, np.float64)
+    np.testing.assert_array_equal(found, np.load(path).astype(np.float32))

@@ -102,6 +102,17 @@ def test_a_store_is_written_and_read(memory, tmp_path):
     assert [p.name for p in remote.fetch("memory://bucket/run/sub").iterdir()] == ["b.txt"]
 
 
+def test_writing_goes_where_the_path_says(memory, tmp_path):
+    with remote.writing(tmp_path / "a") as local:
+        assert local == tmp_path / "a"
+    with remote.writing(pathlib.Path("memory://bucket/a.txt")) as local:
+        local.write_text("a")
+    assert memory.cat("/bucket/a.txt") == b"a"
+    with pytest.raises(ZeroDivisionError), remote.writing("memory://bucket/b.txt") as local:
+        local.write_text(str(1 / 0))
+    assert memory.ls("/bucket", detail=False) == ["/bucket/a.txt"]
+
+
 def test_the_last_names_of_an_address_are_kept(memory):
     memory.pipe("/b/run/numpy_checkpoints/checkpoint_5/encoder.prompt.prompt.prompt", b"x")
     found = remote.fetch(
@@ -150,6 +161,29 @@ def test_nothing_there(site, memory, cache):
     with pytest.raises(FileNotFoundError, match="must exist and be readable"):
         remote.fetch("memory://b", patterns=["*.npz"])
     assert entries(cache) == []
+
+
+def test_a_name_cannot_lead_out_of_the_cache(memory, cache):
+    memory.store["/b/run/../../escaped"] = memory.open("/x", "wb")
+    with pytest.raises(ConnectionError) as error:
+        remote.fetch("memory://b/run")
+    assert "(a file called ../../escaped)" in str(error.value)
+    assert entries(cache) == []
+
+
+def test_an_unwritable_cache_is_not_the_hosts_fault(memory, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KERAS_SPOT_CACHE", str(tmp_path / "file"))
+    memory.pipe("/b/p.npy", b"x")
+    with pytest.raises((NotADirectoryError, FileExistsError), match="file"):
+        remote.fetch("memory://b/p.npy")
+
+
+def test_a_local_address(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    remote.put(tmp_path / "a.txt", f"file://{tmp_path}/new/b.txt")
+    assert (tmp_path / "new" / "b.txt").read_text() == "a"
+    assert remote.fetch(f"file://{tmp_path}/new").joinpath("b.txt").read_text() == "a"
 
 
 def test_a_silent_host_is_one_error_within_seconds(cache, monkeypatch):

@@ -236,6 +236,14 @@ def test_an_unwritable_folder_is_refused_before_training(train, tmp_path):
         train(tmp_path / "file" / "run")
 
 
+def test_an_address_is_no_folder_of_a_run():
+    with pytest.raises(ValueError) as error:
+        run_files.open_run("gs://bucket/run", {})
+    assert str(error.value) == (
+        "`run_dir` must be a folder of this machine. Received: gs://bucket/run"
+    )
+
+
 def test_checkpoints_from_plain_fit(backbone, tokenizer, tmp_path):
     model = building.build(backbone, tokenizer=tokenizer, prompt_length=3)
     x, y, weight = toy.batch(rows=8)

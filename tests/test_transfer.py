@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_spot import prompt_files, transfer
+from keras_spot.transfer import comparing
 
 
 def cosine(a, b):
@@ -72,7 +73,7 @@ def test_blocks_change_nothing(by, monkeypatch):
     rng = np.random.default_rng(1)
     query, prompts = rng.normal(size=(3, 4)), rng.normal(size=(7, 5, 4))
     whole = transfer.similarities(query, prompts, by)
-    monkeypatch.setattr(transfer, "_BLOCK", 41)  # two prompts
+    monkeypatch.setattr(comparing, "_BLOCK", 41)  # two prompts
     np.testing.assert_allclose(transfer.similarities(query, prompts, by), whole, atol=1e-7)
 
 

@@ -1,6 +1,26 @@
 """The `keras-spot` command: parse, call one public function, print."""
 
-from keras_spot.cli import answering, showing, studying, training
+from keras_spot.cli import (
+    answering,
+    converting,
+    inspecting,
+    library,
+    sharing,
+    showing,
+    studying,
+    training,
+)
 from keras_spot.cli.app import app, main
 
-__all__ = ["answering", "app", "main", "showing", "studying", "training"]
+__all__ = [
+    "answering",
+    "app",
+    "converting",
+    "inspecting",
+    "library",
+    "main",
+    "sharing",
+    "showing",
+    "studying",
+    "training",
+]

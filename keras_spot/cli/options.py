@@ -20,10 +20,14 @@ TaskName = Annotated[
     str, typer.Option("--task", help="Task name (see `tasks`) or a .yaml/.json task record.")
 ]
 Backbone = Annotated[
-    str, typer.Option(help="'tiny' (embedded), a KerasHub preset name or a preset folder.")
+    str,
+    typer.Option(
+        help="'tiny' (embedded), a preset or LM-adapted size by name, or the folder or address "
+        "of a preset, a Hugging Face T5 or a T5X checkpoint."
+    ),
 ]
 PromptPath = Annotated[
-    str, typer.Option("--prompt", help="Prompt file or run folder (its best step).")
+    str, typer.Option("--prompt", help="Prompt file, run (its best step), adapter or address.")
 ]
 DataDir = Annotated[
     str | None, typer.Option(help="Folder with prepared TFDS data. Default: TFDS' own.")
@@ -33,6 +37,9 @@ BatchSize = Annotated[int, typer.Option(help="Examples at once.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first examples of each split.")]
 MethodOption = Annotated[
     Method, typer.Option(help="Decode greedily or with beams, or rank the labels.")
+]
+Similarity = Annotated[
+    str, typer.Option(help="average_token_cosine, per_token_cosine or max_inner_product.")
 ]
 
 

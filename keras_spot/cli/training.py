@@ -1,6 +1,7 @@
 """`keras-spot train`."""
 
 import dataclasses
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +15,20 @@ from keras_spot.cli.options import (
     Limit,
     Method,
     MethodOption,
+    Similarity,
     TaskName,
     find_task,
     quiet_tensorflow,
 )
+
+
+class Transfer(StrEnum):
+    """How prompts of a library are put to use."""
+
+    top_k = "top-k"
+    average = "average"
+    mixture = "mixture"
+    arithmetic = "arithmetic"
 
 
 @app.command("train")
@@ -48,11 +59,34 @@ def train_command(
     strategy: Annotated[str, typer.Option(help="auto, tpu, mirrored or one_device.")] = "auto",
     dtype: Dtype = None,
     seed: Annotated[int, typer.Option(help="Of the initial prompt and the data order.")] = 0,
+    transfer: Annotated[
+        Transfer | None,
+        typer.Option(
+            help="Start from the most similar prompts of --library: the best of them by "
+            "validation, their weighted average, a prompt of their tasks' mixture, or "
+            "(experimental) the sum of their task vectors."
+        ),
+    ] = None,
+    library: Annotated[str | None, typer.Option(help="Library of source prompts.")] = None,
+    k: Annotated[int, typer.Option("--k", help="How many prompts to transfer from.")] = 3,
+    similarity: Similarity = "per_token_cosine",
+    embedding_steps: Annotated[
+        int | None,
+        typer.Option(help="Steps of the task embedding. Default: as the library's."),
+    ] = None,
 ) -> None:
     """Train a soft prompt; the same command again continues an interrupted run."""
+    from keras_spot.errors import invalid
+
+    if (transfer is None) != (library is None):
+        received = f"transfer={transfer and transfer.value!r}, library={library!r}"
+        raise invalid("transfer", "must be given together with `library`", received)
+    if transfer is not None and prompt_init is not None:
+        rule = "must not be given with `transfer`, which finds one"
+        raise invalid("prompt_init", rule, f"prompt_init={prompt_init[0]!r}")
     record = find_task(task)
     quiet_tensorflow()
-    from keras_spot import backbones, progress
+    from keras_spot import backbones, progress, retrieval
     from keras_spot.training import train
 
     given: dict[str, Any] = {
@@ -67,23 +101,42 @@ def train_command(
         backbones.recipe_for(backbone), **{k: v for k, v in given.items() if v is not None}
     )
     init = prompt_init[0] if prompt_init is not None and len(prompt_init) == 1 else prompt_init
+    options: dict[str, Any] = {
+        "backbone": backbone,
+        "recipe": recipe,
+        "data_dir": data_dir,
+        "split": split,
+        "validation_split": validation_split,
+        "validation_limit": validation_limit,
+        "method": method.value,
+        "strategy": strategy,
+        "dtype": dtype,
+        "seed": seed,
+    }
     with progress.bars() as follow:
-        run = train(
-            record,
-            run_dir,
-            backbone=backbone,
-            prompt_init=init,
-            recipe=recipe,
-            data_dir=data_dir,
-            split=split,
-            validation_split=validation_split,
-            validation_limit=validation_limit,
-            method=method.value,
-            strategy=strategy,
-            dtype=dtype,
-            seed=seed,
-            progress=follow(record.name, recipe.steps),
-        )
+        if transfer is None:
+            report = follow(record.name, recipe.steps)
+            run = train(record, run_dir, prompt_init=init, progress=report, **options)
+        else:
+            function = getattr(retrieval, transfer.name)
+            options |= {"k": k, "by": similarity, "embedding_steps": embedding_steps}
+            found = function(record, run_dir, library, progress=follow, **options)
+            run = found.run
+    if transfer is not None:
+        _show_sources(found)
     if run.best:
         typer.echo(f"best: {run.best['score']:.2f} at step {run.best['step']}")
     typer.echo(f"run: {run_dir}")
+
+
+def _show_sources(found: Any) -> None:
+    """Print the ranking and what was used of it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    numbers = found.weights or found.scores or [1.0] * len(found.sources)
+    used = {name: f"{number:.3f}" for name, number in zip(found.sources, numbers)}
+    table = Table("source", "similarity", "score" if found.scores else "weight")
+    for name, similarity in found.ranking[: max(10, len(used))]:
+        table.add_row(name, f"{similarity:.3f}", used.get(name, ""))
+    Console().print(table)

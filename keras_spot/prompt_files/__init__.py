@@ -3,7 +3,8 @@
 | form | path | provenance it keeps |
 |---|---|---|
 | `npy` | `*.npy` | none |
-| `npz`, our own | `*.npz` with the arrays `prompt` and `provenance` (JSON text) | everything |
+| `npz`, our own | `*.npz` with the arrays `prompt` and `provenance` (JSON) | everything |
+| a folder or repository, read only | one with `prompt.npz` | everything |
 | `reference` | `.../checkpoint_{step}/encoder.prompt.prompt.prompt` (`.npy` bytes) | the step |
 | a run, read only | `numpy_checkpoints/checkpoint_{step}/...`, perhaps `run.json` | its own |
 | `peft` | folder with `adapter_config.json`, `adapter_model.safetensors` | everything |

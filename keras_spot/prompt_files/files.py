@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,27 +125,19 @@ def write(
     values, provenance, path = as_prompt(values), dict(provenance or {}), Path(path)
     form = _form_of(path) if form is None else form
     if form not in FORMS:
-        read_only = "T5X checkpoints are read only" if form == "t5x" else None
-        raise invalid("form", f"must be one of {', '.join(FORMS)}", read_only or f"{form=}")
+        received = "a T5X checkpoint, which is read only" if form == "t5x" else f"{form=}"
+        raise invalid("form", f"must be one of {', '.join(FORMS)}", received)
     if form in ("npy", "npz") and path.suffix != f".{form}":
         raise invalid("path", f"must end in .{form}", f"path={str(path)!r}")
     if form == "reference":
-        path = _reference_path(path, provenance.get("step", 0))
-    if remote.is_remote(path):
-        with tempfile.TemporaryDirectory() as scratch:
-            remote.put(_write(Path(scratch, path.name), values, provenance, form), path)
-    else:
-        _write(path, values, provenance, form)
-    return path
-
-
-def _write(path: Path, values: np.ndarray, provenance: dict[str, Any], form: str) -> Path:
-    if form == "npz":
-        arrays.write_npz(path, values, provenance)
-    elif form == "peft":
-        peft.write(path, values, provenance)
-    else:
-        arrays.write_npy(path, values)
+        path = _reference_path(path, provenance.get("step"))
+    with remote.writing(path) as local:
+        if form == "npz":
+            arrays.write_npz(local, values, provenance)
+        elif form == "peft":
+            peft.write(local, values, provenance)
+        else:
+            arrays.write_npy(local, values)
     return path
 
 
@@ -159,12 +150,12 @@ def _form_of(path: Path) -> str:
     return path.suffix[1:]
 
 
-def _reference_path(path: Path, step: int) -> Path:
+def _reference_path(path: Path, step: Any) -> Path:
     if path.name == runs.REFERENCE_NAME:
         return path
-    return (
-        path / runs.REFERENCE_NAME if runs.STEP.fullmatch(path.name) else runs.step_path(path, step)
-    )
+    if runs.STEP.fullmatch(path.name):
+        return path / runs.REFERENCE_NAME
+    return runs.step_path(path, step if isinstance(step, int) and step >= 0 else 0)
 
 
 @contextlib.contextmanager

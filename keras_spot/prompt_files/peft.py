@@ -128,7 +128,10 @@ def _header(
     missing = {_VALUES, *((_COLS, _ROWS) if multitask else ())} - set(tensors.keys())
     if missing:
         raise invalid("path", f"must hold the tensor {sorted(missing)[0]}", str(file))
-    shape = tuple(tensors.get_slice(_VALUES).get_shape())
+    stored = tensors.get_slice(_VALUES)
+    shape, dtype = tuple(stored.get_shape()), stored.get_dtype()
+    if not dtype.startswith(("F", "BF")):
+        raise invalid("prompt", "must be floating-point", f"dtype={dtype} in {file}")
     check_header(shape, np.dtype(np.float32), where=f" in {file}")
     length, parts = config.get("num_virtual_tokens"), config.get("num_transformer_submodules")
     parts = parts or (2 if config.get("task_type") == "SEQ_2_SEQ_LM" else 1)

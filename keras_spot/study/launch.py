@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot import backbones
-from keras_spot.errors import invalid
+from keras_spot.errors import invalid, unknown
 from keras_spot.study.claims import STALE_AFTER
 from keras_spot.study.description import Study, load
 from keras_spot.study.engine import Trainer, work
@@ -81,11 +81,15 @@ def check(study: Study) -> None:
             cannot be answered with, or more examples than a target has.
         FileNotFoundError: data that are not prepared.
     """
+    from keras_hub.models import T5Backbone
+
     from keras_spot import evaluation
     from keras_spot.pipeline.sources import count_rows
     from keras_spot.pipeline.streams import open_labelled
 
-    backbones.find(study.backbone)
+    if not backbones.is_backbone(study.backbone):
+        known = [*backbones.EMBEDDED, *backbones.SHORTCUTS, *T5Backbone.presets]
+        raise unknown("backbone", study.backbone, known)
     for entry in (*study.sources, *study.targets):
         task, method = entry.task, entry.method or study.method
         evaluation.check_method(task, method)

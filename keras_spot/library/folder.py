@@ -1,26 +1,13 @@
-"""A folder of prompts that know where they come from, to retrieve a source for a new task.
-
-    LIBRARY/glue%2Fmnli/entry.json     name, shapes, provenance, hash of every file
-                        prompt.npz     the best prompt [P, H], in the form of `prompt_files`
-                        embedding.npy  the task embedding, an early checkpoint, if there is one
-                        summaries.npy  what the two cosines need of the embedding, float32 [2, H]
-
-An entry is a folder that takes its name when it is complete, and is a `prompt_init`. Nothing
-else is kept: no index that two writers could spoil. Listing reads `entry.json` alone, ranking by
-a cosine adds `summaries.npy`, a few kilobytes an entry. What starts with a dot is being written,
-or was left by a process that was killed on the way, and counts for nothing.
-"""
+"""The library as a folder: list, read, rank, add, merge, verify."""
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-import urllib.parse
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,49 +16,29 @@ import numpy as np
 from keras_spot import prompt_files, remote, transfer
 from keras_spot.errors import invalid, unknown
 from keras_spot.files import atomic_write
+from keras_spot.library.entries import (
+    EMBEDDING,
+    HEADER,
+    PROMPT,
+    SUMMARIES,
+    Entry,
+    array_shapes,
+    check_comparable,
+    entry_name,
+    folder_name,
+    from_header,
+    sha256,
+    wrong_with,
+)
 from keras_spot.prompt_files import Prompt
 
-HEADER, PROMPT, EMBEDDING, SUMMARIES = "entry.json", "prompt.npz", "embedding.npy", "summaries.npy"
 EMBEDDING_STEP = 10_000
-"""The checkpoint that is the task embedding in Vu et al. 2022, section 4.1."""
+"""The checkpoint that is the task embedding in Vu et al. 2022, section 3."""
 _BLOCK = 64  # prompts that are in memory at once, 20 MB of 100 x 768
 # What of a run's record says how its prompt was made.
 _OF_RUN = ("task", "backbone", "versions", "recipe", "prompt_init", "split", "seed")
 
 PromptLike = Prompt | np.ndarray | str | os.PathLike
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """The header of a library's entry.
-
-    Attributes:
-        name: what the library calls it, usually its task.
-        shape: `(P, H)` of the prompt.
-        provenance: what is known of the prompt, such as `task`, `backbone`, `step`, `score`.
-        embedding_shape: `(Q, H)` of the task embedding, None where the prompt serves as it.
-        embedding_provenance: what is known of the task embedding.
-        summaries: the similarities whose summaries are stored, in their order.
-        sha256: file name -> hash of its bytes when it was added.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    provenance: Mapping[str, Any]
-    embedding_shape: tuple[int, int] | None
-    embedding_provenance: Mapping[str, Any]
-    summaries: Sequence[str]
-    sha256: Mapping[str, str]
-
-    @property
-    def task(self) -> str | None:
-        """The task that the prompt was trained on, if it is known."""
-        return self.provenance.get("task")
-
-    @property
-    def backbone(self) -> str | None:
-        """The fingerprint of the frozen backbone, if it is known."""
-        return self.provenance.get("backbone")
 
 
 class PromptLibrary:
@@ -104,7 +71,7 @@ class PromptLibrary:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names, sorted."""
-        return iter(sorted(map(_name, self._keys())))
+        return iter(sorted(map(entry_name, self._keys())))
 
     def __len__(self) -> int:
         return sum(1 for _ in self._keys())
@@ -128,7 +95,7 @@ class PromptLibrary:
         """
         file = self._path(name)
         try:
-            found = _entry(json.loads(file.read_text(encoding="utf-8")))
+            found = from_header(json.loads(file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise unknown("name", name, self) from None
         except (KeyError, TypeError, ValueError):
@@ -191,7 +158,7 @@ class PromptLibrary:
             raise invalid("library", "must hold at least one prompt", str(self.folder))
         prompt = _as_prompt(query, "query")
         for entry in entries:
-            _check_comparable("query", prompt.values.shape, prompt.provenance, entry)
+            check_comparable("query", prompt.values.shape, prompt.provenance, entry)
         name = next((n for n, known in transfer.SIMILARITIES.items() if known is function), "")
         if all(name in entry.summaries for entry in entries):
             vectors = np.stack([self._summary(entry, name) for entry in entries])
@@ -249,16 +216,16 @@ class PromptLibrary:
             header = json.loads(json.dumps(header, allow_nan=False))
         except (TypeError, ValueError):
             raise invalid("provenance", "must be JSON-able", f"provenance={facts}") from None
-        entry = _entry(header)
+        entry = from_header(header)
         if early is not best:
-            _check_comparable("embedding", early.values.shape, early.provenance, entry)
+            check_comparable("embedding", early.values.shape, early.provenance, entry)
         summaries = [summary(early.values[None])[0] for summary in transfer.SUMMARIES.values()]
         with self._new(entry) as folder:
             prompt_files.write(folder / PROMPT, best.values, header["provenance"])
             if early is not best:
                 prompt_files.write(folder / EMBEDDING, early.values)
             prompt_files.write(folder / SUMMARIES, np.stack(summaries))
-            hashes = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+            hashes = {file.name: sha256(file) for file in sorted(folder.iterdir())}
             with atomic_write(folder / HEADER, "w") as file:
                 json.dump({**header, "sha256": hashes}, file, indent=1, sort_keys=True)
         return self.entry(name)
@@ -272,7 +239,7 @@ class PromptLibrary:
         """Add the best prompt of a training run, and its early checkpoint as the task embedding.
 
         Args:
-            run_dir: a run's folder, see `run_files`.
+            run_dir: a run's folder, see `run_files`, or its address.
             embedding_step: the checkpoint nearest to this step is the embedding, the earlier
                 of two. Default 10,000, as the paper.
             name: what to call it. Default: the run's task, else the folder's name.
@@ -281,7 +248,8 @@ class PromptLibrary:
             FileNotFoundError: no checkpoints there.
             ValueError: see `add`.
         """
-        run_dir = Path(run_dir)
+        wanted = [prompt_files.RUN_FILE, f"*{prompt_files.REFERENCE_NAME}"]
+        run_dir = remote.fetch(run_dir, patterns=wanted)
         best = prompt_files.read(run_dir)
         record = prompt_files.read_run(run_dir)
         nearest = min(prompt_files.steps(run_dir), key=lambda step: abs(step - embedding_step))
@@ -312,9 +280,9 @@ class PromptLibrary:
                 missing.append(entry)
         for entry in missing:
             with self._new(entry) as folder:
-                for file in (*_arrays(entry), HEADER):
+                for file in (*array_shapes(entry), HEADER):
                     shutil.copyfile(other._path(entry.name, file), folder / file)
-                for problem in _wrong_with(folder, entry):
+                for problem in wrong_with(folder, entry):
                     raise invalid("other", "must hold what was added", f"{entry.name}: {problem}")
         return [entry.name for entry in missing]
 
@@ -342,10 +310,10 @@ class PromptLibrary:
         for name in self:
             try:
                 entry = self.entry(name)
-                wrong = _wrong_with(self._path(name).parent, entry)
+                wrong = wrong_with(self._path(name).parent, entry)
                 problems += [f"{name}: {what}" for what in wrong]
                 first = first or entry
-                _check_comparable("entry", entry.shape, entry.provenance, first)
+                check_comparable("entry", entry.shape, entry.provenance, first)
             except (OSError, ValueError) as error:
                 problems.append(f"{name}: {error}")
         for file in sorted(self.folder.glob("*")) if self.folder.is_dir() else ():
@@ -375,7 +343,7 @@ class PromptLibrary:
 
     def _path(self, name: str, file: str = HEADER, every: bool = False) -> Path:
         """Return a file of an entry; of a remote library, fetch small ones of all entries."""
-        key = _key(name)
+        key = folder_name(name)
         every = every or file in (HEADER, SUMMARIES)
         return self._root(f"*/{file}" if every else f"{key}/{file}") / key / file
 
@@ -420,11 +388,10 @@ class PromptLibrary:
             new = scratch / "new"
             new.mkdir()
             yield new
-            made = _entry(json.loads((new / HEADER).read_text(encoding="utf-8")))
+            made = from_header(json.loads((new / HEADER).read_text(encoding="utf-8")))
             try:
-                os.rename(
-                    new, self._path(entry.name).parent
-                )  # fails where an entry is, unlike a file's rename
+                # Where an entry is, this fails, as the rename of a file would not.
+                os.rename(new, self._path(entry.name).parent)
             except OSError:
                 if entry.name not in self:
                     raise
@@ -433,8 +400,8 @@ class PromptLibrary:
     def _check_fits(self, entry: Entry) -> None:
         """Compare with any entry, and with one whose backbone is known if the new one's is."""
         for key in self._keys():
-            here = self.entry(_name(key))
-            _check_comparable("prompt", entry.shape, entry.provenance, here)
+            here = self.entry(entry_name(key))
+            check_comparable("prompt", entry.shape, entry.provenance, here)
             if here.backbone or not entry.backbone:
                 return
 
@@ -444,75 +411,9 @@ class PromptLibrary:
             raise invalid("name", rule, f"name={entry.name!r} in {self.folder}")
 
 
-def _key(name: str) -> str:
-    """Return the folder's name for an entry's name, which may hold slashes.
-
-    >>> _key("glue/mnli"), _key("..")
-    ('glue%2Fmnli', '%2E.')
-    """
-    if not isinstance(name, str) or not name:
-        raise invalid("name", "must be a text of at least one letter", f"{name=}")
-    key = urllib.parse.quote(name, safe=" ")
-    return "%2E" + key[1:] if key.startswith(".") else key
-
-
-def _name(key: str) -> str:
-    return urllib.parse.unquote(key)
-
-
-def _entry(header: Mapping[str, Any]) -> Entry:
-    length, width = map(int, header["shape"])
-    early = header["embedding_shape"]
-    return Entry(
-        name=header["name"],
-        shape=(length, width),
-        provenance=dict(header["provenance"]),
-        embedding_shape=None if early is None else (int(early[0]), width),
-        embedding_provenance=dict(header["embedding_provenance"]),
-        summaries=tuple(header["summaries"]),
-        sha256=dict(header["sha256"]),
-    )
-
-
-def _arrays(entry: Entry) -> dict[str, tuple[int, int]]:
-    """Return the names and shapes of the array files of an entry."""
-    shapes = {PROMPT: entry.shape, SUMMARIES: (len(entry.summaries), entry.shape[1])}
-    if entry.embedding_shape is not None:
-        shapes[EMBEDDING] = entry.embedding_shape
-    return shapes
-
-
-def _wrong_with(folder: Path, entry: Entry) -> Iterator[str]:
-    for file, shape in _arrays(entry).items():
-        path = folder / file
-        if not path.is_file():
-            yield f"{file} is missing"
-        elif _sha256(path) != entry.sha256.get(file):
-            yield f"{file} is not what was added"
-        elif prompt_files.read(path).values.shape != shape:
-            yield f"{file} has another shape than {HEADER} says"
-
-
 def _as_prompt(prompt: PromptLike, argument: str) -> Prompt:
     if isinstance(prompt, Prompt):
         return prompt
     if isinstance(prompt, (str, os.PathLike)):
         return prompt_files.read(prompt)
     return Prompt(prompt_files.as_prompt(prompt, argument))
-
-
-def _check_comparable(
-    argument: str, shape: tuple[int, ...], provenance: Mapping[str, Any], entry: Entry
-) -> None:
-    if shape[1] != entry.shape[1]:
-        rule = f"must have the width {entry.shape[1]} of {entry.name!r}"
-        raise invalid(argument, rule, f"shape={tuple(shape)}")
-    backbone = provenance.get("backbone")
-    if backbone and entry.backbone and backbone != entry.backbone:
-        rule = f"must come from the backbone of {entry.name!r} ({entry.backbone})"
-        raise invalid(argument, rule, f"backbone={backbone!r}")
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

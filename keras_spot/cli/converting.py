@@ -1,0 +1,69 @@
+"""`keras-spot convert`: other people's backbones and prompts in the form one needs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_spot.cli.app import app
+from keras_spot.cli.options import Dtype, quiet_tensorflow
+
+
+class Form(StrEnum):
+    """What a prompt is written as."""
+
+    npy = "npy"
+    npz = "npz"
+    reference = "reference"
+    peft = "peft"
+
+
+@app.command("convert")
+def convert_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A backbone (name, Hugging Face folder, T5X checkpoint, hf://, gs://) or a prompt."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Argument(help="A backbone's preset folder, or a prompt's file or folder.")
+    ],
+    to: Annotated[
+        Form | None, typer.Option(help="A prompt's form. Default: what the output's name says.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option(help="Of a run: a number, best or newest. Default: best.")
+    ] = None,
+    task_id: Annotated[int | None, typer.Option(help="Task of a multitask adapter.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="A prompt's backbone by its name on the hub, for PEFT.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="SentencePiece model of a backbone. Default: the one beside it."),
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Of a T5X checkpoint: relu, gelu_new, ...")
+    ] = None,
+    max_distance: Annotated[
+        int, typer.Option(help="Of a T5X checkpoint's relative positions.")
+    ] = 128,
+    dtype: Dtype = None,
+) -> None:
+    """Write a backbone as a KerasHub preset folder, or a prompt in another form."""
+    quiet_tensorflow()
+    from keras_spot import backbones, prompt_files
+
+    a_prompt = to is not None or output.suffix in (".npy", ".npz")
+    if not a_prompt and backbones.is_backbone(source):
+        loaded, vocabulary = backbones.load(
+            source, tokenizer, dtype, activation=activation, max_distance=max_distance
+        )
+        typer.echo(f"backbone: {backbones.save(loaded, vocabulary, output)}")
+        return
+    which = int(step) if step is not None and step.isdigit() else step
+    prompt = prompt_files.read(source, which, task_id=task_id)
+    provenance = {**prompt.provenance, **({"base_model": base_model} if base_model else {})}
+    typer.echo(f"prompt: {prompt_files.write(output, prompt.values, provenance, to)}")

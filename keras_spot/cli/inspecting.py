@@ -1,0 +1,91 @@
+"""`keras-spot inspect`: what a prompt is, and how it suits a backbone."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from keras_spot.cli.app import app
+from keras_spot.cli.options import Dtype, quiet_tensorflow
+
+
+@app.command("inspect")
+def inspect_command(
+    path: Annotated[
+        str | None,
+        typer.Argument(help="Prompt file, run, adapter or checkpoint folder, or address."),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Compare with this backbone; alone: show the backbone.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Nearest tokens of each position.")] = 3,
+    task_id: Annotated[int | None, typer.Option(help="Task of a multitask adapter.")] = None,
+    dtype: Dtype = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Show a prompt's shape, norms and provenance, and its nearest tokens in a backbone."""
+    from keras_spot import inspection, prompt_files
+    from keras_spot.errors import invalid
+
+    if path is None and backbone is None:
+        raise invalid("path", "must be given, or `--backbone`, or both", "neither")
+    prompt = None if path is None else prompt_files.read(path, task_id=task_id)
+    loaded, tokenizer = (None, None) if backbone is None else _load(backbone, dtype)
+    if prompt is None:
+        report = inspection.inspect_backbone(loaded)
+    else:
+        known = {} if loaded is None else _known(loaded, tokenizer)
+        report = inspection.inspect_prompt(prompt, **known, top=top)
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        _show(report)
+
+
+def _load(name: str, dtype: str | None) -> Any:
+    quiet_tensorflow()
+    from keras_spot import backbones
+
+    return backbones.load(name, dtype=dtype)
+
+
+def _known(backbone: Any, tokenizer: Any) -> dict[str, Any]:
+    """Return a backbone's fingerprint, and the embeddings of the tokens that it has texts for."""
+    from keras_spot import backbones
+
+    table, pieces = backbone.token_embedding.embeddings, None
+    if tokenizer is not None:  # rows beyond the vocabulary pad the table
+        pieces = [tokenizer.id_to_token(i) for i in range(tokenizer.vocabulary_size())]
+        table = table[: len(pieces)]
+    return {
+        "embeddings": table,
+        "pieces": pieces,
+        "fingerprint": backbones.fingerprint(backbone),
+    }
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    summary = Table("what", "value")
+    for key, value in {**report, **report.get("provenance", {})}.items():
+        if key not in ("provenance", "nearest"):
+            summary.add_row(escape(key.replace("_", " ")), escape(_text(value)))
+    console.print(summary)
+    if "nearest" in report:
+        nearest = Table("position", "nearest tokens (cosine)")
+        for position, row in enumerate(report["nearest"]):
+            shown = (f"{escape(near['token'])} ({near['cosine']:.2f})" for near in row)
+            nearest.add_row(str(position), "  ".join(shown))
+        console.print(nearest)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"min", "median", "max"}:
+        return "min {min:.4g}, median {median:.4g}, max {max:.4g}".format(**value)
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: "not recorded"}[value]
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,38 @@
+"""`keras-spot push` and `pull`: prompts on the Hugging Face hub."""
+
+from typing import Annotated
+
+import typer
+
+from keras_spot.cli.app import app
+
+Repository = Annotated[str, typer.Argument(help="owner/name on the hub.")]
+
+
+@app.command("push")
+def push_command(
+    prompt: Annotated[str, typer.Argument(help="Prompt file or folder.")],
+    repository: Repository,
+    base_model: Annotated[
+        str | None, typer.Option(help="The backbone's name on the hub, for the card and for PEFT.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make it for you alone.")] = False,
+) -> None:
+    """Upload a prompt with a PEFT adapter and a card."""
+    from keras_spot import hub
+
+    typer.echo(
+        f"pushed: {hub.push_prompt(prompt, repository, base_model=base_model, private=private)}"
+    )
+
+
+@app.command("pull")
+def pull_command(
+    repository: Repository,
+    output: Annotated[str, typer.Argument(help="*.npz (keeps the provenance) or *.npy.")],
+) -> None:
+    """Download a prompt: one pushed from here, or any PEFT adapter of prompt tuning."""
+    from keras_spot import hub, prompt_files
+
+    prompt = hub.pull_prompt(repository)
+    typer.echo(f"saved: {prompt_files.write(output, prompt.values, prompt.provenance)}")
