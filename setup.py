@@ -10,6 +10,7 @@ VERSION = re.search(
     r'__version__ = "(.+?)"', (HERE / "keras_spot" / "versions.py").read_text(encoding="utf-8")
 )[1]
 
+RAY = ["ray>=2.40,<3"]
 PLOTS = ["matplotlib>=3.8"]
 T5X = ["msgpack>=1,<2", "tensorstore>=0.1.60,<0.2"]
 GCS = ["gcsfs>=2024.6,<2027"]
@@ -54,7 +55,13 @@ setup(
         "scipy>=1.11",
         "typer>=0.12",
     ],
-    extras_require={"plots": PLOTS, "t5x": T5X, "gcs": GCS, "dev": PLOTS + T5X + GCS + DEV},
+    extras_require={
+        "plots": PLOTS,
+        "ray": RAY,
+        "t5x": T5X,
+        "gcs": GCS,
+        "dev": PLOTS + RAY + T5X + GCS + DEV,
+    },
     entry_points={"console_scripts": ["keras-spot=keras_spot.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -29,6 +29,7 @@ _MODULES = (
     "optimizers",
     "prompt_files",
     "retrieval",
+    "study",
     "submission",
     "tasks",
     "transfer",

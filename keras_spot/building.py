@@ -114,7 +114,7 @@ def _initial_prompt(prompt_init, backbone, tokenizer, labels, seed):
         values = prompt_files.as_prompt(prompt_init, "prompt_init")
         return _from_values(values, backbone, "an array"), []
     if isinstance(prompt_init, str):
-        return _named_prompt(prompt_init, backbone, tokenizer, labels, seed), []
+        return named_prompt(prompt_init, backbone, tokenizer, labels, seed), []
     return keras.initializers.get(prompt_init), []
 
 
@@ -136,7 +136,8 @@ def _from_values(values, backbone, where):
     return initializers.from_numpy(values)
 
 
-def _named_prompt(name, backbone, tokenizer, labels, seed):
+def named_prompt(name, backbone, tokenizer, labels, seed):
+    """Return the initialiser of a `prompt_init` that is a name or a text, see `build`."""
     table = backbone.token_embedding.embeddings
     if name == "sampled_vocab":
         return initializers.sampled_vocab(table, seed=seed)

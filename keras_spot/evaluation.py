@@ -82,7 +82,7 @@ def evaluate(
         FileNotFoundError: data that are not prepared.
     """
     task = tasks.get(task)
-    _check_method(task, method)
+    check_method(task, method)
     splits = [split] if split else list(task.validation)
     parts: dict[str, dict[str, float]] = {}
     records: list[dict[str, Any]] = []
@@ -103,7 +103,8 @@ def evaluate(
     return Evaluation(task.name, scores, records)
 
 
-def _check_method(task: tasks.Task, method: str) -> None:
+def check_method(task: tasks.Task, method: str) -> None:
+    """Raise ValueError for an unknown method, or for ranking where the target is no label."""
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     if method == "rank" and task.target != "{label}":
@@ -174,7 +175,7 @@ def answer(
     batch_size: int = 32,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the answer to each example and, for `"rank"`, `{"scores": {label: log p}}`."""
-    _check_method(task, method)
+    check_method(task, method)
     if model.preprocessor is None:
         raise invalid("model", "must have a preprocessor to read texts", "preprocessor=None")
     texts = [example.input for example in examples]

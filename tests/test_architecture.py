@@ -19,12 +19,12 @@ RANKS = {
     "prompt_files": 2,
     "distribution": 2,
     "progress": 2,
-    "plots": 2,
     "optimizers": 2,
     "transfer": 2,
     "converters": 2,
     "backbones": 3,
     "library": 3,
+    "plots": 3,
     "run_files": 3,
     "metrics": 3,
     "losses": 3,
@@ -44,7 +44,9 @@ RANKS = {
     "training": 7,
     "retrieval": 8,
     "demo": 8,
-    "cli": 9,
+    "study": 8,
+    "report": 9,
+    "cli": 10,
 }
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets", "tensorflow_text", "sklearn"}
 HEAVY |= {"scipy", "matplotlib", "yaml", "rich", "rouge_score"}
@@ -52,7 +54,7 @@ HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", 
 # Modules that must load in milliseconds: NumPy at most.
 LIGHT = {"errors", "files", "recipe", "versions", "tasks", "prompt_files", "transfer", "run_files"}
 LIGHT |= {"metrics", "submission", "progress", "plots", "backbones", "demo", "cli", "serving"}
-LIGHT |= {"__init__", "converters", "remote", "t5x_files", "inspection", "hub", "library"}
+LIGHT |= {"__init__", "converters", "remote", "t5x_files", "inspection", "hub", "library", "report"}
 
 
 def modules():
@@ -121,6 +123,7 @@ def test_the_public_surface():
         "prompt_files",
         "retrieval",
         "strategy",
+        "study",
         "submission",
         "tasks",
         "train",

@@ -7,6 +7,7 @@ from keras_spot.cli import (
     library,
     sharing,
     showing,
+    studying,
     training,
 )
 from keras_spot.cli.app import app, main
@@ -20,5 +21,6 @@ __all__ = [
     "main",
     "sharing",
     "showing",
+    "studying",
     "training",
 ]

@@ -72,11 +72,17 @@ class Shape:
         )
 
 
-def make_dataset(generate: Callable[[], Iterator[Batch]], shape: Shape, endless: bool) -> Any:
-    """Return the `tf.data.Dataset` of the batches that `generate` starts to make."""
+def make_dataset(
+    generate: Callable[[], Iterator[Batch]], shape: Shape, endless: bool, any_length: bool = False
+) -> Any:
+    """Return the `tf.data.Dataset` of the batches that `generate` starts to make.
+
+    With `any_length` its type leaves T open even where all batches have one, so that a function
+    traced for one such dataset serves the next.
+    """
     import tensorflow as tf
 
-    one_length = shape.lengths[0] if len(shape.lengths) == 1 else None
+    one_length = shape.lengths[0] if len(shape.lengths) == 1 and not any_length else None
     signature = (
         tf.TensorSpec([shape.batch_size, one_length], tf.int32),
         tf.TensorSpec([shape.batch_size, shape.target_length], tf.int32),

@@ -1,0 +1,100 @@
+"""`keras-spot study`: run a transfer study, look how far it is, report it."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keras_spot.cli.app import app
+from keras_spot.cli.options import quiet_tensorflow
+
+study_app = typer.Typer(help="A source x target x seed grid of transfers.", no_args_is_help=True)
+app.add_typer(study_app, name="study")
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the study.")]
+
+
+@study_app.command("run")
+def run_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Description of the study.")],
+    output: Annotated[Path, typer.Option(help="Folder of the study; again continues it.")],
+    workers: Annotated[str, typer.Option(help="Processes on this machine, or 'ray'.")] = "1",
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder with prepared TFDS data, instead of the file's.")
+    ] = None,
+) -> None:
+    """Run what a study still lacks, then write its report."""
+    quiet_tensorflow()
+    import dataclasses
+
+    from keras_spot import study
+
+    plan = study.load(file)
+    if data_dir is not None:
+        plan = dataclasses.replace(plan, data_dir=str(Path(data_dir).expanduser().resolve()))
+    count = int(workers) if workers.isdigit() else workers
+    try:
+        with _bars() as progress:
+            study.run(plan, output, workers=count, progress=progress)
+    except RuntimeError:  # some runs went wrong: the report is of the others
+        with contextlib.suppress(ValueError):
+            report_command(output)
+        raise
+    report_command(output)
+
+
+@study_app.command("report")
+def report_command(folder: Folder) -> None:
+    """Write report.html, summary.md, the pictures and the tables of a study, finished or not."""
+    from keras_spot import report
+
+    typer.echo(f"report: {report.write_report(folder)}")
+
+
+@study_app.command("status")
+def status_command(folder: Folder) -> None:
+    """Show how far a study is, who works on what, and what went wrong."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from keras_spot import study
+
+    found = study.status(folder)
+    table = Table("runs", "finished", "of", title=found.name, title_justify="left")
+    for kind, total in found.total.items():
+        table.add_row(kind, str(found.done[kind]), str(total))
+    console = Console()
+    console.print(table)
+    for run in found.running:
+        where = f"{run.get('host', '?').partition('/')[0]}, process {run.get('pid', '?')}"
+        console.print(f"running: {run['id']} ({where}, {run['seconds']:.0f} s)", soft_wrap=True)
+    for failure in found.failures:
+        console.print(f"failed: {failure['id']}: {failure['error']}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Callable[[Any], None]]:
+    """Show a bar for every kind of run while the block runs; yield what takes the status."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[now]}")) as progress:
+        bars: dict[str, Any] = {}
+
+        def show(status: Any) -> None:
+            for kind, total in status.total.items():
+                if kind not in bars:
+                    bars[kind] = progress.add_task(kind, total=total, now="")
+                of_kind = [run["id"] for run in status.running if run["id"].startswith(kind)]
+                now = ", ".join(name.removeprefix(f"{kind}--") for name in of_kind[:2])
+                progress.update(bars[kind], completed=status.done[kind], now=now)
+
+        yield show

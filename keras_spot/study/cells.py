@@ -1,0 +1,49 @@
+"""The cells of a study's grid: what is one run, and what must be finished before it."""
+
+import dataclasses
+from typing import Any
+
+KINDS = ("source", "scratch", "transfer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        kind: `"source"` trains a source prompt, `"transfer"` a target prompt from it, and
+            `"scratch"` the same target prompt for the same steps from the recipe's initial one.
+        source: name of the source task; None from scratch.
+        target: name of the target task; None for a source.
+        examples: training examples of the target; None for all of its split.
+        seed: of the initial prompt, of the order of the examples and, where they are few, of
+            which ones.
+    """
+
+    kind: str
+    source: str | None
+    target: str | None
+    examples: int | None
+    seed: int
+
+    @property
+    def task(self) -> str:
+        """The task that is trained and scored."""
+        name = self.source if self.kind == "source" else self.target
+        assert name is not None
+        return name
+
+    @property
+    def id(self) -> str:
+        """Name of the cell's files.
+
+        >>> Cell("transfer", "mr", "glue/sst2", 16, 0).id
+        'transfer--mr--glue.sst2--16--0'
+        """
+        size = "all" if self.examples is None else str(self.examples)
+        parts = (self.kind, self.source, self.target, size, str(self.seed))
+        return "--".join(part.replace("/", ".") for part in parts if part is not None)
+
+    def columns(self) -> dict[str, Any]:
+        """The cell as the first columns of its row."""
+        return {"id": self.id, **dataclasses.asdict(self)}

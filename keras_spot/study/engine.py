@@ -1,0 +1,168 @@
+"""The worker: take a cell that can be run, run it, write its row, until none is left."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras_spot import prompt_files
+from keras_spot.library import PromptLibrary
+from keras_spot.prompt_files import Prompt
+from keras_spot.study.cells import Cell
+from keras_spot.study.claims import identity
+from keras_spot.study.description import Study
+from keras_spot.study.table import StudyFolder
+from keras_spot.versions import versions
+
+POLL = 1.0  # seconds between looks at a folder where others do all that can be done
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a trainer gives back of a cell.
+
+    Attributes:
+        curve: (step, score) of every scored checkpoint, ascending.
+        scores: the metrics at the step that counts.
+        step: that step.
+        prompt: the prompt `[P, H]` at that step.
+        embedding: the prompt after the study's embedding steps.
+        loss: mean loss of the run.
+        examples: training examples there were.
+        backbone: fingerprint of the frozen backbone.
+        majority: score of always giving the commonest training answer; None without labels.
+    """
+
+    curve: list[tuple[int, float]]
+    scores: Mapping[str, float]
+    step: int
+    prompt: np.ndarray
+    embedding: np.ndarray
+    loss: float
+    examples: int
+    backbone: str
+    majority: float | None = None
+
+
+class Trainer(Protocol):
+    """What runs a cell: `bench.Bench`, or something quicker in a test."""
+
+    def __call__(self, cell: Cell, start: np.ndarray | None, partial: Path) -> Outcome:
+        """Run a cell from a prompt (None: the recipe's), its state kept in a file `partial`."""
+
+
+def work(
+    folder: StudyFolder,
+    study: Study,
+    make_trainer: Callable[[Study], Trainer],
+    *,
+    poll: float = POLL,
+    report: Callable[[Cell], None] | None = None,
+) -> None:
+    """Run cells until every cell of the study is finished or has failed, here or elsewhere.
+
+    Any number of processes and hosts may do so in one folder at the same time; which of them
+    runs a cell, and when, changes nothing in its result.
+
+    Args:
+        folder: the study's folder.
+        study: the study.
+        make_trainer: called once, when there is something to do.
+        poll: seconds between looks at what others have finished.
+        report: called after every cell that was finished here.
+    """
+    trainer: Trainer | None = None
+    waiting = study.cells()
+    while True:
+        done, failed = folder.done(), folder.failed()
+        waiting = [cell for cell in waiting if not _is_settled(study, cell, done, failed)]
+        if not waiting:
+            return
+        claimed = _claim(folder, study, waiting, done)
+        if claimed is None:
+            time.sleep(poll)
+            continue
+        cell, path = claimed
+        with folder.claims.kept(path):
+            # Somebody may have finished it between our look and our claim.
+            if not folder.is_done(cell):
+                trainer = trainer or make_trainer(study)
+                try:
+                    _run(folder, study, cell, trainer)
+                except Exception as error:
+                    folder.fail(cell, error)
+        folder.claims.drop(cell.id)
+        if report and folder.is_done(cell):
+            report(cell)
+
+
+def _is_settled(study: Study, cell: Cell, done: set[str], failed: set[str]) -> bool:
+    needed = study.needs(cell)
+    lost = cell.id in failed or (needed is not None and needed.id in failed)
+    return cell.id in done or lost
+
+
+def _claim(
+    folder: StudyFolder, study: Study, cells: list[Cell], done: set[str]
+) -> tuple[Cell, Path] | None:
+    """Return the first cell that can be run and is nobody's, claimed."""
+    for cell in cells:
+        needed = study.needs(cell)
+        if needed is not None and needed.id not in done:
+            continue
+        path = folder.claims.take(cell.id)
+        if path is not None:
+            return cell, path
+    return None
+
+
+def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> None:
+    began = time.monotonic()
+    needed = study.needs(cell)
+    start = None if needed is None else prompt_files.read(folder.prompt(needed)).values
+    found = trainer(cell, start, folder.partial(cell))
+    provenance: dict[str, Any] = {
+        "task": cell.task,
+        "step": found.step,
+        "score": found.scores["score"],
+        "backbone": found.backbone,
+        "versions": versions(),
+        "seed": cell.seed,
+    }
+    if cell.kind == "transfer":
+        provenance["source"] = cell.source
+    prompt_files.write(folder.prompt(cell), found.prompt, provenance)
+    early = {k: v for k, v in provenance.items() if k != "score"}
+    early["step"] = study.embedding_steps
+    if cell.kind != "transfer":
+        prompt_files.write(folder.embedding(cell), found.embedding, early)
+    if cell.kind == "source":
+        library = PromptLibrary(folder.library)
+        if cell.task in library:  # of a run that was killed before it wrote its row
+            library.remove(cell.task)
+        embedding = Prompt(found.embedding, early)
+        library.add(cell.task, Prompt(found.prompt, provenance), embedding)
+    steps, scores = [step for step, _ in found.curve], [score for _, score in found.curve]
+    row = {
+        **cell.columns(),
+        "score": found.scores["score"],
+        "step": found.step,
+        "last": scores[-1],
+        "best": max(scores),
+        "best_step": steps[scores.index(max(scores))],
+        "steps": study.steps(cell),
+        "train_examples": found.examples,
+        "loss": found.loss,
+        "majority": found.majority,
+        "backbone": found.backbone,
+        "seconds": round(time.monotonic() - began, 2),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": identity()["host"].partition("/")[0],
+        "scores": dict(found.scores),
+        "curve": [list(point) for point in found.curve],
+    }
+    folder.finish(cell, row)
+    folder.partial(cell).unlink(missing_ok=True)

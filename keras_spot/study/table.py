@@ -1,0 +1,199 @@
+"""A study's folder: what is in it, and the tidy table of its runs.
+
+study.json          the description
+cells/ID.json       the row of a finished run
+prompts/ID.npz      its prompt; embeddings/ID.npz its early one
+library/            the sources as a `PromptLibrary`
+claims/, partial/   who works on what; where unfinished runs can go on
+failures/ID.json    what went wrong with a cell
+table.jsonl, .csv   all rows, collected from the cells
+
+A row is one file that appears whole by a rename, and is the last thing a run writes: a kill
+leaves a run finished or not. One shared file would need an append that is atomic between hosts,
+which NFS does not have.
+"""
+
+import csv
+import dataclasses
+import json
+import os
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_spot.errors import invalid
+from keras_spot.files import atomic_write
+from keras_spot.study.cells import Cell
+from keras_spot.study.claims import STALE_AFTER, Claims
+from keras_spot.study.description import Study
+
+Row = dict[str, Any]
+
+
+class StudyFolder:
+    """The files of a study."""
+
+    def __init__(self, path: str | os.PathLike, stale_after: float = STALE_AFTER):
+        self.path = Path(path)
+        self.claims = Claims(self.path / "claims", stale_after)
+
+    @property
+    def library(self) -> Path:
+        """Folder of the sources' prompts."""
+        return self.path / "library"
+
+    def prompt(self, cell: Cell) -> Path:
+        """File of a finished run's prompt."""
+        return self.path / "prompts" / f"{cell.id}.npz"
+
+    def embedding(self, cell: Cell) -> Path:
+        """File of the prompt after the embedding steps, of sources and baselines."""
+        return self.path / "embeddings" / f"{cell.id}.npz"
+
+    def partial(self, cell: Cell) -> Path:
+        """File with the state of an unfinished run."""
+        return self.path / "partial" / f"{cell.id}.npz"
+
+    def is_done(self, cell: Cell) -> bool:
+        """Whether a run is finished."""
+        return self._row(cell).is_file()
+
+    def finish(self, cell: Cell, row: Mapping[str, Any]) -> None:
+        """Write the row of a finished run."""
+        write_json(self._row(cell), row)
+
+    def fail(self, cell: Cell, error: BaseException) -> None:
+        """Note what went wrong with a run."""
+        said = "".join(traceback.format_exception(error))
+        record = {**cell.columns(), "error": f"{type(error).__name__}: {error}", "traceback": said}
+        write_json(self._failure(cell), record)
+
+    def done(self) -> set[str]:
+        """The ids of all finished runs."""
+        return _ids(self.path / "cells")
+
+    def failed(self) -> set[str]:
+        """The ids of the runs that went wrong since the study was last started."""
+        return _ids(self.path / "failures")
+
+    def failures(self) -> list[Row]:
+        """What went wrong."""
+        return [read_json(file) for file in sorted((self.path / "failures").glob("[!.]*.json"))]
+
+    def forget_failures(self) -> None:
+        """Let failed cells be tried again."""
+        for file in (self.path / "failures").glob("*.json"):
+            file.unlink(missing_ok=True)
+
+    def rows(self, study: Study | None = None) -> list[Row]:
+        """The rows of all finished runs, in the order of the grid."""
+        study = study or self.study()
+        done = self.done()
+        return [read_json(self._row(cell)) for cell in study.cells() if cell.id in done]
+
+    def open(self, study: Study) -> None:
+        """Begin a study in this folder, or go on with it.
+
+        Raises:
+            ValueError: the folder holds a study with other runs.
+        """
+        file = self.path / "study.json"
+        if file.is_file():
+            study.check_continues(read_json(file))
+        write_json(file, study.record())
+
+    def study(self) -> Study:
+        """The study of this folder.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        file = self.path / "study.json"
+        if not file.is_file():
+            rule = "must be the folder of a study"
+            raise FileNotFoundError(str(invalid("folder", rule, self.path)))
+        return Study.from_record(read_json(file))
+
+    def write_table(self) -> Path:
+        """Collect all rows in `table.jsonl` and, without curves, in `table.csv`."""
+        rows = self.rows()
+        with atomic_write(self.path / "table.jsonl", "w") as file:
+            for row in rows:
+                file.write(json.dumps(row) + "\n")
+        plain = [k for k in rows[0] if not isinstance(rows[0][k], (dict, list))] if rows else []
+        with atomic_write(self.path / "table.csv", "w") as file:
+            table = csv.DictWriter(file, plain, extrasaction="ignore", lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+        return self.path / "table.jsonl"
+
+    def _row(self, cell: Cell) -> Path:
+        return self.path / "cells" / f"{cell.id}.json"
+
+    def _failure(self, cell: Cell) -> Path:
+        return self.path / "failures" / f"{cell.id}.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """How far a study is.
+
+    Attributes:
+        name: the study's.
+        done: kind of run -> how many are finished.
+        total: kind of run -> how many there are.
+        running: a record for every run that somebody works on: `id`, `host`, `pid`, `seconds`.
+        failures: a record for every run that went wrong: `id`, `error`, `traceback`.
+    """
+
+    name: str
+    done: Mapping[str, int]
+    total: Mapping[str, int]
+    running: Sequence[Mapping[str, Any]]
+    failures: Sequence[Mapping[str, Any]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run is finished."""
+        return self.done == self.total
+
+
+def status(folder: "str | os.PathLike | StudyFolder") -> Status:
+    """Return how far the study in a folder is.
+
+    Raises:
+        FileNotFoundError: there is no study.
+    """
+    folder = folder if isinstance(folder, StudyFolder) else StudyFolder(folder)
+    study = folder.study()
+    done: dict[str, int] = {}
+    total: dict[str, int] = {}
+    running = []
+    finished_ids = folder.done()
+    for cell in study.cells():
+        finished = cell.id in finished_ids
+        total[cell.kind] = total.get(cell.kind, 0) + 1
+        done[cell.kind] = done.get(cell.kind, 0) + finished
+        holder = None if finished else folder.claims.holder(cell.id)
+        if holder:
+            seconds = time.time() - holder.get("time", time.time())
+            running.append({"id": cell.id, **holder, "seconds": round(seconds, 1)})
+    return Status(study.name, done, total, running, folder.failures())
+
+
+def _ids(folder: Path) -> set[str]:
+    return {file.name.removesuffix(".json") for file in folder.glob("[!.]*.json")}
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record, whole or not at all."""
+    with atomic_write(path, "w") as file:
+        json.dump(record, file, indent=1)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Row:
+    """Read a record."""
+    return dict(json.loads(path.read_text(encoding="utf-8")))
