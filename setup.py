@@ -14,15 +14,14 @@ RAY = ["ray>=2.40,<3"]
 PLOTS = ["matplotlib>=3.8"]
 T5X = ["msgpack>=1,<2", "tensorstore>=0.1.60,<0.2"]
 GCS = ["gcsfs>=2024.6,<2027"]
+# Newer torch wheels bring CUDA, several gigabytes.
+PARITY = ["peft>=0.17", "torch>=2.6,<2.14", "transformers>=5"]
 DEV = [
     "hypothesis>=6.100",
     "mypy>=1.10",
-    "peft>=0.17",
     "pytest>=8",
     "ruff>=0.9",
     "sentencepiece>=0.2",
-    "torch>=2.6",
-    "transformers>=5",
     "types-PyYAML",
 ]
 
@@ -60,6 +59,7 @@ setup(
         "ray": RAY,
         "t5x": T5X,
         "gcs": GCS,
+        "parity": PARITY,
         "dev": PLOTS + RAY + T5X + GCS + DEV,
     },
     entry_points={"console_scripts": ["keras-spot=keras_spot.cli:main"]},
