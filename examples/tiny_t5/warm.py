@@ -1,8 +1,9 @@
 """A learner that starts from a trained preset instead of from nothing, and learns to compare.
 
-The maps that were thrown away after the first training are fitted anew by least squares. Later, heads
-of the decoder's first layer are set to read one text each (`divide`), and units of the second's
-feed-forward block to multiply what was read (`multiply`): a similarity is a sum of products.
+The maps that were thrown away after the first training are fitted anew by least squares. Later,
+heads of the decoder's first layer are set to read one text each (`divide`), and units of the
+second's feed-forward block to multiply what was read (`multiply`): a similarity is a sum of
+products.
 """
 
 import pathlib
