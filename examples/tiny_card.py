@@ -11,6 +11,7 @@ core, all of them half an hour on two.
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import time
@@ -30,7 +31,7 @@ TARGETS = {
     "super_glue/cb": (250, "snli"),
     "super_glue/copa": (400, "snli"),
 }
-SIZES = (None, 16, 64, 256)
+SIZES = (16, None, 64, 256)
 SEEDS = (0, 1, 2)
 
 
@@ -209,16 +210,18 @@ def read_sources(bench: Bench) -> dict[str, np.ndarray]:
     return {source: bench.spot.prompt_files.read(path).values for source, path in paths.items()}
 
 
-def compare(bench: Bench, sizes: tuple, starts: dict | None, part: tuple[int, int]) -> None:
-    """The runs of one method: transfer from `starts` (target -> source, prompt), or tuning."""
-    path, method = bench.args.work_dir / "results.jsonl", "transfer" if starts else "tuning"
-    runs = [(size, seed, target) for size in sizes for seed in SEEDS for target in TARGETS]
-    for number, (size, seed, target) in enumerate(runs):
+def compare(bench: Bench, starts: dict, part: tuple[int, int]) -> None:
+    """Tuning and transfer from `starts` (target -> source, prompt), a target after the other."""
+    path = bench.args.work_dir / "results.jsonl"
+    methods = ("tuning", "transfer")
+    runs = list(itertools.product(SIZES, TARGETS, SEEDS, methods))
+    for number, (size, target, seed, method) in enumerate(runs):
         key = {"target": target, "size": size, "seed": seed, "method": method}
-        if number % part[1] != part[0] or any(key.items() <= r.items() for r in lines(path)):
+        mine = number // len(methods) % part[1] == part[0]
+        if not mine or any(key.items() <= r.items() for r in lines(path)):
             continue
         begun = time.time()
-        source, prompt = starts[target] if starts else (None, None)
+        source, prompt = starts[target] if method == "transfer" else (None, None)
         bench.start(prompt, seed, bench.args.learning_rate)
         loss = bench.fit(target, split_of(target, size, seed), bench.args.steps, seed)
         scores, given = bench.score(target, None, bench.args.limit)
@@ -227,18 +230,14 @@ def compare(bench: Bench, sizes: tuple, starts: dict | None, part: tuple[int, in
 
 
 def table(args) -> str:
-    """The comparison in Markdown: mean and standard deviation over the seeds."""
+    """The comparison in Markdown, mean and standard deviation over the seeds, of the targets that
+    both methods have finished."""
     rows = lines(args.work_dir / "results.jsonl")
     sources = {r["target"]: r["source"] for r in rows if r["source"]}
     majorities: dict[str, float] = {}
     text = []
     for size in SIZES:
-        text += [
-            f"**{size or 'all'} target examples**",
-            "",
-            "| target | majority | prompt tuning | SPoT | source |",
-            "|---|---|---|---|---|",
-        ]
+        body = []
         by_seed: dict[str, list] = {"tuning": [], "transfer": []}
         floors = []
         for target in TARGETS:
@@ -259,14 +258,21 @@ def table(args) -> str:
                 if target not in majorities:
                     majorities[target] = majority(args, target)["score"]
                 floors.append(majorities[target])
-                text.append(
+                body.append(
                     f"| {target} | {floors[-1]:.1f} | {cells[0]} | {cells[1]} | {sources[target]} |"
                 )
         if floors:
             means = {m: np.mean(v, axis=0) for m, v in by_seed.items()}
             cells = [f"{v.mean():.1f} ± {v.std(ddof=1):.1f}" for v in means.values()]
-            text.append(f"| **mean** | {np.mean(floors):.1f} | {cells[0]} | {cells[1]} | |")
-        text.append("")
+            text += [
+                f"**{size or 'all'} target examples**",
+                "",
+                "| target | majority | prompt tuning | SPoT | source |",
+                "|---|---|---|---|---|",
+                *body,
+                f"| **mean** | {np.mean(floors):.1f} | {cells[0]} | {cells[1]} | |",
+                "",
+            ]
     return "\n".join(text)
 
 
@@ -296,13 +302,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.learning_rate is None:
         args.learning_rate = choose_rate(bench, (share, of))
     train_sources(bench, (share, of))
-    compare(bench, SIZES[:2], None, (share, of))
     prompts = read_sources(bench)
     starts = {target: (source, prompts[source]) for target, (_, source) in TARGETS.items()}
-    compare(bench, SIZES[:2], starts, (share, of))
-    for size in SIZES[2:]:
-        compare(bench, (size,), None, (share, of))
-        compare(bench, (size,), starts, (share, of))
+    compare(bench, starts, (share, of))
 
 
 if __name__ == "__main__":
