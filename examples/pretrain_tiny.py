@@ -5,19 +5,23 @@
 
 Four stages, each kept in the work directory and skipped when it is there: the corpus and its
 vocabulary, the teacher's sentence embeddings, training (continues from its last checkpoint), and
-the export of a KerasHub preset folder. `--data-dir` holds the prepared TFDS directories that
-`tiny_t5/corpus.py` lists. `--tiny` runs every stage on a few rows, to try the code. Cost and
-results: keras_spot/presets/tiny/README.md.
+the export of a KerasHub preset folder. Training begins with nothing, or with `--start FOLDER` from
+the weights and the vocabulary of an earlier preset. `--data-dir` holds the prepared TFDS
+directories that `tiny_t5/corpus.py` lists. `--tiny` runs every stage on a few rows, to try the
+code. Cost and results: keras_spot/presets/tiny/README.md.
 """
 
 import argparse
+import itertools
 import pathlib
+import shutil
 
 import numpy as np
 from tiny_t5 import corpus as corpora
 from tiny_t5 import teacher, vocabulary
 
 PEAK_RATE = 0.01
+DIVIDE_AT, MULTIPLY_AT = 250, 500
 # The prompt's recipe for this backbone, see the model card.
 RECIPE = {
     "prompt_length": 20,
@@ -39,7 +43,9 @@ def stage_corpus(args) -> corpora.Corpus:
 
 def stage_vocabulary(args, corpus: corpora.Corpus) -> pathlib.Path:
     path = args.work_dir / "vocabulary.spm"
-    if not path.exists():
+    if args.start and not path.exists():
+        shutil.copyfile(args.start / "assets/tokenizer/vocabulary.spm", path)
+    elif not path.exists():
         vocabulary.train(corpus, path, size=args.vocabulary, seed=args.seed)
     return path
 
@@ -50,17 +56,29 @@ def stage_teacher(args, corpus: corpora.Corpus) -> np.ndarray:
 
 def stage_train(args, corpus: corpora.Corpus, pieces: pathlib.Path, embeddings: np.ndarray):
     import keras
-    from tiny_t5 import batches, network, training
+    from tiny_t5 import batches, network, training, warm
 
     keras.utils.set_random_seed(args.seed)
     processor = vocabulary.processor(pieces)
     learner = network.Learner(network.backbone(processor.get_piece_size(), args.dtype))
-    network.start(learner, vocabulary.start_embeddings(pieces, network.HIDDEN, args.seed))
-    run = training.Run(learner, args.work_dir, PEAK_RATE)
-    if run.step < args.steps:
-        # A continued run draws other rows than its first part drew.
-        seed = args.seed * 1_000_003 + run.step
-        run.train(batches.Sampler(corpus, embeddings, processor, seed), args.steps)
+    sampler = batches.Sampler(corpus, embeddings, processor, args.seed)
+    if args.start:
+        warm.load(learner, args.start)
+    else:
+        network.start(learner, vocabulary.start_embeddings(pieces, network.HIDDEN, args.seed))
+    if args.start and not (args.work_dir / training.CHECKPOINT).exists():
+        warm.fit(learner, sampler, 2 if args.tiny else 100)
+    run = training.Run(learner, args.work_dir, args.rate)
+    # A warm start first learns which text a piece belongs to, then is changed twice to compare.
+    first, second = (0, 1) if args.tiny else (DIVIDE_AT, MULTIPLY_AT)
+    changes = {first: warm.divide, second: warm.multiply} if args.start else {}
+    for begin, end in itertools.pairwise((0, *changes, args.steps)):
+        if begin <= run.step < end:
+            if run.step == begin and begin in changes:
+                changes[begin](learner, sampler, 2 if args.tiny else 100)
+            # A continued run draws other rows than its first part drew.
+            sampler.rng = np.random.default_rng(args.seed * 1_000_003 + run.step)
+            run.train(sampler, end, args.steps)
     return run
 
 
@@ -70,6 +88,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data-dir", type=pathlib.Path, required=True)
     parser.add_argument("--work-dir", type=pathlib.Path, required=True)
     parser.add_argument("--export", type=pathlib.Path, help="preset folder to write")
+    parser.add_argument(
+        "--start", type=pathlib.Path, help="preset folder whose weights to go on from"
+    )
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest learning rate")
     parser.add_argument("--steps", type=int, default=6350)
     parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)

@@ -10,6 +10,7 @@ import re
 import numpy as np
 
 from .corpus import Corpus
+from .pair_rows import PairRows
 from .pseudo_tasks import (
     FIELDS,
     GROUPS,
@@ -18,10 +19,9 @@ from .pseudo_tasks import (
     LABELS,
     NAMES,
     PAIR_FIELDS,
-    PAIR_KINDS,
     USUAL_ANSWERS,
 )
-from .rows import AXES, LONG, PROMPT, SHORT, Rows, Space
+from .rows import AXES, LONG, PAIRS, PROMPT, SHORT, Rows, Space
 
 
 class Sampler:
@@ -50,9 +50,8 @@ class Sampler:
         # Sources of opinion and everyday prose are many and short; the root evens the others.
         share = np.sqrt([len(p) for p in self.pools])
         self.share = share / share.sum()
-        self.pairs = np.array(
-            [p for p in corpus.pairs if max(self.lengths[list(p)]) <= 40], np.int64
-        )
+        fits = [p for p in corpus.pairs if sum(self.lengths[list(p)]) <= 54]
+        self.pair_rows = PairRows(self, corpus, np.array(fits, np.int64))
         self.rows: dict[str, list] = {}
         for task, text, label, known in corpus.rows:
             parts = self.split(text)
@@ -90,8 +89,10 @@ class Sampler:
         """Words for a row's answers: the kind's own pair, the pair of any kind, or words drawn
         anew."""
         draw = self.rng.random()
-        if kind is not None and count == 2 and draw < 0.85:
-            return self.usual(kind if draw < 0.5 else int(self.rng.integers(len(KINDS))))
+        if kind is not None and draw < 0.5 and len(self.usual(kind)) == count:
+            return self.usual(kind)
+        if kind is not None and draw < 0.85 and count == 2:
+            return self.usual(int(self.rng.integers(len(KINDS))))[:2]
         chosen: dict[str, list[int]] = {}
         while len(chosen) < count:
             word, ids = self.pick(self.words)
@@ -115,8 +116,8 @@ class Sampler:
         name, field = self.pick(NAMES), self.pick(FIELDS)
         return [(self.encode(f"{name} {field}".strip()) if name + field else [], 0), (ids, segment)]
 
-    def couple(self, first, second):
-        name, (a, b) = self.pick(NAMES), self.pick(PAIR_FIELDS)
+    def couple(self, first, second, fields=None):
+        name, (a, b) = self.pick(NAMES), fields or self.pick(PAIR_FIELDS)
         return [
             (self.encode(f"{name} {a}".strip()), 0),
             (first, 1),
@@ -243,66 +244,6 @@ class Sampler:
             prompt = self.prompt() if draw < 0.7 else None
             rows.add(parts, self.encode(label), prompt=prompt, known=vectors)
 
-    def add_pair(self, rows: Rows) -> None:
-        kind = self.pick(PAIR_KINDS)
-        side, plane = int(self.rng.integers(2)), None
-        named = self.rng.random() < 0.5
-        answers = self.usual(KIND[kind]) if named else self.answers(2, KIND[kind])
-        pairs = self.pairs[self.rng.integers(len(self.pairs), size=12)]
-        axes = self.space.axes
-        first, second = pairs[0]
-        segments = None
-        if kind == "similar":
-            cosine = (self.space.full[pairs[:, 0]] * self.space.full[pairs[:, 1]]).sum(1)
-            first, second = pairs[self.extreme(cosine, side)]
-        elif kind == "same pair":
-            if side:
-                # The nearest of twelve other seconds: a hard stranger.
-                others = pairs[1:, 1]
-                second = others[int(np.argmax(self.space.full[others] @ self.space.full[second]))]
-        elif kind in ("difference", "side of first", "side of second"):
-            plane = self.plane()
-            scores = {
-                "difference": axes[pairs[:, 0]] - axes[pairs[:, 1]],
-                "side of first": axes[pairs[:, 0]],
-                "side of second": axes[pairs[:, 1]],
-            }[kind] @ plane
-            first, second = pairs[self.extreme(scores, side)]
-        else:
-            ids = self.texts[first]
-            width = max(3, int(len(ids) * self.rng.uniform(0.4, 0.9)))
-            at = int(self.rng.integers(max(1, len(ids) - width + 1)))
-            crop = ids[at : at + width]
-            if side and kind == "contained":
-                other = self.texts[second]
-                crop = other[:width]
-            elif side:
-                crop = crop.copy()
-                crop[int(self.rng.integers(len(crop)))] = self.pick(self.texts[second])
-            segments = (ids, crop) if self.rng.random() < 0.5 else (crop, ids)
-        known = () if segments else (axes[first], axes[second])
-        segments = segments or (self.texts[first], self.texts[second])
-        if named and plane is None:
-            name = self.encode(f"{kind} sentence1:")
-            parts = [(name, 0), (segments[0], 1), (self.encode("sentence2:"), 0), (segments[1], 2)]
-            rows.add(
-                parts,
-                answers[side],
-                known=known,
-                prompt=self.prompt() if self.rng.random() < 0.5 else None,
-            )
-            return
-        rows.add(
-            self.couple(*segments),
-            answers[side],
-            prompt=self.prompt(answers),
-            plane=None if plane is None else plane * AXES**0.5,
-            kind=KIND[kind],
-            known=known,
-            usual=answers == self.usual(KIND[kind]),
-            sampled=self.haze(),
-        )
-
     def running_text(self, length: int) -> np.ndarray:
         if self.documents and self.rng.random() < 0.4:
             ids = self.pick(self.documents)
@@ -338,23 +279,22 @@ class Sampler:
         cut = int(self.rng.integers(1, max(2, len(ids))))
         rows.add([(ids[:cut], 0)], list(ids[cut : cut + LONG.targets - 1]), weight=0.4)
 
-    def batch(self) -> tuple[dict, dict]:
-        """The short half (single texts) and the long half (pairs and running text)."""
-        short, long = Rows(SHORT), Rows(LONG)
-        for _ in range(25):
+    def batch(self) -> tuple[dict, dict, dict]:
+        """Three parts: single texts, pairs and running text."""
+        short, pairs, long = Rows(SHORT), Rows(PAIRS), Rows(LONG)
+        for _ in range(13):
             self.add_axis(short)
-        for _ in range(2):
-            self.add_side(short)
-        for _ in range(3):
-            self.add_form(short)
-        for task in ("subj",) * 4 + ("trec",) * 6:
+        self.add_side(short)
+        self.add_form(short)
+        for task in ("subj", "subj", "trec", "trec", "trec"):
             self.add_supervised(short, task)
-        for _ in range(14):
-            self.add_pair(long)
-        for task in ("glue/mnli",) * 7 + ("glue/qnli",) * 2:
-            self.add_supervised(long, task)
-        for _ in range(7):
+        for _ in range(28):
+            self.pair_rows.add_relation(pairs)
+        for _ in range(4):
+            self.pair_rows.add_pair(pairs)
+        for task in ("glue/mnli",) * 9 + ("glue/qnli",) * 3:
+            self.add_supervised(pairs, task)
+        for _ in range(3):
             self.add_spans(long)
-        for _ in range(2):
-            self.add_continuation(long)
-        return short.arrays(), long.arrays()
+        self.add_continuation(long)
+        return short.arrays(), pairs.arrays(), long.arrays()

@@ -6,9 +6,14 @@ import numpy as np
 import tensorflow as tf
 
 from .pseudo_tasks import KINDS
+from .relations import WIDTH
 from .rows import ANSWER_SLOTS, AXES, PROMPT
 
 HIDDEN = 256
+# What the second layer must tell of a pair: its similarity first, then inference, then the rest.
+IMPORTANCE = np.ones(WIDTH, np.float32)
+IMPORTANCE[:4] = 8.0, 4.0, 4.0, 4.0
+IMPORTANCE /= IMPORTANCE.mean()
 
 
 def backbone(
@@ -70,6 +75,18 @@ class Learner(keras.Model):
             shape=(HIDDEN, 2 * AXES),
             initializer=keras.initializers.RandomNormal(stddev=HIDDEN**-0.5),
         )
+        # Which of two texts does a piece belong to? Without it they are read as one.
+        self.placing = self.add_weight(
+            name="placing",
+            shape=(HIDDEN, 1),
+            initializer=keras.initializers.RandomNormal(stddev=HIDDEN**-0.5),
+        )
+        # The second layer is told to compare them.
+        self.relating = self.add_weight(
+            name="relating",
+            shape=(HIDDEN, WIDTH),
+            initializer=keras.initializers.RandomNormal(stddev=0.1 * HIDDEN**-0.5),
+        )
         # Comparing two texts begins with seeing which pieces they share.
         self.matching = self.add_weight(
             name="matching",
@@ -77,9 +94,8 @@ class Learner(keras.Model):
             initializer=keras.initializers.RandomNormal(stddev=HIDDEN**-0.5),
         )
 
-    def forward(self, half: dict) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Encoder states [B, T, H], the first target position's state float32 [B, H] after the
-        first decoder layer and logits float32 [B, D, V] of one half of a batch."""
+    def encode(self, half: dict) -> tf.Tensor:
+        """Encoder states [B, T, H] of one part of a batch."""
         t5, ids = self.t5, half["ids"]
         batch = ids.shape[0]
         x = t5.token_embedding(ids)
@@ -99,11 +115,16 @@ class Learner(keras.Model):
         bias = None
         for layer in t5.encoder_transformer_layers:
             x, bias = layer(x, attention_mask=mask, position_bias=bias, use_causal_mask=False)
-        encoded = t5.encoder_layer_norm(x)
+        return t5.encoder_layer_norm(x)
+
+    def decode(self, half: dict, encoded: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The first target position's state float32 [B, H] after each decoder layer, and logits
+        float32 [B, D, V]."""
+        t5, mask = self.t5, tf.cast(half["ids"] != 0, tf.int32)[:, None, :]
         shifted = tf.pad(half["targets"][:, :-1], ((0, 0), (1, 0)))
         y, bias = t5.token_embedding(shifted), None
         ones = tf.ones_like(shifted)[:, None, :]
-        first = None
+        first = []
         for layer in t5.decoder_transformer_layers:
             y, bias = layer(
                 y,
@@ -113,14 +134,15 @@ class Learner(keras.Model):
                 encoder_attention_mask=mask,
                 use_causal_mask=True,
             )
-            first = tf.cast(y[:, 0], tf.float32) if first is None else first
+            first.append(tf.cast(y[:, 0], tf.float32))
         logits = t5.token_embedding(t5.decoder_layer_norm(y), reverse=True)
-        return encoded, first, tf.cast(logits, tf.float32)
+        return first, tf.cast(logits, tf.float32)
 
-    def losses_of(self, half: dict) -> dict[str, tf.Tensor]:
-        """Sums and counts: token cross-entropy, first-token hits, and how far the encoder
-        and the decoder's first layer are from the teacher."""
-        encoded, first, logits = self.forward(half)
+    def losses_of(self, half: dict, encoded: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Sums and counts: token cross-entropy, first-token hits, how far the encoder and
+        the decoder's first layer are from the teacher, and the second from its comparison."""
+        encoded = self.encode(half) if encoded is None else encoded
+        first, logits = self.decode(half, encoded)
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(half["targets"], logits)
         weights = half["weights"]
         encoded = tf.cast(encoded, tf.float32)
@@ -133,8 +155,17 @@ class Learner(keras.Model):
             cosine = tf.reduce_sum(guess * half["known"][:, i], -1)
             distance += tf.reduce_sum((1.0 - cosine) * known[:, i])
         hit = tf.cast(tf.argmax(logits[:, 0], -1, tf.int32) == half["targets"][:, 0], tf.float32)
-        found = tf.reshape(tf.matmul(first, self.readout.value), (-1, 2, AXES))
+        found = tf.reshape(tf.matmul(first[0], self.readout.value), (-1, 2, AXES))
         cosine = tf.reduce_sum(tf.math.l2_normalize(found, -1, epsilon=1e-6) * half["known"], -1)
+        apart, truth = found[:, 0] - found[:, 1], half["known"][:, 0] - half["known"][:, 1]
+        both = known[:, 0] * known[:, 1]
+        confused = 1.0 - tf.reduce_sum(
+            tf.math.l2_normalize(apart, -1, epsilon=1e-6)
+            * tf.math.l2_normalize(truth, -1, epsilon=1e-6),
+            -1,
+        )
+        missed = tf.square(tf.matmul(first[1], self.relating.value) - half["relation"])
+        missed = tf.reduce_mean(missed * IMPORTANCE, -1)
         ids, segment = half["ids"], tf.cast(half["segment"], tf.int32)
         across = (
             (segment[:, :, None] + segment[:, None, :] == 3)
@@ -146,7 +177,19 @@ class Learner(keras.Model):
         unseen = tf.nn.sigmoid_cross_entropy_with_logits(
             tf.cast(shared, tf.float32), tf.einsum("bth,ho->bt", encoded, self.matching.value)
         )
+        paired = tf.reduce_any(segment == 2, -1, keepdims=True) & (segment > 0)
+        misplaced = tf.nn.sigmoid_cross_entropy_with_logits(
+            tf.cast(segment == 2, tf.float32),
+            tf.einsum("bth,ho->bt", encoded, self.placing.value),
+        )
+        paired = tf.cast(paired, tf.float32)
         return {
+            "misplaced": tf.reduce_sum(misplaced * paired),
+            "paired": tf.reduce_sum(paired),
+            "confused": tf.reduce_sum(confused * both),
+            "both": tf.reduce_sum(both),
+            "unrelated": tf.reduce_sum(missed * half["relation_weight"]),
+            "related": tf.reduce_sum(half["relation_weight"]),
             "unmatched": tf.reduce_sum(unseen * compared),
             "compared": tf.reduce_sum(compared),
             "unread": tf.reduce_sum((1.0 - cosine) * known),

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from .relations import WIDTH
+
 PROMPT = 20
 ANSWER_SLOTS = 6  # two pieces for each of up to three answers
 AXES = 128
@@ -11,15 +13,16 @@ AXES = 128
 
 @dataclasses.dataclass
 class Shape:
-    """Rows, encoder positions and decoder positions of one half of a batch."""
+    """Rows, encoder positions and decoder positions of one part of a batch."""
 
     rows: int
     inputs: int
     targets: int
 
 
-SHORT = Shape(40, 56, 5)
-LONG = Shape(32, 80, 16)
+SHORT = Shape(20, 56, 5)
+PAIRS = Shape(44, 80, 5)
+LONG = Shape(4, 64, 16)
 
 
 class Space:
@@ -40,7 +43,7 @@ class Space:
 
 
 class Rows:
-    """One half of a batch under construction; arrays named as the network reads them."""
+    """One part of a batch under construction; arrays named as the network reads them."""
 
     def __init__(self, shape: Shape):
         b, t, d = shape.rows, shape.inputs, shape.targets
@@ -57,6 +60,8 @@ class Rows:
         self.sampled = np.ones(b, np.float32)
         self.known = np.zeros((b, 2, AXES), np.float32)
         self.known_weight = np.zeros((b, 2), np.float32)
+        self.relation = np.zeros((b, WIDTH), np.float32)
+        self.relation_weight = np.zeros(b, np.float32)
 
     def add(
         self,
@@ -67,12 +72,14 @@ class Rows:
         plane=None,
         kind=0,
         known=(),
+        relation=None,
         usual=False,
         sampled=1.0,
         weight=1.0,
     ):
         """Append a row. parts: list of (ids, segment); known: up to two embeddings or None;
-        sampled: how much of the sampled vocabulary shows behind a pseudo-task's prompt."""
+        relation: what the teacher makes of a pair; sampled: how much of the sampled vocabulary
+        shows behind a pseudo-task's prompt."""
         r, at = self.count, 0
         self.count += 1
         if prompt is not None:
@@ -94,6 +101,8 @@ class Rows:
         self.kind[r] = kind
         self.sampled[r] = sampled
         self.usual[r] = usual
+        if relation is not None:
+            self.relation[r], self.relation_weight[r] = relation, 1.0
         for i, vector in enumerate(known):
             if vector is not None:
                 self.known[r, i], self.known_weight[r, i] = vector, 1.0

@@ -17,9 +17,20 @@ from .pseudo_tasks import KINDS
 
 AVERAGE_EVERY, AVERAGE_DECAY = 10, 0.96
 REPORT_EVERY = 100
+CHECKPOINT = "checkpoint.npz"
 # Token cross-entropy; distance from the teacher of the pooled encoder, and of what the decoder's
-# first layer has read; cross-entropy of which pieces two texts share.
-LOSSES = ("entropy", "distance", "unread", "unmatched")
+# first layer has read; of the difference of two texts, as read; cross-entropy of which of them a
+# piece belongs to; squared error of how two texts stand to each other, as the second layer
+# tells; cross-entropy of which pieces they share. Each with what its sum is divided by.
+LOSSES = {
+    "entropy": "tokens",
+    "distance": "known",
+    "unread": "known",
+    "confused": "both",
+    "misplaced": "paired",
+    "unrelated": "related",
+    "unmatched": "compared",
+}
 
 
 def rate(step: int, steps: int, peak: float) -> float:
@@ -36,7 +47,7 @@ class Run:
         self.optimizer.build(learner.trainable_variables)
         self.average = [v.numpy() for v in learner.t5.weights]
         self.step = 0
-        self.path = folder / "checkpoint.npz"
+        self.path = folder / CHECKPOINT
         if self.path.exists():
             self.read()
 
@@ -57,23 +68,23 @@ class Run:
         np.savez(temporary, **arrays)
         os.replace(temporary, self.path)
 
-    def train(self, sampler: Sampler, steps: int, save_every: int = 250) -> None:
-        """Train until `steps`; a line of means goes to `losses.jsonl` every 100 steps."""
+    def train(self, sampler: Sampler, end: int, steps: int, save_every: int = 250) -> None:
+        """Train until step `end` of `steps`; every 100 steps a line of means goes to
+        `losses.jsonl`."""
         learner, optimizer = self.learner, self.optimizer
 
         @tf.function
-        def update(short, long):
+        def update(*parts):
             with tf.GradientTape() as tape:
-                a, b = learner.losses_of(short), learner.losses_of(long)
-                entropy = (a["entropy"] + b["entropy"]) / (a["tokens"] + b["tokens"])
-                distance = (a["distance"] + b["distance"]) / (a["known"] + b["known"])
-                unread = (a["unread"] + b["unread"]) / (a["known"] + b["known"])
-                unmatched = b["unmatched"] / b["compared"]
-                loss = entropy + distance + unread + unmatched
+                found = [learner.losses_of(part) for part in parts]
+                hits = [part.pop("hit") for part in found]
+                sums = {name: tf.add_n([part[name] for part in found]) for name in found[0]}
+                losses = [sums[name] / (sums[count] + 1e-6) for name, count in LOSSES.items()]
+                loss = tf.add_n(losses)
             optimizer.apply(
                 tape.gradient(loss, learner.trainable_variables), learner.trainable_variables
             )
-            return (entropy, distance, unread, unmatched), tf.concat([a["hit"], b["hit"]], 0)
+            return losses, tf.concat(hits, 0)
 
         batches: queue.Queue = queue.Queue(maxsize=4)
         ended = threading.Event()
@@ -91,14 +102,14 @@ class Run:
         producer = threading.Thread(target=produce, daemon=True)
         producer.start()
         losses, hits, begun = [], {}, time.time()
-        while self.step < steps:
+        while self.step < end:
             batch = batches.get()
             optimizer.learning_rate.assign(rate(self.step, steps, self.peak))
-            halves = [{k: tf.constant(v) for k, v in half.items()} for half in batch]
-            parts, hit = update(*halves)
-            losses.append([float(part) for part in parts])
-            kinds = np.concatenate([half["kind"] for half in batch])
-            usual = np.concatenate([half["usual"] for half in batch])
+            arrays = [{k: tf.constant(v) for k, v in part.items()} for part in batch]
+            means, hit = update(*arrays)
+            losses.append([float(mean) for mean in means])
+            kinds = np.concatenate([part["kind"] for part in batch])
+            usual = np.concatenate([part["usual"] for part in batch])
             for kind, known, value in zip(kinds, usual, hit.numpy(), strict=True):
                 kind = KINDS[kind] + (" (usual answers)" if known else "")
                 hits.setdefault(kind, []).append(value)
@@ -108,7 +119,7 @@ class Run:
                 decay = min(AVERAGE_DECAY, self.step / (self.step + 100))
                 for i, v in enumerate(learner.t5.weights):
                     self.average[i] = decay * self.average[i] + (1 - decay) * v.numpy()
-            if self.step % REPORT_EVERY == 0 or self.step == steps:
+            if self.step % REPORT_EVERY == 0 or self.step == end:
                 means = np.mean(losses, 0).round(4).tolist()
                 line = {
                     "step": self.step,
@@ -119,7 +130,7 @@ class Run:
                 with open(self.folder / "losses.jsonl", "a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 losses, hits, begun = [], {}, time.time()
-            if self.step % save_every == 0 or self.step == steps:
+            if self.step % save_every == 0 or self.step == end:
                 self.write()
         ended.set()
         producer.join()
