@@ -72,6 +72,7 @@ def stage_train(args, corpus: corpora.Corpus, pieces: pathlib.Path, embeddings: 
     # A warm start first learns which text a piece belongs to, then is changed twice to compare.
     first, second = (0, 1) if args.tiny else (DIVIDE_AT, MULTIPLY_AT)
     changes = {first: warm.divide, second: warm.multiply} if args.start else {}
+    changes = {step: change for step, change in changes.items() if step < args.steps}
     for begin, end in itertools.pairwise((0, *changes, args.steps)):
         if begin <= run.step < end:
             if run.step == begin and begin in changes:
@@ -88,9 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data-dir", type=pathlib.Path, required=True)
     parser.add_argument("--work-dir", type=pathlib.Path, required=True)
     parser.add_argument("--export", type=pathlib.Path, help="preset folder to write")
-    parser.add_argument(
-        "--start", type=pathlib.Path, help="preset folder whose weights to go on from"
-    )
+    parser.add_argument("--start", type=pathlib.Path, help="preset folder to go on from")
     parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest learning rate")
     parser.add_argument("--steps", type=int, default=6350)
     parser.add_argument("--vocabulary", type=int, default=8000)

@@ -138,10 +138,10 @@ class Learner(keras.Model):
         logits = t5.token_embedding(t5.decoder_layer_norm(y), reverse=True)
         return first, tf.cast(logits, tf.float32)
 
-    def losses_of(self, half: dict, encoded: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+    def losses_of(self, half: dict) -> dict[str, tf.Tensor]:
         """Sums and counts: token cross-entropy, first-token hits, how far the encoder and
         the decoder's first layer are from the teacher, and the second from its comparison."""
-        encoded = self.encode(half) if encoded is None else encoded
+        encoded = self.encode(half)
         first, logits = self.decode(half, encoded)
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(half["targets"], logits)
         weights = half["weights"]
