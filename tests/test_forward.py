@@ -19,36 +19,6 @@ STYLES = {
 }
 
 
-def the_long_way(model, x, visibility):
-    """Logits `[B, D, V]` by KerasHub's layers over P + T positions, visibility by a mask."""
-    backbone = model.backbone
-    tokens = backbone.token_embedding(x["encoder_token_ids"])
-    prompt = tf.convert_to_tensor(model.soft_prompt.prompt)
-    h = tf.concat([tf.repeat(prompt[None], len(tokens), 0), tokens], axis=1)
-    seen = np.pad(x["encoder_padding_mask"], [[0, 0], [P, 0]], constant_values=1)
-    at = np.arange(seen.shape[1])
-    allowed = {
-        "full": at[:, None] >= 0,
-        "prompt": (at[:, None] >= P) | (at < P),
-        "causal": (at[:, None] >= P) | (at <= at[:, None]),
-    }[visibility]
-    mask, bias = seen[:, None] * allowed[None].astype("int32"), None
-    for layer in backbone.encoder_transformer_layers:
-        h, bias = layer(h, attention_mask=mask, position_bias=bias)
-    states = backbone.encoder_layer_norm(h)
-    h, bias = backbone.token_embedding(x["decoder_token_ids"]), None
-    for layer in backbone.decoder_transformer_layers:
-        h, bias = layer(
-            h,
-            attention_mask=x["decoder_padding_mask"][:, None],
-            position_bias=bias,
-            encoder_hidden_states=states,
-            encoder_attention_mask=seen[:, None],
-            use_causal_mask=True,
-        )
-    return model._logits(h)
-
-
 @pytest.fixture(scope="module", params=STYLES)
 def backbone(request):
     return toy.backbone(gain=1.0, **STYLES[request.param])
@@ -73,7 +43,7 @@ def test_logits_and_gradient_are_those_of_the_long_way(backbone, visibility, tar
     assert absorbed_is_cheaper(targets, P + 9, *size) is (targets == 3)
     x, y, weight = toy.batch(targets=targets)
     found = []
-    for forward in (model, lambda x: the_long_way(model, x, visibility)):
+    for forward in (model, lambda x: toy.the_long_way(model, x, visibility)):
         with tf.GradientTape() as tape:
             logits = forward(x)
             loss = model.loss(y, logits, weight)
