@@ -147,5 +147,11 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
     for column in rows[0] if rows else ["name"]:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*map(_cell, row.values()))
     Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
