@@ -80,7 +80,9 @@ def build(
         prompt_length=prompt_length,
         prompt_initializer=start,
         dropout=recipe.dropout if dropout is None else dropout,
-        prompt_attention=prompt_attention or _recorded_attention(sources, recipe),
+        prompt_attention=prompt_attention
+        or recorded_attention("prompt_init", [source.provenance for source in sources])
+        or recipe.prompt_attention,
         recipe=recipe,
     )
     for source in sources:
@@ -118,15 +120,13 @@ def _initial_prompt(prompt_init, backbone, tokenizer, labels, seed):
     return keras.initializers.get(prompt_init), []
 
 
-def _recorded_attention(prompts, recipe):
-    """Return the one `prompt_attention` that the prompts' files record, else the recipe's."""
-    recorded = {
-        p.provenance["prompt_attention"] for p in prompts if "prompt_attention" in p.provenance
-    }
+def recorded_attention(argument, provenances):
+    """Return the one `prompt_attention` that prompts' provenances record, None if none does."""
+    recorded = {provenance.get("prompt_attention") for provenance in provenances} - {None}
     if len(recorded) > 1:
         rule = "must hold prompts of one prompt_attention, unless that is given"
-        raise invalid("prompt_init", rule, ", ".join(sorted(recorded)))
-    return recorded.pop() if recorded else recipe.prompt_attention
+        raise invalid(argument, rule, ", ".join(sorted(recorded)))
+    return recorded.pop() if recorded else None
 
 
 def _from_values(values, backbone, where):

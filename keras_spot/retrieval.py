@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from keras_spot import backbones, distribution, prompt_files, run_files, tasks, transfer
-from keras_spot.building import build
+from keras_spot.building import build, recorded_attention
 from keras_spot.errors import invalid
 from keras_spot.files import atomic_folder, atomic_write
 from keras_spot.library import EMBEDDING_STEP, Entry, PromptLibrary, folder_name
@@ -239,7 +239,8 @@ class _Retrieval:
         self.training = training
         _check_backbone(loaded[0], known.values())
         if training.get("prompt_attention") is None:
-            training["prompt_attention"] = _prompt_attention(known.values())
+            records = [entry.provenance for entry in known.values()]
+            training["prompt_attention"] = recorded_attention("library", records)
         self._retrieve(strategy, by, known, embedding_steps)
 
     def _known_sources(self) -> dict[str, Entry]:
@@ -339,15 +340,6 @@ def _check_backbone(backbone, entries) -> None:
         if entry.backbone not in (None, fingerprint):
             rule = f"must come from this backbone ({fingerprint})"
             raise invalid("library", rule, f"backbone={entry.backbone!r} of {entry.name!r}")
-
-
-def _prompt_attention(entries) -> str | None:
-    """Return the one `prompt_attention` of the entries that record it, None where none does."""
-    recorded = {entry.provenance.get("prompt_attention") for entry in entries} - {None}
-    if len(recorded) > 1:
-        rule = "must hold prompts of one prompt_attention, unless that is given"
-        raise invalid("library", rule, ", ".join(sorted(recorded)))
-    return recorded.pop() if recorded else None
 
 
 def _usual_steps(entries, steps: int) -> int:
