@@ -25,6 +25,8 @@ def build(
     target_length=32,
     dtype=None,
     seed=0,
+    num_prompts=None,
+    prompt_names=None,
 ):
     """Return a frozen T5 with a soft prompt in front, compiled with the paper's recipe.
 
@@ -39,7 +41,7 @@ def build(
             a list or `{path: weight}` dictionary of those: their (weighted) mean;
             an initialiser; `"sampled_vocab"`, `"class_labels"` or `"uniform"` by name;
             any other text with a space in it: that text's embeddings.
-            Default: the recipe's, `"sampled_vocab"`.
+            Default: the recipe's, `"sampled_vocab"`. Of a bank, one for all or a list of K.
         prompt_length: P. Default: the initial prompt's, else the recipe's (100).
         tokenizer: `T5Tokenizer` or a SentencePiece file. Default: the backbone's own.
         recipe: `Recipe`. Default: the preset's own, else the paper's.
@@ -50,10 +52,15 @@ def build(
         input_length: input tokens at most, longer texts are cut. Default 512.
         target_length: target tokens that `generate` may produce. Default 32.
         dtype: dtype policy of a backbone loaded by name, e.g. `"mixed_bfloat16"`.
-        seed: seed of sampled initial prompts. Default 0.
+        seed: seed of sampled initial prompts. Default 0. Of a bank, the first prompt's, from
+            which the others count up, or a list of K.
+        num_prompts: K, for a bank of prompts on the one backbone, see `PromptedT5`. Default: the
+            number of `prompt_names`, else None, one prompt.
+        prompt_names: names of a bank's prompts, e.g. `["sst2", "cb"]`.
 
     Returns:
-        A compiled `PromptedT5`; its one trainable variable is the prompt, P x H numbers.
+        A compiled `PromptedT5`; its one trainable variable is the prompt, P x H numbers; a bank's
+        are its K prompts.
 
     Raises:
         ValueError: an argument that breaks its rule, a prompt of another width or backbone.
@@ -62,14 +69,16 @@ def build(
     backbones.warn_of_span_corruption(backbone)
     recipe = recipe or backbones.recipe_for(backbone)
     backbone, tokenizer = backbones.load(backbone, tokenizer, dtype)
-    start, sources = _initial_prompt(
-        recipe.prompt_init if prompt_init is None else prompt_init,
-        backbone,
-        tokenizer,
-        labels,
-        seed,
-    )
-    if prompt_length is None and getattr(start, "length", None) is None:
+    if num_prompts is None and prompt_names is not None:
+        num_prompts = len(prompt_names)
+    given = recipe.prompt_init if prompt_init is None else prompt_init
+    inits, seeds = _one_a_prompt(given, seed, num_prompts)
+    starts, sources = [], []
+    for one, its_seed in zip(inits, seeds):
+        start, files = _initial_prompt(one, backbone, tokenizer, labels, its_seed)
+        starts.append(start)
+        sources += files
+    if prompt_length is None and all(getattr(start, "length", None) is None for start in starts):
         prompt_length = recipe.prompt_length
     preprocessor = tokenizer and keras_hub.models.T5Seq2SeqLMPreprocessor(
         tokenizer, encoder_sequence_length=input_length, decoder_sequence_length=target_length
@@ -78,21 +87,36 @@ def build(
         backbone,
         preprocessor,
         prompt_length=prompt_length,
-        prompt_initializer=start,
+        prompt_initializer=starts[0] if num_prompts is None else starts,
         dropout=recipe.dropout if dropout is None else dropout,
         prompt_attention=prompt_attention
         or recorded_attention("prompt_init", [source.provenance for source in sources])
         or recipe.prompt_attention,
         recipe=recipe,
+        num_prompts=num_prompts,
+        prompt_names=prompt_names,
     )
     for source in sources:
         check_fingerprint(source, model)
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    expected = model.prompt_length * backbone.hidden_dim
+    expected = len(starts) * model.prompt_length * backbone.hidden_dim
     if trainable != expected:
         rule = f"must have {expected} trainable numbers, the prompt's, and no others"
         raise invalid("backbone", rule, f"{trainable}")
     return model
+
+
+def _one_a_prompt(prompt_init, seed, num_prompts):
+    """Return the initial prompts and the seeds of K prompts, of one without a bank."""
+    if num_prompts is None:
+        return [prompt_init], [seed]
+    inits = prompt_init if isinstance(prompt_init, list) else [prompt_init] * num_prompts
+    seeds = seed if isinstance(seed, list) else [seed + number for number in range(num_prompts)]
+    for name, found in (("prompt_init", inits), ("seed", seeds)):
+        if len(found) != num_prompts:
+            rule = f"must be one, or a list of {num_prompts}, one for each prompt"
+            raise invalid(name, rule, f"{len(found)}")
+    return inits, seeds
 
 
 def _initial_prompt(prompt_init, backbone, tokenizer, labels, seed):

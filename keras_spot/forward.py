@@ -39,11 +39,12 @@ class PromptEncoder(_Borrowed):
         visibility: `"full"`: every position sees every other (Lester et al. 2021); `"prompt"`: the
             prompt sees the prompt only; `"causal"`: a prompt position sees itself and those
             before it. Tokens see everything. In the last two the prompt's states do not depend on
-            the row and are computed once.
+            the row and are computed once a prompt.
 
     Call arguments:
         tokens: embedded tokens `[B, T, H]`.
         mask: `[B, T]`, 1 on tokens.
+        prompt_index: of a bank of prompts, `[B]` int32.
 
     Returns:
         Encoder states `[B, P + T, H]`.
@@ -56,21 +57,21 @@ class PromptEncoder(_Borrowed):
         self._soft_prompt = lambda: soft_prompt
         self.visibility = visibility
 
-    def call(self, tokens, mask):
+    def call(self, tokens, mask, prompt_index=None):
         if self.visibility == "full":
-            return self._together(tokens, mask)
-        return self._apart(tokens, mask)
+            return self._together(tokens, mask, prompt_index)
+        return self._apart(tokens, mask, prompt_index)
 
-    def _together(self, tokens, mask):
-        x, bias = self._soft_prompt()(tokens), None
+    def _together(self, tokens, mask, prompt_index):
+        x, bias = self._soft_prompt()(tokens, prompt_index), None
         mask = self._soft_prompt().extend_mask(mask)[:, None, :]
         for layer in self.backbone.encoder_transformer_layers:
             x, bias = layer(x, attention_mask=mask, position_bias=bias)
         return self.backbone.encoder_dropout(self.backbone.encoder_layer_norm(x))
 
-    def _apart(self, tokens, mask):
+    def _apart(self, tokens, mask, prompt_index):
         backbone, soft_prompt = self.backbone, self._soft_prompt()
-        prompt, length = ops.cast(soft_prompt.prompt, tokens.dtype)[None], soft_prompt.length
+        prompt, length = soft_prompt.stacked(tokens.dtype), soft_prompt.length
         first = backbone.encoder_transformer_layers[0].self_attention
         positions = length + ops.shape(tokens)[1]
         bias = first.compute_bias(positions, positions)
@@ -89,12 +90,17 @@ class PromptEncoder(_Borrowed):
             query = split_heads(attention, attention.query_projector(before))
             mixed = attend(attention, query, keys[:1], values[:1], own)
             prompt = prompt + layer.self_attention_dropout(mixed)
+            if prompt_index is not None:
+                keys, values = (
+                    (ops.take(blocks[0], prompt_index, axis=0), blocks[1])
+                    for blocks in (keys, values)
+                )
             query = split_heads(attention, attention.query_projector(x))
             mixed = attend(attention, query, keys, values, rest)
             tokens = tokens + layer.self_attention_dropout(mixed)
             prompt, tokens = feed_forward(layer, prompt), feed_forward(layer, tokens)
         prompt, tokens = map(backbone.encoder_layer_norm, (prompt, tokens))
-        prompt = ops.broadcast_to(prompt, (ops.shape(tokens)[0], *prompt.shape[1:]))
+        prompt = soft_prompt.of_rows(prompt, prompt_index, ops.shape(tokens)[0])
         return backbone.encoder_dropout(ops.concatenate([prompt, tokens], axis=1))
 
 

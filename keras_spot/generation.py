@@ -25,6 +25,7 @@ class TextGeneration:
         stop_token_ids="auto",
         strip_prompt=False,
         batch_size=32,
+        prompt=None,
     ):
         """Answer texts (or token ids) with the compiled sampler, greedy by default.
 
@@ -38,6 +39,8 @@ class TextGeneration:
             stop_token_ids: as in `Seq2SeqLM.generate`.
             strip_prompt: as in `Seq2SeqLM.generate`.
             batch_size: texts decoded at once. Default 32.
+            prompt: of a bank, the prompt by name or number: one for all texts, or a list with one
+                for each.
 
         Returns:
             A text for a text, a list of texts for a list.
@@ -53,6 +56,7 @@ class TextGeneration:
             stop_token_ids = (tokenizer.end_token_id,)
         length = max_length or self.preprocessor.decoder_sequence_length
         rows = self.token_rows(list(texts))
+        index = self.prompt_numbers(prompt, len(rows))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         answers = [""] * len(rows)
         step = self.make_generate_function()
@@ -60,6 +64,9 @@ class TextGeneration:
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             batch = _batch([rows[i] for i in chunk], length, batch_size if static else None)
+            if index is not None:
+                fill = len(batch[INPUTS[0]]) - len(chunk)
+                batch["prompt_index"] = np.pad(index[chunk], (0, fill), "edge")
             out = step(batch, stop_token_ids=stop_token_ids)
             ids = ops.convert_to_numpy(out["decoder_token_ids"])[:, 1:]
             mask = ops.convert_to_numpy(out["decoder_padding_mask"])[:, 1:]
@@ -78,7 +85,9 @@ class TextGeneration:
         Returns:
             `decoder_token_ids` `[B, D]` and the boolean `decoder_padding_mask` `[B, D]`.
         """
-        states, mask = self.encode(inputs["encoder_token_ids"], inputs["encoder_padding_mask"])
+        states, mask = self.encode(
+            inputs["encoder_token_ids"], inputs["encoder_padding_mask"], inputs.get("prompt_index")
+        )
         ids = inputs["decoder_token_ids"]
         given = ops.cast(inputs["decoder_padding_mask"], "bool")
         cache = self._empty_cache(states, mask, ops.shape(ids)[1])
@@ -188,6 +197,10 @@ def pad_rows(rows, width=None):
     return ids, mask
 
 
+def _keys(model):
+    return INPUTS if model.num_prompts is None else (*INPUTS, "prompt_index")
+
+
 def _batch(rows, length, batch_size):
     """Return padded int32 arrays for `generate_step`.
 
@@ -208,7 +221,9 @@ def _batch(rows, length, batch_size):
 def _one_trace_function(model):
     import tensorflow as tf
 
-    spec = {key: tf.TensorSpec([None, None], "int32", name=key) for key in INPUTS}
+    keys = _keys(model)
+    shapes = {key: [None] if key == "prompt_index" else [None, None] for key in keys}
+    spec = {key: tf.TensorSpec(shape, "int32", name=key) for key, shape in shapes.items()}
 
     @functools.cache
     def traced(stops):
@@ -216,7 +231,7 @@ def _one_trace_function(model):
 
     def generate_function(inputs, stop_token_ids=None):
         stops = None if stop_token_ids is None else tuple(stop_token_ids)
-        return traced(stops)({key: ops.cast(inputs[key], "int32") for key in INPUTS})
+        return traced(stops)({key: ops.cast(inputs[key], "int32") for key in keys})
 
     return generate_function
 
@@ -239,7 +254,7 @@ def _replica_function(model):
         # A replica without rows would crash; the filling rows are cut off again.
         fill = np.minimum(np.arange(shard * replicas), rows - 1)
         batch = {}
-        for key in INPUTS:
+        for key in _keys(model):
             parts = np.split(np.asarray(inputs[key], "int32")[fill], replicas)
             batch[key] = strategy.experimental_distribute_values_from_function(
                 lambda context, parts=parts: tf.constant(parts[context.replica_id_in_sync_group])

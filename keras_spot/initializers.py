@@ -1,6 +1,7 @@
 """Initial values of a soft prompt, as Keras initialisers."""
 
 import base64
+import copy
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,13 @@ class PromptInitializer(keras.initializers.Initializer):
                 "initializer", f"must give a prompt of shape {(length, width)}", f"{rows.shape}"
             )
         return keras.ops.convert_to_tensor(rows, dtype=dtype or "float32")
+
+    def reseeded(self, by: int) -> "PromptInitializer":
+        """Return this initialiser with a seed `by` larger, where it has one."""
+        other = copy.copy(self)
+        if hasattr(other, "seed"):
+            other.seed += by
+        return other
 
 
 @keras.saving.register_keras_serializable("keras_spot")
@@ -155,6 +163,11 @@ class ClassLabels(PromptInitializer):
         rest = self.rest.rows(length - len(self.vectors), width)
         return np.concatenate([self.vectors, rest])
 
+    def reseeded(self, by):
+        other = copy.copy(self)
+        other.rest = self.rest.reseeded(by)
+        return other
+
     def get_config(self):
         return {"vectors": _encode(self.vectors), "rest": self.rest.get_config()}
 
@@ -210,6 +223,22 @@ def uniform(scale: float = 0.5, seed: int | None = None) -> keras.initializers.I
     if not scale > 0:
         raise invalid("scale", "must be positive", f"{scale=}")
     return keras.initializers.RandomUniform(-scale, scale, seed=seed)
+
+
+def reseeded(initializer: Any, by: int) -> Any:
+    """Return an initialiser with a seed `by` larger, a fresh one where it was given none.
+
+    >>> reseeded(uniform(seed=1), 2).get_config()["seed"]
+    3
+    """
+    if isinstance(initializer, PromptInitializer):
+        return initializer.reseeded(by)
+    config = initializer.get_config()
+    if isinstance(config.get("seed"), dict):  # of a generator, which gives another draw each time
+        return initializer
+    if config.get("seed") is not None:
+        config["seed"] += by
+    return type(initializer).from_config(config)
 
 
 def _matrix(embeddings: Any) -> np.ndarray:

@@ -9,6 +9,31 @@ from keras_spot.distribution import global_sum
 from keras_spot.errors import invalid
 
 
+def per_prompt(sample_weight, prompt_index, num_prompts):
+    """Return weights that sum to 1 over the rows of each prompt, and how many prompts have any.
+
+    With them `TokenCrossEntropy` is the mean of the losses that the prompts would have alone,
+    each over the target tokens of its own rows in the GLOBAL batch.
+
+    Args:
+        sample_weight: `[B, D]` float weights.
+        prompt_index: `[B]` int32.
+        num_prompts: K.
+
+    Returns:
+        `[B, D]` float32 and a float32 scalar.
+
+    >>> weights, present = per_prompt(keras.ops.ones((3, 2)), keras.ops.array([2, 0, 2]), 3)
+    >>> weights[:, 0].numpy().tolist(), float(present)
+    ([0.25, 0.5, 0.25], 2.0)
+    """
+    weight = ops.cast(sample_weight, "float32")
+    rows = ops.segment_sum(ops.sum(weight, axis=-1), prompt_index, num_segments=num_prompts)
+    totals = global_sum(rows)
+    present = ops.sum(ops.cast(totals > 0, "float32"))
+    return weight / ops.maximum(ops.take(totals, prompt_index), 1e-6)[:, None], present
+
+
 @keras.saving.register_keras_serializable("keras_spot")
 class TokenCrossEntropy(keras.losses.Loss):
     """Cross-entropy summed over target tokens, divided by their number.

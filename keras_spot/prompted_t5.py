@@ -7,10 +7,11 @@ import keras_hub
 from keras import ops
 
 from keras_spot import backbones, distribution, prompt_files, serving
+from keras_spot import prompt_names as naming
 from keras_spot.errors import invalid
 from keras_spot.forward import PromptDecoder, PromptEncoder
 from keras_spot.generation import INPUTS, TextGeneration
-from keras_spot.losses import TokenCrossEntropy
+from keras_spot.losses import TokenCrossEntropy, per_prompt
 from keras_spot.optimizers import Adafactor
 from keras_spot.recipe import Recipe
 from keras_spot.soft_prompt import SoftPrompt
@@ -34,6 +35,10 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         preprocessor: `keras_hub.models.T5Seq2SeqLMPreprocessor`, or `None` for token ids only.
         prompt_length: P. Default: the initialiser's, else 100.
         prompt_initializer: initial prompt, see `SoftPrompt`.
+        num_prompts: K, for a bank of prompts on one backbone, see `SoftPrompt`: every row names its
+            prompt, and each prompt is trained as it would be alone on its own rows, its loss divided
+            by the weights of its own targets. Default: None, one prompt.
+        prompt_names: K names for a bank's prompts. Default: `"0"`, `"1"`, ...
         dropout: rate inside the backbone while training. Default 0, whatever the preset says.
         prompt_attention: what the prompt's positions see, see `forward.PromptEncoder`: `"full"`
             (default), as published prompts were trained; `"prompt"` or `"causal"`, with which the
@@ -46,12 +51,14 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         encoder_padding_mask: `[B, T]` int32, 1 on tokens.
         decoder_token_ids: `[B, D]` int32, targets shifted right behind a 0.
         decoder_padding_mask: `[B, D]` int32.
+        prompt_index: of a bank only, `[B]` int32, the number of the row's prompt.
 
     Returns:
         Logits `[B, D, V]`.
 
     Raises:
-        ValueError: dropout asked of a backbone built without any.
+        ValueError: dropout asked of a backbone built without any, or names that do not tell K
+            prompts apart.
     """
 
     preprocessor_cls = keras_hub.models.T5Seq2SeqLMPreprocessor
@@ -65,26 +72,37 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         dropout=0.0,
         prompt_attention="full",
         recipe=None,
+        num_prompts=None,
+        prompt_names=None,
         **kwargs,
     ):
+        names = naming.check(prompt_names, num_prompts)
         # === Layers ===
         _freeze(backbone, dropout)
         self.backbone = backbone
         self.preprocessor = preprocessor
-        self.soft_prompt = SoftPrompt(prompt_length, prompt_initializer, name="soft_prompt")
+        self.soft_prompt = SoftPrompt(
+            prompt_length, prompt_initializer, num_prompts, name="soft_prompt"
+        )
         self.soft_prompt.build((None, None, backbone.hidden_dim))
         self._encoder = PromptEncoder(backbone, self.soft_prompt, prompt_attention)
         self._decoder = PromptDecoder(backbone)
 
         # === Functional Model ===
         inputs = {key: backbone.input[key] for key in INPUTS}
-        states, mask = self.encode(inputs["encoder_token_ids"], inputs["encoder_padding_mask"])
+        if num_prompts is not None:
+            inputs["prompt_index"] = keras.Input((), dtype="int32", name="prompt_index")
+        states, mask = self.encode(
+            inputs["encoder_token_ids"], inputs["encoder_padding_mask"], inputs.get("prompt_index")
+        )
         logits = self.decode(
             inputs["decoder_token_ids"], inputs["decoder_padding_mask"], states, mask
         )
 
         # === Config ===
         self.prompt_length = self.soft_prompt.length
+        self.num_prompts = num_prompts
+        self.prompt_names = names
         self.dropout = dropout
         self.prompt_attention = prompt_attention
         self.recipe = recipe or Recipe()
@@ -99,19 +117,21 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         return super().call(inputs, training=training, mask=mask)
 
     @backbones.quiet_masks()
-    def encode(self, token_ids, padding_mask):
+    def encode(self, token_ids, padding_mask, prompt_index=None):
         """Embed, prepend the prompt and run the encoder.
 
         Args:
             token_ids: `[B, T]` integers.
             padding_mask: `[B, T]`, 1 on tokens.
+            prompt_index: of a bank, `[B]` integers.
 
         Returns:
             Encoder states `[B, P + T, H]` and their padding mask `[B, P + T]`.
         """
         backbone = self.backbone
         x = backbone.encoder_embedding_dropout(backbone.token_embedding(token_ids))
-        return self._encoder(x, padding_mask), self.soft_prompt.extend_mask(padding_mask)
+        states = self._encoder(x, padding_mask, prompt_index)
+        return states, self.soft_prompt.extend_mask(padding_mask)
 
     @backbones.quiet_masks()
     def decode(self, token_ids, padding_mask, states, mask):
@@ -174,6 +194,19 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             **kwargs,
         )
 
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return the loss; a bank's is the mean over its prompts, its gradient that of their sum.
+
+        So each prompt has the gradient of its own loss, and the number stays readable.
+        """
+        if self.num_prompts is None:
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        weight = ops.ones_like(y, "float32") if sample_weight is None else sample_weight
+        weight, present = per_prompt(weight, x["prompt_index"], self.num_prompts)
+        mean = super().compute_loss(x, y, y_pred, weight, training)
+        total = mean * present
+        return ops.stop_gradient(mean) + (total - ops.stop_gradient(total))
+
     def get_compile_config(self):
         config = super().get_compile_config()
         if config:
@@ -185,7 +218,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         self.optimizer.build(self.trainable_variables)
 
     def preprocess_samples(self, x, y=None, sample_weight=None):
-        """Tokenise texts; pass token ids as they are."""
+        """Tokenise texts; pass token ids and the numbers of prompts as they are."""
         if isinstance(x, dict) and "encoder_token_ids" in x:
             return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         if keras.config.backend() == "tensorflow" and self.preprocessor is not None:
@@ -196,14 +229,32 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
                 with tf.init_scope():
                     tokenizer = self.preprocessor.tokenizer
                     tokenizer.set_proto(tokenizer.proto)
-        return super().preprocess_samples(x, y, sample_weight)
+        if self.num_prompts is None:
+            return super().preprocess_samples(x, y, sample_weight)
+        texts = {key: value for key, value in x.items() if key != "prompt_index"}
+        found, y, sample_weight = super().preprocess_samples(texts, y, sample_weight)
+        return {**found, "prompt_index": x["prompt_index"]}, y, sample_weight
 
     # === Prompts ===
 
     @property
     def prompt(self):
-        """The prompt as a float32 NumPy array `[P, H]`."""
-        return ops.convert_to_numpy(self.soft_prompt.prompt)
+        """The prompt as a float32 NumPy array `[P, H]`, a bank's as `[K, P, H]`."""
+        found = ops.convert_to_numpy(self.soft_prompt.stacked("float32"))
+        return found[0] if self.num_prompts is None else found
+
+    def prompt_numbers(self, prompt, rows):
+        """Return the `prompt_index` of B rows, `[B]` int32; None for a model with one prompt.
+
+        Args:
+            prompt: a bank's prompt by name or number, or a list with one a row.
+            rows: B.
+
+        Raises:
+            ValueError: a prompt that the bank does not have, a bank's that is not said, or a list
+                of another length.
+        """
+        return naming.numbers(self.prompt_names, prompt, rows)
 
     @property
     def fingerprint(self):
@@ -212,13 +263,14 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             self._fingerprint = backbones.fingerprint(self.backbone)
         return self._fingerprint
 
-    def save_prompt(self, path, form=None, **provenance):
+    def save_prompt(self, path, form=None, prompt=None, **provenance):
         """Write the prompt, see `prompt_files.write`.
 
         Args:
             path: `*.npz` (with provenance), `*.npy`, the reference's file name, or whatever
                 `form` takes; may be an address.
             form: `"npz"`, `"npy"`, `"reference"` or `"peft"`. Default: what the path's name says.
+            prompt: which one of a bank, by name or number.
             **provenance: what to record beside the backbone's fingerprint, what the prompt sees and
                 the versions.
         """
@@ -228,24 +280,33 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             "versions": versions(),
             **provenance,
         }
-        return prompt_files.write(path, self.prompt, record, form)
+        return prompt_files.write(path, self._variable(prompt), record, form)
 
-    def load_prompt(self, path, step=None):
+    def load_prompt(self, path, step=None, prompt=None):
         """Replace the prompt by a file's, see `prompt_files.read`.
+
+        Args:
+            path: a prompt's file, folder or address.
+            step: which step of a run.
+            prompt: which one of a bank to replace, by name or number.
 
         Raises:
             ValueError: a prompt of another shape, backbone or `prompt_attention`.
         """
-        prompt = prompt_files.read(path, step)
-        check_fingerprint(prompt, self)
-        recorded = prompt.provenance.get("prompt_attention", self.prompt_attention)
+        variable = self._variable(prompt)
+        found = prompt_files.read(path, step)
+        check_fingerprint(found, self)
+        recorded = found.provenance.get("prompt_attention", self.prompt_attention)
         if recorded != self.prompt_attention:
             rule = f"must hold a prompt trained with prompt_attention={self.prompt_attention!r}"
-            raise invalid("path", rule, f"{recorded!r} in {prompt.path}")
-        if prompt.values.shape != self.prompt.shape:
-            rule = f"must hold a prompt of shape {self.prompt.shape}"
-            raise invalid("path", rule, f"shape={prompt.values.shape} in {prompt.path}")
-        self.soft_prompt.prompt.assign(prompt.values)
+            raise invalid("path", rule, f"{recorded!r} in {found.path}")
+        if found.values.shape != variable.shape:
+            rule = f"must hold a prompt of shape {tuple(variable.shape)}"
+            raise invalid("path", rule, f"shape={found.values.shape} in {found.path}")
+        variable.assign(found.values)
+
+    def _variable(self, prompt):
+        return self.soft_prompt.prompts[naming.number(self.prompt_names, prompt) or 0]
 
     # === Saving ===
 
@@ -271,6 +332,8 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             dropout=self.dropout,
             prompt_attention=self.prompt_attention,
             recipe=dataclasses.asdict(self.recipe),
+            num_prompts=self.num_prompts,
+            prompt_names=self.prompt_names,
         )
         return config
 

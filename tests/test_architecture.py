@@ -17,6 +17,7 @@ RANKS = {
     "synthetic": 1,
     "tasks": 2,
     "prompt_files": 2,
+    "prompt_names": 1,
     "distribution": 2,
     "progress": 2,
     "optimizers": 2,
