@@ -14,10 +14,12 @@ _HOMES = {
     "SoftPrompt": "soft_prompt",
     "build": "building",
     "evaluate": "evaluation",
+    "load_bank": "pipeline",
     "load_mixture": "pipeline",
     "load_task": "pipeline",
     "strategy": "distribution",
     "train": "training",
+    "train_bank": "bank_training",
 }
 _MODULES = (
     "backbones",

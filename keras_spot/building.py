@@ -45,7 +45,8 @@ def build(
         prompt_length: P. Default: the initial prompt's, else the recipe's (100).
         tokenizer: `T5Tokenizer` or a SentencePiece file. Default: the backbone's own.
         recipe: `Recipe`. Default: the preset's own, else the paper's.
-        labels: label texts for `prompt_init="class_labels"`.
+        labels: label texts for `prompt_init="class_labels"`. Of a bank, the same for all or a list
+            of K lists.
         dropout: rate inside the backbone while training. Default: the recipe's, 0.
         prompt_attention: what the prompt sees: `"full"`, `"prompt"` or `"causal"`, see
             `PromptedT5`. Default: what the initial prompt was trained with, else the recipe's.
@@ -72,10 +73,9 @@ def build(
     if num_prompts is None and prompt_names is not None:
         num_prompts = len(prompt_names)
     given = recipe.prompt_init if prompt_init is None else prompt_init
-    inits, seeds = _one_a_prompt(given, seed, num_prompts)
     starts, sources = [], []
-    for one, its_seed in zip(inits, seeds):
-        start, files = _initial_prompt(one, backbone, tokenizer, labels, its_seed)
+    for one, its_labels, its_seed in zip(*_one_a_prompt(given, labels, seed, num_prompts)):
+        start, files = _initial_prompt(one, backbone, tokenizer, its_labels, its_seed)
         starts.append(start)
         sources += files
     if prompt_length is None and all(getattr(start, "length", None) is None for start in starts):
@@ -106,17 +106,19 @@ def build(
     return model
 
 
-def _one_a_prompt(prompt_init, seed, num_prompts):
-    """Return the initial prompts and the seeds of K prompts, of one without a bank."""
+def _one_a_prompt(prompt_init, labels, seed, num_prompts):
+    """Return the initial prompts, labels and seeds of K prompts, of one without a bank."""
     if num_prompts is None:
-        return [prompt_init], [seed]
+        return [prompt_init], [labels], [seed]
     inits = prompt_init if isinstance(prompt_init, list) else [prompt_init] * num_prompts
+    if not labels or isinstance(labels[0], str):
+        labels = [labels] * num_prompts
     seeds = seed if isinstance(seed, list) else [seed + number for number in range(num_prompts)]
-    for name, found in (("prompt_init", inits), ("seed", seeds)):
+    for name, found in (("prompt_init", inits), ("labels", labels), ("seed", seeds)):
         if len(found) != num_prompts:
             rule = f"must be one, or a list of {num_prompts}, one for each prompt"
             raise invalid(name, rule, f"{len(found)}")
-    return inits, seeds
+    return inits, labels, seeds
 
 
 def _initial_prompt(prompt_init, backbone, tokenizer, labels, seed):

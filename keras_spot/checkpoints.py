@@ -10,6 +10,7 @@ import keras
 
 from keras_spot import prompt_files, run_files
 from keras_spot.errors import invalid
+from keras_spot.prompt_names import folder
 from keras_spot.versions import versions
 
 
@@ -21,17 +22,23 @@ class PromptCheckpoint(keras.callbacks.Callback):
     again continues (give `fit` the rest of the data: `load_task(..., start_step=...)`;
     `keras_spot.train` does it all).
 
+    Of a bank of prompts each has a folder of its own in `run_dir`, called by its name ("/" as "."),
+    with its prompts, record and scores, good for whatever takes a run's prompt; `run_dir` itself
+    has the state and the record of them all (`keras_spot.train_bank` does it all).
+
     Args:
         run_dir: the run's folder.
         every: steps between checkpoints. Default 500, as the paper. The last step of `fit` is
             always saved.
         validate: function from the model to scores, e.g.
             `lambda model: keras_spot.evaluate(model, "super_glue/boolq").scores`; called at
-            every checkpoint. Default: none, no best step is recorded.
+            every checkpoint. Default: none, no best step is recorded. Of a bank it gives such
+            scores for each prompt by name.
         monitor: the score that decides the best step. Default `"score"`.
         mode: `"max"` (default) or `"min"`.
         record: what `run.json` shall say beside the recipe, the backbone's fingerprint and the
             versions, such as `{"task": "super_glue/boolq"}`. JSON-able.
+        prompt_records: of a bank, what each prompt's `run.json` shall say besides, by name.
 
     Raises:
         ValueError: `every` below 1, an unknown `mode`, a `monitor` that `validate` does not
@@ -47,6 +54,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         monitor: str = "score",
         mode: str = "max",
         record: Mapping[str, Any] | None = None,
+        prompt_records: Mapping[str, Mapping[str, Any]] | None = None,
     ):
         super().__init__()
         if not isinstance(every, int) or every < 1:
@@ -59,6 +67,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         self.monitor = monitor
         self.mode = mode
         self.record = dict(record or {})
+        self.prompt_records = dict(prompt_records or {})
         self.step = 0
         self.last: dict[str, Any] = {}
 
@@ -73,26 +82,38 @@ class PromptCheckpoint(keras.callbacks.Callback):
             **self.record,
         }
         model.optimizer.build(model.trainable_variables)
-        self.step = run_files.open_run(self.run_dir, record)
+        bank = self._bank()
+        all_records = {"prompts": self.prompt_records} if bank else {}
+        self.step = run_files.open_run(self.run_dir, {**record, **all_records})
+        for name, place in bank.items():
+            own = {**record, "bank": name, **self.prompt_records.get(name, {})}
+            run_files.open_run(place, own, self.step)
         if self.step:
-            run_files.load_state(self.run_dir, model.soft_prompt.prompt, model.optimizer)
+            run_files.load_state(self.run_dir, model.soft_prompt.prompts, model.optimizer)
         self._saved = self.step
-        self._loss_sum = self._batches = 0.0
+        self._forget()
         self._began = time.monotonic()
         self._writer = _tensorboard(self.run_dir / run_files.TENSORBOARD)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._seen = 0.0
-        self._epoch_sum = 0.0
+        self._epoch_sums = {}
+
+    def _forget(self):
+        """Start new means of the losses, and of a bank's by prompt."""
+        names = [f"{name}_loss" for name in self.model.prompt_names or ()]
+        self._sums = dict.fromkeys(["loss", *names], 0.0)
+        self._batches = 0
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         # Keras reports the mean since the epoch began; its increments are the batches' losses.
         self._seen += 1
-        total = (logs or {}).get("loss", 0.0) * self._seen
-        self._loss_sum += total - self._epoch_sum
+        for name in self._sums:
+            total = (logs or {}).get(name, 0.0) * self._seen
+            self._sums[name] += total - self._epoch_sums.get(name, 0.0)
+            self._epoch_sums[name] = total
         self._batches += 1
-        self._epoch_sum = total
         if self.step % self.every == 0:
             self.save()
 
@@ -101,31 +122,49 @@ class PromptCheckpoint(keras.callbacks.Callback):
             self.save()
         self._writer.close()
 
+    def _bank(self):
+        """Return the folder of each prompt of a bank by name, nothing without one."""
+        return {name: self.run_dir / folder(name) for name in self.model.prompt_names or ()}
+
     def save(self):
         """Write a checkpoint of the present step."""
-        model, step = self.model, self.step
-        prompt_files.write(prompt_files.step_path(self.run_dir, step), model.prompt)
+        model, step, bank = self.model, self.step, self._bank()
+        prompts = model.prompt if bank else [model.prompt]
+        for place, values in zip([*bank.values()] or [self.run_dir], prompts):
+            prompt_files.write(prompt_files.step_path(place, step), values)
         line: dict[str, Any] = {"step": step}
         if self._batches:
-            line["loss"] = self._loss_sum / self._batches
+            line["loss"] = self._sums["loss"] / self._batches
         line["seconds"] = round(time.monotonic() - self._began, 3)
-        if self.validate:
-            scores = {name: float(value) for name, value in self.validate(model).items()}
-            if self.monitor not in scores:
-                known = ", ".join(sorted(scores))
-                raise invalid("monitor", f"must be one of {known}", f"monitor={self.monitor!r}")
-            line.update(scores)
-            better = float.__gt__ if self.mode == "max" else float.__lt__
-            run_files.append_metrics(self.run_dir, line)
-            line["best"] = run_files.record_best(self.run_dir, step, scores[self.monitor], better)
-        else:
-            run_files.append_metrics(self.run_dir, line)
+        found = self.validate(model) if self.validate else None
+        for name, place in bank.items():
+            own = {"step": step, "seconds": line["seconds"]}
+            if self._batches:
+                own["loss"] = self._sums[f"{name}_loss"] / self._batches
+            own = self._note(place, own, found and found[name])
+            line |= {f"{name}/{k}": own[k] for k in own if k not in ("step", "seconds")}
+        line = self._note(self.run_dir, line, None if bank else found)
         # The state comes last: what it does not cover is trimmed when the run continues.
         run_files.save_state(self.run_dir, model.prompt, model.optimizer, step)
         self._writer.scalars(line, step)
         self._saved = step
-        self._loss_sum = self._batches = 0.0
+        self._forget()
         self.last = line
+
+    def _note(self, run_dir, line, found):
+        """Add scores to a folder's metrics; return the line, with whether the step is the best."""
+        if found is None:
+            run_files.append_metrics(run_dir, line)
+            return line
+        scores = {name: float(value) for name, value in found.items()}
+        if self.monitor not in scores:
+            known = ", ".join(sorted(scores))
+            raise invalid("monitor", f"must be one of {known}", f"monitor={self.monitor!r}")
+        line = {**line, **scores}
+        run_files.append_metrics(run_dir, line)
+        better = float.__gt__ if self.mode == "max" else float.__lt__
+        best = run_files.record_best(run_dir, line["step"], scores[self.monitor], better)
+        return {**line, "best": best}
 
 
 class _tensorboard:
@@ -149,7 +188,7 @@ class _tensorboard:
         metadata.plugin_data.plugin_name = "scalars"
         with self._writer.as_default():
             for name, value in line.items():
-                if name not in ("step", "best"):
+                if name.rpartition("/")[2] not in ("step", "best"):
                     tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)
         self._writer.flush()
 

@@ -60,6 +60,7 @@ def evaluate(
     data_dir: str | os.PathLike | None = None,
     batch_size: int = 32,
     limit: int | None = None,
+    prompt: str | int | None = None,
 ) -> Evaluation:
     """Score a model on a task.
 
@@ -75,6 +76,7 @@ def evaluate(
         data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
         batch_size: examples at once. Default 32.
         limit: only the first examples of each split.
+        prompt: of a bank of prompts, which one, by name or number.
 
     Raises:
         ValueError: an unknown task, split or method, ranking without labels, or a split
@@ -89,7 +91,9 @@ def evaluate(
     for part in splits:
         check_labelled(task, part, data_dir)
         found = list(load_examples(task, part, data_dir=data_dir, limit=limit))
-        answers, extra = answer(model, task, found, method=method, batch_size=batch_size)
+        answers, extra = answer(
+            model, task, found, method=method, batch_size=batch_size, prompt=prompt
+        )
         parts[part] = metrics.score(task, answers, found)
         for example, prediction, more in zip(found, answers, extra):
             records.append({"split": part, **_record(example, prediction), **more})
@@ -128,6 +132,7 @@ def predict(
     data_dir: str | os.PathLike | None = None,
     batch_size: int = 32,
     limit: int | None = None,
+    prompt: str | int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield a record (see `Evaluation.predictions`) for every example, labelled or not.
 
@@ -136,7 +141,9 @@ def predict(
     task = tasks.get(task)
     examples = load_examples(task, split, data_dir=data_dir, limit=limit)
     for block in _blocks(examples, _BLOCK):
-        answers, extra = answer(model, task, block, method=method, batch_size=batch_size)
+        answers, extra = answer(
+            model, task, block, method=method, batch_size=batch_size, prompt=prompt
+        )
         for example, prediction, more in zip(block, answers, extra):
             yield {"split": split, **_record(example, prediction), **more}
 
@@ -150,6 +157,7 @@ def submit(
     method: str = "generate",
     data_dir: str | os.PathLike | None = None,
     batch_size: int = 32,
+    prompt: str | int | None = None,
 ) -> Path:
     """Answer a GLUE or SuperGLUE test split and write its submission file.
 
@@ -162,7 +170,7 @@ def submit(
     """
     task = tasks.get(task)
     found = list(load_examples(task, split, data_dir=data_dir))
-    answers, _ = answer(model, task, found, method=method, batch_size=batch_size)
+    answers, _ = answer(model, task, found, method=method, batch_size=batch_size, prompt=prompt)
     return submission.write(task, answers, found, folder, split)
 
 
@@ -173,6 +181,7 @@ def answer(
     *,
     method: str = "generate",
     batch_size: int = 32,
+    prompt: Any = None,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the answer to each example and, for `"rank"`, `{"scores": {label: log p}}`."""
     check_method(task, method)
@@ -184,9 +193,13 @@ def answer(
         with _beams(model) if method == "beam" else contextlib.nullcontext():
             for block in _blocks(texts, _BLOCK):
                 length = task.max_target_length
-                answers += model.generate(block, max_length=length, batch_size=batch_size)
+                answers += model.generate(
+                    block, max_length=length, batch_size=batch_size, prompt=prompt
+                )
         return answers, [{} for _ in answers]
-    likelihoods = label_log_likelihoods(model, texts, task.labels, batch_size=batch_size)
+    likelihoods = label_log_likelihoods(
+        model, texts, task.labels, batch_size=batch_size, prompt=prompt
+    )
     best = [task.labels[i] for i in likelihoods.argmax(axis=1)]
     scores = [dict(zip(task.labels, map(float, row))) for row in likelihoods]
     return best, [{"scores": row} for row in scores]
@@ -209,21 +222,30 @@ def _beams(model: Any) -> Iterator[None]:
 
 
 def label_log_likelihoods(
-    model: Any, texts: Sequence[str], labels: Sequence[str], *, batch_size: int = 32
+    model: Any,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    *,
+    batch_size: int = 32,
+    prompt: Any = None,
 ) -> np.ndarray:
     """Return the log-likelihood of every label after every text, float32 `[texts, labels]`.
 
     The sum over a label's tokens, end of sequence included, as T5's rank classification has it.
-    The encoder runs once a text; only the short decoder runs once a label.
+    The encoder runs once a text; only the short decoder runs once a label. Of a bank, `prompt` is
+    one for all texts, or a list with one for each.
     """
     targets = [np.asarray([row], "int32") for row in model.token_rows(labels)]
     rows = model.token_rows(list(texts))
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     result = np.zeros((len(rows), len(labels)), "float32")
+    index = model.prompt_numbers(prompt, len(rows))
     rank = _rank_function(model)
     for chunk in _blocks(order, batch_size):
-        ids, mask = pad_rows([rows[i] for i in chunk])
-        result[chunk] = np.stack([np.asarray(x) for x in rank(ids, mask, targets)], axis=1)
+        inputs = list(pad_rows([rows[i] for i in chunk]))
+        if index is not None:
+            inputs.append(index[chunk])
+        result[chunk] = np.stack([np.asarray(x) for x in rank(inputs, targets)], axis=1)
     return result
 
 
@@ -236,22 +258,25 @@ def _rank_function(model: Any) -> Any:
         import tensorflow as tf
 
         tokens = tf.TensorSpec([None, None], "int32")
+        inputs = [tokens, tokens]
+        if model.num_prompts is not None:
+            inputs.append(tf.TensorSpec([None], "int32"))
 
         @functools.cache
         def traced(labels):
             return tf.function(
-                functools.partial(_rank, model), input_signature=[tokens, tokens, [tokens] * labels]
+                functools.partial(_rank, model), input_signature=[inputs, [tokens] * labels]
             )
 
-        model._rank_function = lambda ids, mask, targets: traced(len(targets))(ids, mask, targets)
+        model._rank_function = lambda inputs, targets: traced(len(targets))(inputs, targets)
     return model._rank_function
 
 
-def _rank(model: Any, ids: Any, mask: Any, targets: Sequence[Any]) -> list[Any]:
+def _rank(model: Any, inputs: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
     from keras import ops
 
-    states, mask = model.encode(ids, mask)
-    batch = ops.shape(ids)[0]
+    states, mask = model.encode(*inputs)
+    batch = ops.shape(states)[0]
     scores = []
     for target in targets:
         target = ops.broadcast_to(target, (batch, ops.shape(target)[1]))

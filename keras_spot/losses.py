@@ -9,29 +9,34 @@ from keras_spot.distribution import global_sum
 from keras_spot.errors import invalid
 
 
-def per_prompt(sample_weight, prompt_index, num_prompts):
-    """Return weights that sum to 1 over the rows of each prompt, and how many prompts have any.
+def per_prompt(losses, sample_weight, prompt_index, num_prompts):
+    """Return the losses `[K]` that the prompts of a bank would have alone, and which have rows.
 
-    With them `TokenCrossEntropy` is the mean of the losses that the prompts would have alone,
-    each over the target tokens of its own rows in the GLOBAL batch.
+    Each is the weighted mean over the target tokens of the prompt's own rows in the GLOBAL batch;
+    under a tf.distribute strategy, this replica's part of it.
 
     Args:
-        sample_weight: `[B, D]` float weights.
+        losses: `[B, D]` float32, of every position.
+        sample_weight: `[B, D]` weights, 0 on padding; `None` weighs every position 1.
         prompt_index: `[B]` int32.
         num_prompts: K.
 
     Returns:
-        `[B, D]` float32 and a float32 scalar.
+        Two float32 `[K]`; the second is 1 for a prompt with weights in the batch, else 0.
 
-    >>> weights, present = per_prompt(keras.ops.ones((3, 2)), keras.ops.array([2, 0, 2]), 3)
-    >>> weights[:, 0].numpy().tolist(), float(present)
-    ([0.25, 0.5, 0.25], 2.0)
+    >>> losses, present = per_prompt(
+    ...     keras.ops.array([[2.0, 4.0], [1.0, 3.0]]), None, keras.ops.array([2, 0]), 3
+    ... )
+    >>> losses.numpy().tolist(), present.numpy().tolist()
+    ([2.0, 0.0, 3.0], [1.0, 0.0, 1.0])
     """
-    weight = ops.cast(sample_weight, "float32")
-    rows = ops.segment_sum(ops.sum(weight, axis=-1), prompt_index, num_segments=num_prompts)
-    totals = global_sum(rows)
-    present = ops.sum(ops.cast(totals > 0, "float32"))
-    return weight / ops.maximum(ops.take(totals, prompt_index), 1e-6)[:, None], present
+    weight = ops.ones_like(losses) if sample_weight is None else ops.cast(sample_weight, "float32")
+    sums, totals = (
+        ops.segment_sum(ops.sum(values, axis=-1), prompt_index, num_segments=num_prompts)
+        for values in (losses * weight, weight)
+    )
+    totals = global_sum(totals)
+    return sums / ops.maximum(totals, 1e-6), ops.cast(totals > 0, "float32")
 
 
 @keras.saving.register_keras_serializable("keras_spot")

@@ -28,6 +28,8 @@ class Adafactor(keras.optimizers.Optimizer):
 
     Args:
         learning_rate: float or schedule. Default 0.3.
+        learning_rates: constant rates instead, one for each variable in their order, as for the
+            prompts of a bank. Default: none, `learning_rate` for all.
         decay_rate: exponent of the second-moment decay, in (0, 1]. Default 0.8.
         weight_decay: absolute rate a step. Default 1e-5, the published value; 0 for none.
         clipping_threshold: bound on the root mean square of an update. Default 1.0.
@@ -37,7 +39,7 @@ class Adafactor(keras.optimizers.Optimizer):
         **kwargs: as for every Keras optimiser.
 
     Raises:
-        ValueError: a rate out of range.
+        ValueError: a rate out of range, or rates of another number than variables.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Adafactor(keras.optimizers.Optimizer):
         factored=True,
         min_dim_size_to_factor=128,
         name="adafactor",
+        learning_rates=None,
         **kwargs,
     ):
         # The base class would multiply weight decay by the rate: it is told of none.
@@ -59,6 +62,7 @@ class Adafactor(keras.optimizers.Optimizer):
             raise invalid("weight_decay", "must be in [0, 1)", f"{weight_decay=}")
         if clipping_threshold <= 0:
             raise invalid("clipping_threshold", "must be positive", f"{clipping_threshold=}")
+        self.learning_rates = None if learning_rates is None else tuple(learning_rates)
         self.decay_rate = decay_rate
         self.absolute_weight_decay = weight_decay or 0.0
         self.clipping_threshold = clipping_threshold
@@ -77,6 +81,9 @@ class Adafactor(keras.optimizers.Optimizer):
     def build(self, variables):
         if self.built:
             return
+        if self.learning_rates is not None and len(self.learning_rates) != len(variables):
+            rule = f"must be {len(variables)}, one for each variable"
+            raise invalid("learning_rates", rule, f"{len(self.learning_rates)}")
         super().build(variables)
         self._moments = []
         for variable in variables:
@@ -97,12 +104,14 @@ class Adafactor(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         value = ops.cast(variable, "float32")
         gradient = ops.cast(gradient, "float32")
-        rate = ops.cast(learning_rate, "float32")
+        index = self._get_variable_index(variable)
+        own = learning_rate if self.learning_rates is None else self.learning_rates[index]
+        rate = ops.cast(own, "float32")
         step = ops.cast(self.iterations + 1, "float32")
         # 1 - t^-d directly: 1 - beta is then exact at the first step, where beta is 0.
         fresh = ops.power(step, -self.decay_rate)
         squared = ops.square(gradient) + 1e-30
-        moments = self._moments[self._get_variable_index(variable)]
+        moments = self._moments[index]
         axes = self._factored_axes(variable.shape)
         if axes is None:
             (moment,) = moments
@@ -139,5 +148,6 @@ class Adafactor(keras.optimizers.Optimizer):
             clipping_threshold=self.clipping_threshold,
             factored=self.factored,
             min_dim_size_to_factor=self.min_dim_size_to_factor,
+            learning_rates=self.learning_rates,
         )
         return config

@@ -13,7 +13,7 @@ def check(names: Sequence[str] | None, num_prompts: int | None) -> tuple[str, ..
 
     Raises:
         ValueError: names without a bank, of another number than K, or that do not tell the
-            prompts apart.
+            prompts or their folders apart.
 
     >>> check(None, 3)
     ('0', '1', '2')
@@ -23,10 +23,20 @@ def check(names: Sequence[str] | None, num_prompts: int | None) -> tuple[str, ..
             raise invalid("prompt_names", "must come with `num_prompts`", f"{names!r}")
         return None
     names = tuple(map(str, range(num_prompts))) if names is None else tuple(names)
-    if len(names) != num_prompts or len(set(names)) != num_prompts:
-        rule = f"must be {num_prompts} different names, one for each prompt"
+    folders = {folder(name) for name in names if not name.startswith(".")} - {""}
+    if not len(names) == len(folders) == num_prompts:
+        rule = f"must be {num_prompts} different names, good for folders"
         raise invalid("prompt_names", rule, f"{list(names)}")
     return names
+
+
+def folder(name: str) -> str:
+    """Return what the folder of a prompt's files is called.
+
+    >>> folder("super_glue/cb")
+    'super_glue.cb'
+    """
+    return name.replace("/", ".")
 
 
 def number(names: Sequence[str] | None, prompt: str | int | None) -> int | None:

@@ -36,8 +36,9 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         prompt_length: P. Default: the initialiser's, else 100.
         prompt_initializer: initial prompt, see `SoftPrompt`.
         num_prompts: K, for a bank of prompts on one backbone, see `SoftPrompt`: every row names its
-            prompt, and each prompt is trained as it would be alone on its own rows, its loss divided
-            by the weights of its own targets. Default: None, one prompt.
+            prompt, and each prompt is trained as it would be alone on its own rows, its loss
+            divided by the weights of its own targets. A prompt without rows in a batch has the
+            gradient 0. Default: None, one prompt.
         prompt_names: K names for a bank's prompts. Default: `"0"`, `"1"`, ...
         dropout: rate inside the backbone while training. Default 0, whatever the preset says.
         prompt_attention: what the prompt's positions see, see `forward.PromptEncoder`: `"full"`
@@ -107,6 +108,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         self.prompt_attention = prompt_attention
         self.recipe = recipe or Recipe()
         self._fingerprint = None
+        self._own_losses = [keras.metrics.Mean(name=f"{name}_loss") for name in names or ()]
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
 
     # === Forward pass ===
@@ -186,6 +188,8 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         if kwargs.get("jit_compile", "auto") == "auto":
             kwargs["jit_compile"] = distribution.default_jit()
         distribution.check(optimizer, loss, kwargs, self.dropout)
+        if self.num_prompts is not None and not isinstance(loss, keras.losses.Loss):
+            raise invalid("loss", "must be a keras.losses.Loss for a bank of prompts", f"{loss!r}")
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -201,11 +205,14 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         """
         if self.num_prompts is None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
-        weight = ops.ones_like(y, "float32") if sample_weight is None else sample_weight
-        weight, present = per_prompt(weight, x["prompt_index"], self.num_prompts)
-        mean = super().compute_loss(x, y, y_pred, weight, training)
-        total = mean * present
-        return ops.stop_gradient(mean) + (total - ops.stop_gradient(total))
+        losses = self.loss.call(y, y_pred)
+        losses, present = per_prompt(losses, sample_weight, x["prompt_index"], self.num_prompts)
+        replicas = distribution.replicas()  # whose parts a metric averages
+        for number, own in enumerate(self._own_losses):
+            own.update_state(losses[number] * replicas, sample_weight=present[number])
+        total = ops.sum(losses)
+        mean = ops.stop_gradient(total / ops.maximum(ops.sum(present), 1.0))
+        return mean + (total - ops.stop_gradient(total))
 
     def get_compile_config(self):
         config = super().get_compile_config()

@@ -10,7 +10,7 @@ numpy_checkpoints/ the prompts, in the reference's layout
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ TENSORBOARD = "tensorboard"
 _FREE = {"best", "steps", "versions", "strategy"}
 
 
-def open_run(run_dir: str | os.PathLike, record: Mapping[str, Any]) -> int:
+def open_run(run_dir: str | os.PathLike, record: Mapping[str, Any], step: int | None = None) -> int:
     """Start or continue a run; return the step to continue from, 0 for a new one.
+
+    That is the step of the folder's own state, or `step` where the state is kept elsewhere.
 
     What lies beyond the newest complete state (a run that was killed while it saved) is
     removed: the continued run writes it again.
@@ -49,7 +51,7 @@ def open_run(run_dir: str | os.PathLike, record: Mapping[str, Any]) -> int:
         if old.get(key) != record.get(key):
             rule = f"must be new or hold a run with the same {key} ({record.get(key)!r})"
             raise invalid("run_dir", rule, f"{key}={old.get(key)!r} in {run_dir}")
-    step = newest_step(run_dir)
+    step = newest_step(run_dir) if step is None else step
     best = old.get("best")
     _trim(run_dir, step)
     if best and best["step"] > step:
@@ -76,16 +78,17 @@ def save_state(run_dir: str | os.PathLike, prompt: Any, optimizer: Any, step: in
         np.savez(file, prompt=np.asarray(prompt), step=np.int64(step), **slots)
 
 
-def load_state(run_dir: str | os.PathLike, prompt: Any, optimizer: Any) -> int:
-    """Put the newest state into a prompt variable and a built optimiser; return its step."""
+def load_state(run_dir: str | os.PathLike, prompts: Sequence[Any], optimizer: Any) -> int:
+    """Put the newest state into prompts' variables and a built optimiser; return its step."""
     file = Path(run_dir) / STATE
     with _load(file) as state:
-        slots = [state[f"slot_{i}"] for i in range(len(state.files) - 2)]
-        shapes = [tuple(variable.shape) for variable in optimizer.variables]
-        if state["prompt"].shape != tuple(prompt.shape) or [s.shape for s in slots] != shapes:
+        prompt = state["prompt"]
+        values = [prompt] if prompt.ndim == 2 else list(prompt)
+        values += [state[f"slot_{i}"] for i in range(len(state.files) - 2)]
+        variables = [*prompts, *optimizer.variables]
+        if [tuple(v.shape) for v in variables] != [value.shape for value in values]:
             raise invalid("run_dir", "must hold a state of this model and optimiser", str(file))
-        prompt.assign(state["prompt"])
-        for variable, value in zip(optimizer.variables, slots):
+        for variable, value in zip(variables, values):
             variable.assign(value)
         return int(state["step"])
 

@@ -11,9 +11,11 @@ from keras_spot.files import atomic_folder
 def export_text(model: Any, path: str | os.PathLike, max_length: int | None = None) -> None:
     """Write a SavedModel with the signature `text [B] -> outputs [B], output_ids [B, D]`.
 
+    That of a bank of prompts also takes `prompt` [B], the name of each text's prompt.
+
     The tokeniser and the greedy (or otherwise compiled) decoding loop are inside; a process that
     imports only tensorflow and tensorflow_text (for its ops) can run it. A second
-    signature `generate_ids` takes token ids.
+    signature `generate_ids` takes token ids, of a bank with `prompt_index` [B].
 
     Args:
         model: a `PromptedT5` with a preprocessor.
@@ -39,7 +41,13 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
     length = (max_length or model.preprocessor.decoder_sequence_length) + 1
     pieces = tensorflow_text.SentencepieceTokenizer(model=tokenizer.proto)
 
-    def decode(ids, mask):
+    names = model.prompt_names
+    by_name, by_number = (
+        [] if names is None else [tf.TensorSpec([None], dtype, name)]
+        for name, dtype in (("prompt", tf.string), ("prompt_index", tf.int32))
+    )
+
+    def decode(ids, mask, *prompt_index):
         batch = tf.shape(ids)[0]
         given = tf.concat(
             [tf.ones((batch, 1), "int32"), tf.zeros((batch, length - 1), "int32")], axis=1
@@ -49,27 +57,38 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
             "encoder_padding_mask": mask,
             "decoder_token_ids": tf.zeros_like(given),
             "decoder_padding_mask": given,
+            **dict(zip(["prompt_index"], prompt_index)),
         }
         out = model.generate_step(inputs, stop_token_ids=(end,))
         return out["decoder_token_ids"][:, 1:], out["decoder_padding_mask"][:, 1:]
+
+    def number(prompt):
+        same = prompt[:, None] == tf.constant(names)
+        known_names = tf.debugging.Assert(
+            tf.reduce_all(tf.reduce_any(same, axis=1)),
+            [f"`prompt` must be one of {', '.join(names)}. Received:", prompt],
+        )
+        with tf.control_dependencies([known_names]):
+            return tf.argmax(same, axis=1, output_type=tf.int32)
 
     @tf.function(
         input_signature=[
             tf.TensorSpec([None, None], tf.int32, "encoder_token_ids"),
             tf.TensorSpec([None, None], tf.int32, "encoder_padding_mask"),
+            *by_number,
         ]
     )
-    def generate_ids(encoder_token_ids, encoder_padding_mask):
-        ids, mask = decode(encoder_token_ids, encoder_padding_mask)
+    def generate_ids(encoder_token_ids, encoder_padding_mask, *prompt_index):
+        ids, mask = decode(encoder_token_ids, encoder_padding_mask, *prompt_index)
         return {"output_ids": ids, "output_mask": tf.cast(mask, tf.int32)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
-    def serve(text):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text"), *by_name])
+    def serve(text, *prompt):
         rows = pieces.tokenize(text)[:, :limit]
         ends = tf.fill([tf.shape(text)[0], 1], end)
         rows = tf.concat([rows, tf.RaggedTensor.from_tensor(ends)], axis=1)
         mask = tf.sequence_mask(rows.row_lengths(), dtype=tf.int32)
-        ids, kept = decode(rows.to_tensor(pad), mask)
+        ids, kept = decode(rows.to_tensor(pad), mask, *map(number, prompt))
         # Ids past the vocabulary pad the embedding table; the detokeniser would fail on them.
         kept = kept & (ids != end) & (ids != pad) & (ids < known)
         return {"outputs": pieces.detokenize(tf.ragged.boolean_mask(ids, kept)), "output_ids": ids}

@@ -141,38 +141,49 @@ def train(
         record={
             "task": task.name,
             "split": split,
-            "prompt_init": _describe(prompt_init, recipe),
+            "prompt_init": describe(prompt_init, recipe),
             "seed": seed,
             "steps": steps,
             "strategy": type(strategy).__name__,
             **({"mixture": dataclasses.asdict(task)} if isinstance(task, tasks.Mixture) else {}),
         },
     )
+
+    def load(done: int) -> Any:
+        options = {"data_dir": data_dir, "seed": seed, "start_step": done, **lengths(model)}
+        tokenizer, size = model.preprocessor.tokenizer, recipe.batch_size
+        if isinstance(task, tasks.Mixture):
+            return pipeline.load_mixture(task, split, tokenizer, size, **options)
+        return pipeline.load_task(task, split, tokenizer, size, repeat=True, **options)
+
     with distribution.scope(strategy):
-        _fit(model, task, checkpoint, steps, split, data_dir, seed, progress)
+        run_steps(model, checkpoint, steps, load, progress)
     history = run_files.read_metrics(run_dir)
     best = run_files.prompt_files.read_run(run_dir).get("best")
     return TrainedRun(model, Path(run_dir), best, history)
 
 
-def _fit(model, task, checkpoint, steps, split, data_dir, seed, progress):
-    """Run the steps that the run's folder does not have yet."""
-    checkpoint.set_model(model)
-    done = run_files.newest_step(checkpoint.run_dir)
-    options = {
-        "data_dir": data_dir,
-        "seed": seed,
+def lengths(model: Any) -> dict[str, Any]:
+    """Return the lengths of a model's batches, as the loaders of `pipeline` take them."""
+    return {
         "input_length": model.preprocessor.encoder_sequence_length,
         "target_length": model.preprocessor.decoder_sequence_length,
-        "start_step": done,
         # A TPU compiles for static shapes only: there every batch has the one full length.
         **({"buckets": ()} if distribution.on_tpu() else {}),
     }
-    tokenizer, batch_size = model.preprocessor.tokenizer, model.recipe.batch_size
-    if isinstance(task, tasks.Mixture):
-        data = pipeline.load_mixture(task, split, tokenizer, batch_size, **options)
-    else:
-        data = pipeline.load_task(task, split, tokenizer, batch_size, repeat=True, **options)
+
+
+def run_steps(
+    model: Any,
+    checkpoint: PromptCheckpoint,
+    steps: int,
+    load: Callable[[int], Any],
+    progress: Callable[[int, int, Mapping[str, Any]], None] | None,
+) -> None:
+    """Run the steps that the run's folder does not have yet, on what `load` gives from there."""
+    checkpoint.set_model(model)
+    done = run_files.newest_step(checkpoint.run_dir)
+    data = load(done)
     if done >= steps:
         checkpoint.on_train_begin()
         checkpoint.on_train_end()
@@ -200,17 +211,17 @@ def _mean_score(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {"score": statistics.fmean(each.values()), **each}
 
 
-def _describe(prompt_init: Any, recipe: Any) -> Any:
+def describe(prompt_init: Any, recipe: Any) -> Any:
     """Return what `run.json` says of an initial prompt: a name, or a hash of its numbers."""
     if prompt_init is None:
         return recipe.prompt_init
     if isinstance(prompt_init, (str, os.PathLike)):
         return str(prompt_init)
     if isinstance(prompt_init, Prompt):
-        return _describe(prompt_init.values, recipe)
+        return describe(prompt_init.values, recipe)
     if isinstance(prompt_init, np.ndarray):
         return "array " + hashlib.sha256(prompt_init.tobytes()).hexdigest()[:16]
     if isinstance(prompt_init, (list, dict)):
         weights = prompt_init.values() if isinstance(prompt_init, dict) else [1] * len(prompt_init)
-        return [[_describe(p, recipe), w] for p, w in zip(prompt_init, weights)]
+        return [[describe(p, recipe), w] for p, w in zip(prompt_init, weights)]
     return type(prompt_init).__name__

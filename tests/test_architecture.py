@@ -43,6 +43,7 @@ RANKS = {
     "checkpoints": 6,
     "evaluation": 6,
     "training": 7,
+    "bank_training": 8,
     "retrieval": 8,
     "demo": 8,
     "study": 8,
@@ -116,6 +117,7 @@ def test_the_public_surface():
         "hub",
         "initializers",
         "inspection",
+        "load_bank",
         "load_mixture",
         "load_task",
         "losses",
@@ -128,6 +130,7 @@ def test_the_public_surface():
         "submission",
         "tasks",
         "train",
+        "train_bank",
         "transfer",
     ]
     for name in keras_spot.__all__:

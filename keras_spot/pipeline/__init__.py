@@ -5,7 +5,7 @@ token ids in one tokenizer call a block, and fall into buckets of similar length
 """
 
 from keras_spot.pipeline.batches import BUCKETS
-from keras_spot.pipeline.load import load_examples, load_mixture, load_task
+from keras_spot.pipeline.load import load_bank, load_examples, load_mixture, load_task
 from keras_spot.pipeline.sources import prepare
 
-__all__ = ["BUCKETS", "load_examples", "load_mixture", "load_task", "prepare"]
+__all__ = ["BUCKETS", "load_bank", "load_examples", "load_mixture", "load_task", "prepare"]

@@ -21,6 +21,9 @@ BUCKETS = (12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384,
 SHUFFLE_BUFFER = 16_384
 """Rows held in memory to shuffle from; TFDS' prepared files are shuffled as a whole already."""
 
+WINDOW = 16
+"""Steps within which a bank's batches are put in order."""
+
 Ids = np.ndarray
 Encoded = tuple[Ids, Ids]  # input ids and target ids of one example, end of sequence included
 Encode = Callable[[Sequence[Example]], list[Encoded]]
@@ -142,6 +145,25 @@ def bucketed(
     for first in range(0, len(left), batch_size):
         taken = left[first : first + batch_size]
         yield _pad([row for _, row in taken], batch_size, taken[0][0], target_length)
+
+
+def together(streams: Sequence[Iterator[Batch]], window: int) -> Iterator[Batch]:
+    """Yield batches of several endless streams as common ones, the rows of each in turn.
+
+    A common batch is as long as its longest part. So that parts of similar lengths meet, each
+    stream's next `WINDOW` batches are sorted by length; the common batches then come in an order
+    drawn from the number of the window, of which `window` is the first.
+    """
+    for number in itertools.count(window):
+        taken = [list(itertools.islice(stream, WINDOW)) for stream in streams]
+        for parts in taken:
+            parts.sort(key=lambda batch: batch[0].shape[1])
+        order = random.Random(number).sample(range(WINDOW), WINDOW)
+        for place in order:
+            inputs, targets = zip(*(parts[place] for parts in taken))
+            length = max(ids.shape[1] for ids in inputs)
+            wide = [np.pad(ids, [(0, 0), (0, length - ids.shape[1])]) for ids in inputs]
+            yield np.concatenate(wide), np.concatenate(targets)
 
 
 def fitting(lengths: Sequence[int], row: Encoded) -> int:

@@ -73,12 +73,17 @@ class Shape:
 
 
 def make_dataset(
-    generate: Callable[[], Iterator[Batch]], shape: Shape, endless: bool, any_length: bool = False
+    generate: Callable[[], Iterator[Batch]],
+    shape: Shape,
+    endless: bool,
+    any_length: bool = False,
+    num_prompts: int | None = None,
 ) -> Any:
     """Return the `tf.data.Dataset` of the batches that `generate` starts to make.
 
     With `any_length` its type leaves T open even where all batches have one, so that a function
-    traced for one such dataset serves the next.
+    traced for one such dataset serves the next. With `num_prompts` K the batches are a bank's, with
+    as many rows of each prompt, in their order.
     """
     import tensorflow as tf
 
@@ -91,6 +96,9 @@ def make_dataset(
         lambda: _Stoppable(generate()), output_signature=signature
     )
     dataset = dataset.map(_features)
+    if num_prompts is not None:
+        index = tf.repeat(tf.range(num_prompts), shape.batch_size // num_prompts)
+        dataset = dataset.map(lambda x, y, weight: ({**x, "prompt_index": index}, y, weight))
     if endless:
         infinite = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         dataset = dataset.apply(infinite)

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from keras_spot import tasks
@@ -11,7 +11,14 @@ from keras_spot.pipeline import batches
 from keras_spot.pipeline.dataset import Shape, check_positive, make_dataset
 from keras_spot.pipeline.position import seek
 from keras_spot.pipeline.sources import count_rows, open_rows
-from keras_spot.pipeline.streams import endless, epochs, examples, numbered, open_labelled
+from keras_spot.pipeline.streams import (
+    Epochs,
+    endless,
+    epochs,
+    examples,
+    numbered,
+    open_labelled,
+)
 from keras_spot.tasks import Example, Mixture, Task
 
 PathLike = str | os.PathLike[str]
@@ -115,18 +122,30 @@ def load_task(
     epoch = epochs(task, rows, tokenizer, shape, limit, f"{seed}" if shuffle else None)
     finite = itertools.count()
     if repeat:
-        few = list(itertools.islice(epoch(0), FEW * batch_size + 1))
-        if len(few) <= FEW * batch_size:
-            shape = shape.one_length(few)
+        shape, batches_from = _repeated(task, epoch, shape)
 
     def generate() -> Iterator[batches.Batch]:
         if repeat:
-            first, waiting, skip = seek(epoch(0), shape.lengths, batch_size, start_step)
-            found = shape.batches(endless(epoch, task, first), waiting=waiting)
-            return itertools.islice(found, skip, None)
+            return batches_from(start_step)
         return shape.batches(epoch(next(finite)), drop_remainder)
 
     return make_dataset(generate, shape, endless=repeat)
+
+
+def _repeated(
+    task: Task, epoch: Epochs, shape: Shape
+) -> tuple[Shape, Callable[[int], Iterator[batches.Batch]]]:
+    """Return the shape of a repeated split's batches, and what yields them from a step on."""
+    few = list(itertools.islice(epoch(0), FEW * shape.batch_size + 1))
+    if len(few) <= FEW * shape.batch_size:
+        shape = shape.one_length(few)
+
+    def batches_from(step: int) -> Iterator[batches.Batch]:
+        first, waiting, skip = seek(epoch(0), shape.lengths, shape.batch_size, step)
+        found = shape.batches(endless(epoch, task, first), waiting=waiting)
+        return itertools.islice(found, skip, None)
+
+    return shape, batches_from
 
 
 def load_mixture(
@@ -183,6 +202,68 @@ def load_mixture(
         return itertools.islice(shape.batches(drawn), start_step, None)
 
     return make_dataset(generate, shape, endless=True)
+
+
+def load_bank(
+    members: Sequence[str | Task],
+    split: str = "train",
+    tokenizer: Any = None,
+    batch_size: int = 32,
+    *,
+    data_dir: PathLike | None = None,
+    seeds: Sequence[int] | None = None,
+    start_step: int = 0,
+    input_length: int | None = None,
+    target_length: int | None = None,
+    buckets: Sequence[int] = batches.BUCKETS,
+    limit: int | None = None,
+) -> Any:
+    """Return an endless `tf.data.Dataset` to train a bank of K prompts, each on its own task.
+
+    A batch has `batch_size` rows of each prompt, K times as many in all, and `prompt_index` [B]
+    int32 in x; the rest is as in `load_task`, from which the other arguments are known. Each
+    prompt gets the very batches that `load_task(..., repeat=True)` gives its task and seed; within
+    windows of 16 steps they come in an order in which batches of similar lengths meet.
+
+    Args:
+        members: K tasks by name or record; one may come several times.
+        batch_size: rows of each prompt in a batch.
+        seeds: K seeds of the tasks' orders. Default: 0 for all.
+        start_step: leave out the first batches, as in `load_task`.
+        input_length: longest T; default each task's own `max_input_length`.
+        target_length: D; default the largest of the tasks' `max_target_length`.
+
+    Raises:
+        ValueError: no tasks, seeds of another number, and all that `load_task` raises.
+        FileNotFoundError: the data of one of the tasks are not prepared.
+    """
+    found = [tasks.get(task) for task in members]
+    if not found:
+        raise invalid("members", "must be at least one task", f"{members!r}")
+    seeds = [0] * len(found) if seeds is None else seeds
+    if len(seeds) != len(found):
+        raise invalid("seeds", f"must be {len(found)}, one for each task", f"seeds={seeds!r}")
+    check_positive(limit=limit)
+    _check_step(start_step)
+    if target_length is None:
+        target_length = max(task.max_target_length for task in found)
+    shapes, streams = [], []
+    for task, seed in zip(found, seeds):
+        shape = Shape.of([task], tokenizer, batch_size, input_length, target_length, buckets)
+        rows = open_labelled(task, split, data_dir)
+        epoch = epochs(task, rows, tokenizer, shape, limit, f"{seed}")
+        shape, batches_from = _repeated(task, epoch, shape)
+        shapes.append(shape)
+        streams.append(batches_from)
+
+    def generate() -> Iterator[batches.Batch]:
+        windows, skip = divmod(start_step, batches.WINDOW)
+        started = [batches_from(windows * batches.WINDOW) for batches_from in streams]
+        return itertools.islice(batches.together(started, windows), skip, None)
+
+    lengths = tuple(sorted({length for shape in shapes for length in shape.lengths}))
+    whole = Shape(batch_size * len(found), lengths, target_length)
+    return make_dataset(generate, whole, endless=True, num_prompts=len(found))
 
 
 def _check_step(step: int) -> None:
