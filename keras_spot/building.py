@@ -72,10 +72,10 @@ def build(
     backbone, tokenizer = backbones.load(backbone, tokenizer, dtype)
     if num_prompts is None and prompt_names is not None:
         num_prompts = len(prompt_names)
-    given = recipe.prompt_init if prompt_init is None else prompt_init
     starts, sources = [], []
-    for one, its_labels, its_seed in zip(*_one_a_prompt(given, labels, seed, num_prompts)):
-        start, files = _initial_prompt(one, backbone, tokenizer, its_labels, its_seed)
+    for one, its_labels, its_seed in zip(*_one_a_prompt(prompt_init, labels, seed, num_prompts)):
+        given = recipe.prompt_init if one is None else one
+        start, files = _initial_prompt(given, backbone, tokenizer, its_labels, its_seed)
         starts.append(start)
         sources += files
     if prompt_length is None and all(getattr(start, "length", None) is None for start in starts):

@@ -83,8 +83,8 @@ class PromptCheckpoint(keras.callbacks.Callback):
         }
         model.optimizer.build(model.trainable_variables)
         bank = self._bank()
-        all_records = {"prompts": self.prompt_records} if bank else {}
-        self.step = run_files.open_run(self.run_dir, {**record, **all_records})
+        whole = {"bank": list(bank), "prompts": self.prompt_records} if bank else {}
+        self.step = run_files.open_run(self.run_dir, {**record, **whole})
         for name, place in bank.items():
             own = {**record, "bank": name, **self.prompt_records.get(name, {})}
             run_files.open_run(place, own, self.step)

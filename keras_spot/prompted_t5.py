@@ -287,7 +287,8 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             "versions": versions(),
             **provenance,
         }
-        return prompt_files.write(path, self._variable(prompt), record, form)
+        values = ops.convert_to_numpy(self._variable(prompt))
+        return prompt_files.write(path, values, record, form)
 
     def load_prompt(self, path, step=None, prompt=None):
         """Replace the prompt by a file's, see `prompt_files.read`.

@@ -26,7 +26,7 @@ def data():
     return x, y, weight
 
 
-def make():
+def make(num_prompts=None):
     keras.utils.set_random_seed(0)
     initial = keras.initializers.RandomUniform(-0.5, 0.5, seed=1)
     # Adafactor divides every gradient by its own size, so that rounding errors grow with the
@@ -36,14 +36,17 @@ def make():
         prompt_length=4,
         prompt_initializer=initial,
         recipe=Recipe(learning_rate=0.003),
+        num_prompts=num_prompts,
     )
 
 
 def fit(model):
     x, y, weight = data()
+    if model.num_prompts is not None:  # the second replica's rows have one prompt only
+        x["prompt_index"] = (np.arange(80) % 8 > 2).astype("int32")
     batches = tf.data.Dataset.from_tensor_slices((x, y, weight)).batch(8, drop_remainder=True)
     history = model.fit(batches.repeat(2), steps_per_epoch=20, verbose=0, shuffle=False)
-    return history.history["loss"][-1]
+    return [value[-1] for name, value in history.history.items() if name.endswith("loss")]
 
 
 def generate(model):
@@ -109,6 +112,12 @@ strategy = distribution.strategy("mirrored")
 with strategy.scope():
     two = make()
 two_loss = fit(two)
+one_bank = make(num_prompts=2)
+bank_losses = [fit(one_bank)]
+with strategy.scope():
+    two_bank = make(num_prompts=2)
+bank_losses.append(fit(two_bank))
+banks = [float(np.abs(one_bank.prompt - two_bank.prompt).max()), *bank_losses]
 moved = np.abs(one.prompt - make().prompt).max()
 with strategy.scope():
     inside = distribution.replicas()
@@ -122,6 +131,7 @@ found = {
     "optimizer": isinstance(two.optimizer, Adafactor) and isinstance(two.loss, TokenCrossEntropy),
     "steps": int(keras.ops.convert_to_numpy(two.optimizer.iterations)),
     "saved": saved(strategy),
+    "banks": banks,
     "refused": refused(strategy),
 }
 pathlib.Path(sys.argv[1]).write_text(json.dumps(found))

@@ -82,6 +82,24 @@ def test_train_evaluate_predict_export(keras_spot, preset, data_dir, tmp_path):
     assert (tmp_path / "served" / "saved_model.pb").is_file()
 
 
+def test_train_a_bank_and_serve_it(keras_spot, preset, data_dir, tmp_path):
+    words = ["--task", "synthetic/movies", "--seed", 0, "--seed", 1, "--validation-limit", 4]
+    run = ["--backbone", preset, "--data-dir", data_dir, "--run-dir", tmp_path / "bank"]
+    code, out, _ = keras_spot("train-bank", *words, *run, "--method", "rank", "--steps", 2)
+    assert code == 0
+    prompts = [tmp_path / "bank" / f"seed{seed}" for seed in (0, 1)]
+    assert [prompt_files.steps(prompt) for prompt in prompts] == [[2], [2]]
+    assert all(f"at step 2 run: {prompt}" in out for prompt in prompts)
+    both = [word for prompt in prompts for word in ("--prompt", prompt)]
+    code, _, _ = keras_spot("export", "--backbone", preset, *both, tmp_path / "served")
+    assert code == 0
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
+    answers = serve(text=tf.constant(["a fine film"] * 2), prompt=tf.constant(["seed1", "seed0"]))
+    assert answers["outputs"].shape == (2,)
+
+
 def test_a_task_record_of_ones_own(keras_spot, preset, tmp_path):
     rows = "text,label\n" + "a fine film,good\na dull film,bad\n" * 8
     for split in ("train", "dev"):

@@ -29,6 +29,10 @@ def test_two_replicas_equal_one_device_after_twenty_steps(replicas):
     assert found["moved"] > 0.02
     assert found["difference"] < 1e-5
     assert found["losses"][1] == pytest.approx(found["losses"][0], rel=1e-5)
+    difference, one, two = found["banks"]
+    assert difference < 1e-5
+    assert len(one) == 3
+    assert two == pytest.approx(one, rel=1e-5)
     assert found["optimizer"]
     assert found["jit"] is False
 

@@ -49,7 +49,7 @@ def test_commands_and_options_exist():
         options = {option for p in command.params for option in p.opts}
         assert {word for word in words if word.startswith("--")} <= options
     verbs = {"train", "evaluate", "predict", "submit", "export", "convert", "demo", "tasks"}
-    verbs |= {"inspect", "push", "pull", "library", "study"}
+    verbs |= {"inspect", "push", "pull", "library", "study", "train-bank"}
     assert set(commands) == verbs
 
 

@@ -18,6 +18,45 @@ def test_the_prompt_stands_before_every_row():
     assert [v.shape for v in layer.trainable_variables] == [(2, 3)]
 
 
+def test_a_bank_gives_every_row_its_prompt(tmp_path):
+    starts = [initializers.from_numpy(PROMPT * k) for k in (1, 2, 3)]
+    layer = SoftPrompt(initializer=starts, num_prompts=3, name="bank")
+    tokens, index = keras.Input((None, 3)), keras.Input((), dtype="int32")
+    model = keras.Model([tokens, index], layer(tokens, index))
+    assert [v.shape for v in layer.trainable_variables] == [(2, 3)] * 3
+    assert model.output_shape == (None, None, 3)
+    x, which = np.ones((4, 5, 3), "float32"), np.array([2, 0, 2, 1], "int32")
+    expected = np.concatenate([PROMPT * (which + 1)[:, None, None], x], axis=1)
+    np.testing.assert_array_equal(model([x, which]), expected)
+    layer.prompts[1].assign(PROMPT * 9)
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again([x, which]), model([x, which]))
+    assert again.get_layer("bank").get_config() == layer.get_config()
+    assert layer.get_config()["num_prompts"] == 3
+
+
+def test_one_initialiser_draws_each_prompt_of_a_bank_with_its_own_seed():
+    table = np.random.default_rng(0).normal(size=(30, 3))
+    rest = initializers.sampled_vocab(table, seed=4)
+    labels = initializers.ClassLabels.from_config(
+        {
+            "vectors": initializers.from_numpy(PROMPT).get_config()["prompt"],
+            "rest": rest.get_config(),
+        }
+    )
+    for start in (initializers.uniform(seed=4), rest, labels, initializers.uniform()):
+        layer = SoftPrompt(4, start, num_prompts=3)
+        layer(np.ones((1, 1, 3), "float32"), np.zeros(1, "int32"))
+        prompts = [keras.ops.convert_to_numpy(prompt) for prompt in layer.prompts]
+        assert len({prompt.tobytes() for prompt in prompts}) == 3
+        if start.get_config().get("seed", 4) is not None:
+            np.testing.assert_array_equal(prompts[0], start((4, 3)))
+    fixed = SoftPrompt(2, keras.initializers.Constant(2.0), num_prompts=2)
+    fixed.build((None, None, 3))
+    np.testing.assert_array_equal(fixed.stacked("float32"), np.full((2, 2, 3), 2.0))
+
+
 def test_masks_are_extended():
     layer = SoftPrompt(2)
     mask = np.array([[1, 1, 0], [1, 0, 0]], "int32")
@@ -70,6 +109,22 @@ def test_dynamic_shapes_in_a_functional_graph():
         (
             lambda: SoftPrompt(3, initializers.from_numpy(PROMPT)),
             "`length` must be the initial prompt's length 2. Received: length=3",
+        ),
+        (
+            lambda: SoftPrompt(2, num_prompts=0),
+            "`num_prompts` must be a positive integer. Received: num_prompts=0",
+        ),
+        (
+            lambda: SoftPrompt(2, [initializers.uniform()] * 2),
+            "`initializer` must be one, or as many as `num_prompts`. "
+            "Received: 2 with num_prompts=None",
+        ),
+        (
+            lambda: SoftPrompt(
+                initializer=[initializers.from_numpy(p) for p in (PROMPT, PROMPT[:1])],
+                num_prompts=2,
+            ),
+            "`length` must be the initial prompt's length 2. Received: length=1",
         ),
         (
             lambda: SoftPrompt(2)(np.ones((4, 3), "float32")),

@@ -145,7 +145,13 @@ def submit_command(
 
 @app.command("export")
 def export_command(
-    prompt: PromptPath,
+    prompt: Annotated[
+        list[str],
+        typer.Option(
+            help="Prompt file, run, adapter or address. With several, each text comes with the "
+            "name of its prompt, that of the file or folder."
+        ),
+    ],
     output: Annotated[Path, typer.Argument(help="Folder of the SavedModel.")],
     backbone: Backbone = "tiny",
     max_length: Annotated[int | None, typer.Option(help="Target tokens at most.")] = None,

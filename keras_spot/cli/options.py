@@ -1,5 +1,6 @@
 """Options that several commands share, and what they stand for."""
 
+import dataclasses
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -57,11 +58,26 @@ def find_task(name: str) -> Any:
     return tasks.get(name)
 
 
-def load_model(backbone: str, prompt: str, dtype: str | None, task: Any = None) -> Any:
-    """Return a model with a trained prompt, its lengths those of the task if there is one."""
+def recipe_for(backbone: str, **given: Any) -> Any:
+    """Return the backbone's recipe with the numbers that were given."""
+    from keras_spot import backbones
+
+    changed = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(backbones.recipe_for(backbone), **changed)
+
+
+def load_model(backbone: str, prompt: str | list[str], dtype: str | None, task: Any = None) -> Any:
+    """Return a model with a trained prompt, its lengths those of the task if there is one.
+
+    Of several prompts it is a bank, each called by the name of its file or folder.
+    """
     from keras_spot.building import build
 
     lengths = {}
     if task is not None:
         lengths = {"input_length": task.max_input_length, "target_length": task.max_target_length}
-    return build(backbone, Path(prompt), dtype=dtype, **lengths)
+    paths = [Path(one) for one in ([prompt] if isinstance(prompt, str) else prompt)]
+    if len(paths) == 1:
+        return build(backbone, paths[0], dtype=dtype, **lengths)
+    names = [path.name.removesuffix(".npz").removesuffix(".npy") for path in paths]
+    return build(backbone, paths, dtype=dtype, prompt_names=names, **lengths)

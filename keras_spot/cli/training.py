@@ -1,6 +1,5 @@
-"""`keras-spot train`."""
+"""`keras-spot train` and `train-bank`."""
 
-import dataclasses
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from keras_spot.cli.options import (
     TaskName,
     find_task,
     quiet_tensorflow,
+    recipe_for,
 )
 
 
@@ -89,19 +89,17 @@ def train_command(
         raise invalid("prompt_init", rule, f"prompt_init={prompt_init[0]!r}")
     record = find_task(task)
     quiet_tensorflow()
-    from keras_spot import backbones, progress, retrieval
+    from keras_spot import progress, retrieval
     from keras_spot.training import train
 
-    given: dict[str, Any] = {
-        "prompt_length": prompt_length,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "dropout": dropout,
-        "checkpoint_every": checkpoint_every,
-        "steps": steps,
-    }
-    recipe = dataclasses.replace(
-        backbones.recipe_for(backbone), **{k: v for k, v in given.items() if v is not None}
+    recipe = recipe_for(
+        backbone,
+        prompt_length=prompt_length,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        dropout=dropout,
+        checkpoint_every=checkpoint_every,
+        steps=steps,
     )
     init = prompt_init[0] if prompt_init is not None and len(prompt_init) == 1 else prompt_init
     options: dict[str, Any] = {
@@ -131,6 +129,79 @@ def train_command(
     if run.best:
         typer.echo(f"best: {run.best['score']:.2f} at step {run.best['step']}")
     typer.echo(f"run: {run_dir}")
+
+
+@app.command("train-bank")
+def train_bank_command(
+    task: Annotated[
+        list[str], typer.Option(help="A task for all prompts, or once for each prompt.")
+    ],
+    run_dir: Annotated[Path, typer.Option(help="Folder of the bank; again continues it.")],
+    backbone: Backbone = "tiny",
+    name: Annotated[list[str] | None, typer.Option(help="A name for each prompt.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="One for all, or one each.")] = None,
+    learning_rate: Annotated[
+        list[float] | None, typer.Option(help="One for all, or one each.")
+    ] = None,
+    prompt_init: Annotated[list[str] | None, typer.Option(help="One for all, or one each.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    prompt_length: Annotated[int | None, typer.Option(help="Tokens of each prompt.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples of each prompt a step.")] = None,
+    prompt_attention: Annotated[
+        str | None, typer.Option(help="What the prompts see: full, prompt or causal.")
+    ] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between them.")] = None,
+    data_dir: DataDir = None,
+    split: Annotated[str, typer.Option(help="Split or TFDS slice to train on.")] = "train",
+    validation_split: Annotated[
+        str | None, typer.Option(help="Split or slice to score; '' for none.")
+    ] = None,
+    validation_limit: Limit = None,
+    method: MethodOption = Method.generate,
+    strategy: Annotated[str, typer.Option(help="auto, tpu, mirrored or one_device.")] = "auto",
+    dtype: Dtype = None,
+) -> None:
+    """Train several prompts at once on one backbone: tasks, seeds or learning rates."""
+    records = [find_task(one) for one in task]
+    quiet_tensorflow()
+    from keras_spot import progress
+    from keras_spot.bank_training import train_bank
+
+    recipe = recipe_for(
+        backbone,
+        prompt_length=prompt_length,
+        batch_size=batch_size,
+        checkpoint_every=checkpoint_every,
+        steps=steps,
+    )
+    with progress.bars() as follow:
+        bank = train_bank(
+            _one_or_all(records),
+            run_dir,
+            names=name,
+            seeds=_one_or_all(seed or [0]),
+            learning_rates=_one_or_all(learning_rate),
+            prompt_init=_one_or_all(prompt_init),
+            backbone=backbone,
+            recipe=recipe,
+            prompt_attention=prompt_attention,
+            data_dir=data_dir,
+            split=split,
+            validation_split=validation_split,
+            validation_limit=validation_limit,
+            method=method.value,
+            strategy=strategy,
+            dtype=dtype,
+            progress=follow("bank", recipe.steps),
+        )
+    for called, run in bank.runs.items():
+        best = f" best: {run.best['score']:.2f} at step {run.best['step']}" if run.best else ""
+        typer.echo(f"{called}:{best} run: {run.run_dir}")
+
+
+def _one_or_all(values: Any) -> Any:
+    """Return the value that was given once, for all prompts, else the list."""
+    return values[0] if values and len(values) == 1 else values
 
 
 def _show_sources(found: Any) -> None:
