@@ -63,11 +63,37 @@ class PromptEncoder(_Borrowed):
         return self._apart(tokens, mask, prompt_index)
 
     def _together(self, tokens, mask, prompt_index):
-        x, bias = self._soft_prompt()(tokens, prompt_index), None
-        mask = self._soft_prompt().extend_mask(mask)[:, None, :]
-        for layer in self.backbone.encoder_transformer_layers:
-            x, bias = layer(x, attention_mask=mask, position_bias=bias)
-        return self.backbone.encoder_dropout(self.backbone.encoder_layer_norm(x))
+        backbone, soft_prompt = self.backbone, self._soft_prompt()
+        prompts, rows = soft_prompt.stacked(tokens.dtype), ops.shape(tokens)[0]
+
+        def join(of_prompts, of_tokens):
+            of_rows = soft_prompt.of_rows(of_prompts, prompt_index, rows)
+            return ops.concatenate([of_rows, of_tokens], axis=1)
+
+        x, bias = join(prompts, tokens), None
+        for layer in backbone.encoder_transformer_layers:
+            attention, normalise = layer.self_attention, layer.self_attention_layer_norm
+            projectors = (
+                attention.query_projector,
+                attention.key_projector,
+                attention.value_projector,
+            )
+            if bias is None:
+                positions = ops.shape(x)[1]
+                bias = attention.compute_bias(positions, positions)
+                seen = hidden(soft_prompt.extend_mask(mask), bias.dtype)
+                bias = bias + seen[:, None, None, :]
+                # Nothing has happened to the rows yet: each prompt is projected once, and its
+                # gradient is summed over the rows before it goes back through the projections.
+                apart = normalise(prompts), normalise(tokens)
+                projected = (join(*map(project, apart)) for project in projectors)
+            else:
+                before = normalise(x)
+                projected = (project(before) for project in projectors)
+            query, key, value = (split_heads(attention, y) for y in projected)
+            mixed = attend(attention, query, [key], [value], bias)
+            x = feed_forward(layer, x + layer.self_attention_dropout(mixed))
+        return backbone.encoder_dropout(backbone.encoder_layer_norm(x))
 
     def _apart(self, tokens, mask, prompt_index):
         backbone, soft_prompt = self.backbone, self._soft_prompt()

@@ -168,8 +168,9 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             loss: default `keras_spot.losses.TokenCrossEntropy`.
             weighted_metrics: default the token accuracy.
             sampler: a KerasHub sampler or its name. Default `"greedy"`.
-            **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU and under
-                tf.distribute (TPUStrategy compiles by itself, and nothing beside it may).
+            **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, but for training a
+                large backbone in float32, and under tf.distribute (TPUStrategy compiles by itself,
+                and nothing beside it may).
 
         Raises:
             ValueError: something that cannot be right under the current strategy.
@@ -185,8 +186,12 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             loss = TokenCrossEntropy(recipe.z_loss, recipe.label_smoothing)
         if weighted_metrics == "auto":
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        self._jit_training = False
         if kwargs.get("jit_compile", "auto") == "auto":
             kwargs["jit_compile"] = distribution.default_jit()
+            self._jit_training = distribution.jit_training(
+                self.backbone.count_params(), self.backbone.compute_dtype
+            )
         distribution.check(optimizer, loss, kwargs, self.dropout)
         if self.num_prompts is not None and not isinstance(loss, keras.losses.Loss):
             raise invalid("loss", "must be a keras.losses.Loss for a bank of prompts", f"{loss!r}")
@@ -213,6 +218,15 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         total = ops.sum(losses)
         mean = ops.stop_gradient(total / ops.maximum(ops.sum(present), 1.0))
         return mean + (total - ops.stop_gradient(total))
+
+    def make_train_function(self, force=False):
+        """Return the compiled training step, through XLA where that pays."""
+        everywhere = self.jit_compile
+        self.jit_compile = everywhere or self._jit_training
+        try:
+            return super().make_train_function(force)
+        finally:
+            self.jit_compile = everywhere
 
     def get_compile_config(self):
         config = super().get_compile_config()

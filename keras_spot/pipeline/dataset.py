@@ -47,12 +47,16 @@ class Shape:
         check_positive(
             batch_size=batch_size, input_length=input_length, target_length=target_length
         )
+        longest = 1
         for task in members:
             for label in task.labels:
                 needed = len(tokenizer(label)) + 1
                 if needed > target_length:
                     rule = f"must be at least {needed}, to hold the label {label!r} of {task.name}"
                     raise invalid("target_length", rule, f"target_length={target_length}")
+                longest = max(longest, needed)
+        if all(task.labels and task.target == "{label}" for task in members):
+            target_length = longest  # no position that no target has
         return cls(batch_size, bucket_lengths(buckets, input_length), target_length)
 
     def one_length(self, rows: Sequence[Encoded]) -> "Shape":
