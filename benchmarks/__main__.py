@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import cases, machine, peer_env, plot, report
 from benchmarks.bench import Bench
-from benchmarks.protocol import Skip
+from benchmarks.protocol import Skip, WorkerError
 from benchmarks.results import Results
 from benchmarks.settings import QUICK, Settings
 
@@ -67,7 +67,11 @@ def main(
         raise typer.Exit(2) from None
     if not no_peer and peer_python is None:
         console.print(f"peer's environment: {peer_environment}")
-        peer_python = peer_env.python(peer_environment)
+        try:
+            peer_python = peer_env.python(peer_environment)
+        except RuntimeError as error:
+            console.print(f"[red]no peer[/] (--no-peer does without): {error}")
+            raise typer.Exit(2) from None
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
         bench = Bench(
             settings,
@@ -93,8 +97,12 @@ def run(bench: Bench, results: Results, names: list[str], part: str, again: bool
     ]
     if not todo:
         return True
-    for side in bench.sides:
-        results.content["versions"] |= bench.ask(side, "hello")
+    try:
+        for side in bench.sides:
+            results.content["versions"] |= bench.ask(side, "hello")
+    except WorkerError as error:
+        console.print(f"[red]cannot start[/]: {error}")
+        return False
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     complete = True
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:

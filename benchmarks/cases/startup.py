@@ -28,7 +28,7 @@ def parts(settings: Settings) -> list[Part]:
         Part("startup", name, functools.partial(command, words, settings.startup_rounds, TARGET))
         for name, words in commands.items()
     ]
-    train = ["train", TASK, "--run-dir", "{run}", "--steps", "1", "--data-dir", "{data}"]
+    train = ["train", "--task", TASK, "--run-dir", "{run}", "--steps", "1", "--data-dir", "{data}"]
     train += ["--validation-split", ""]
     name = "keras-spot train, one step of the embedded backbone"
     rounds = min(3, settings.startup_rounds)
