@@ -29,7 +29,9 @@ def main(
     only: Annotated[
         str | None, typer.Option(help=f"Cases, comma-separated: {', '.join(cases.CASES)}.")
     ] = None,
-    part: Annotated[str, typer.Option(help="Only measurements whose name has this text.")] = "",
+    part: Annotated[
+        list[str] | None, typer.Option(help="Only measurements with this text; repeatable.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder of results.")] = HERE / "results",
     threads: Annotated[int, typer.Option(help="Cores of each side.")] = machine.cores(),
     data_dir: Annotated[Path, typer.Option(help="Prepared TFDS data.")] = SHARED / "tfds",
@@ -82,18 +84,18 @@ def main(
             TINY_VOCABULARY if quick else tokenizer,
         )
         with contextlib.closing(bench):
-            complete = run(bench, results, names, part, again)
+            complete = run(bench, results, names, part or [""], again)
     finish(results, settings)
     if not complete:
         raise typer.Exit(1)
 
 
-def run(bench: Bench, results: Results, names: list[str], part: str, again: bool) -> bool:
+def run(bench: Bench, results: Results, names: list[str], texts: list[str], again: bool) -> bool:
     """Make the measurements that are not kept yet; return whether none failed."""
     todo = [
         found
         for found in cases.parts(bench.settings, names)
-        if part in found.name and (again or found.key not in results.measured)
+        if any(text in found.key for text in texts) and (again or found.key not in results.measured)
     ]
     if not todo:
         return True

@@ -14,7 +14,7 @@ WIDE_TARGETS = {"glue/sst2": 0.16, "super_glue/boolq": 0.35}
 
 
 def parts(settings: Settings) -> list[Part]:
-    """Return one measurement a task, of which `report` makes three comparisons."""
+    """Return one measurement a task, of which come three comparisons."""
     return [
         Part("epoch", f"{task}, {count} examples, float32", functools.partial(epoch, task, count))
         for task, count in settings.epochs.items()
