@@ -1,0 +1,21 @@
+"""The cases, by name: each module has `parts(settings)`, the measurements it consists of."""
+
+from benchmarks.bench import Part
+from benchmarks.cases import bank, epoch, generate, memory, rank, slopes, startup, step
+from benchmarks.settings import Settings
+
+CASES = {
+    "step": step,
+    "epoch": epoch,
+    "generate": generate,
+    "rank": rank,
+    "bank": bank,
+    "memory": memory,
+    "startup": startup,
+    "slopes": slopes,
+}
+
+
+def parts(settings: Settings, names: list[str]) -> list[Part]:
+    """Return the measurements of the named cases."""
+    return [part for name in names for part in CASES[name].parts(settings)]

@@ -1,0 +1,74 @@
+"""An epoch of real examples: length buckets against padding to the longest of a random batch."""
+
+import functools
+import math
+from typing import Any
+
+from benchmarks.bench import Bench, Part, in_turn
+from benchmarks.cases.rank import task_data
+from benchmarks.settings import Settings
+
+TARGETS = {"glue/sst2": 0.60, "glue/rte": 0.55, "super_glue/boolq": 0.45}
+SHARED_TARGET = 0.30
+WIDE_TARGETS = {"glue/sst2": 0.16, "super_glue/boolq": 0.35}
+
+
+def parts(settings: Settings) -> list[Part]:
+    """Return one measurement a task, of which come three comparisons."""
+    return [
+        Part("epoch", f"{task}, {count} examples, float32", functools.partial(epoch, task, count))
+        for task, count in settings.epochs.items()
+    ]
+
+
+def epoch(task: str, count: int, bench: Bench) -> dict[str, Any]:
+    """Time whole epochs of both attentions and of the peer, and the peer's widest steps."""
+    settings, rows = bench.settings, bench.settings.epoch_rows
+    data = {"task": task, "data_dir": task_data(bench, task), "examples": count, "rows": rows}
+    firsts, turns, notes = {}, {}, []
+    path = str(bench.scratch / "epoch.npz")
+    for name, attention in (("ours", "full"), ("ours, shared prefix", "prompt")):
+        bench.load("ours", key=name, tokenizer=str(bench.tokenizer), prompt_attention=attention)
+        turns[name] = functools.partial(bench.ask, "ours", "epoch", **data, key=name)
+    exported = bench.ask("ours", "export", **data, path=path, key="ours")
+    for name, turn in turns.items():
+        (firsts[name],) = turn()["wall"]
+        notes.append(f"first epoch with compilation, {name}: {firsts[name]:.1f} s")
+    batches = math.ceil(exported["examples"] / rows)
+    positions = {"ours": exported["positions"]}
+    if bench.has_peer:
+        bench.load("peer")
+        wide = {"path": path, "rows": rows, "tokens": settings.wide}
+        bench.ask("peer", "padded_steps", **wide, count=1)
+
+        def peer() -> dict[str, list[float]]:
+            found = bench.ask("peer", "epoch", path=path, rows=rows)
+            (positions["peer"],) = found.pop("positions")
+            return found
+
+        turns["peer"] = peer
+    samples = in_turn(turns, settings.epoch_rounds)
+    if bench.has_peer:
+        steps = bench.ask("peer", "padded_steps", **wide, count=settings.wide_laps)
+        samples["peer, all padded"] = {
+            key: [batches * value for value in values] for key, values in steps.items()
+        }
+        notes.append(
+            f"the peer padded to {settings.wide}: {settings.wide_laps} steps were timed, "
+            f"each counts for all {batches}, which cost the same"
+        )
+        tokens = ", ".join(
+            f"{side} {n / exported['examples']:.0f}" for side, n in positions.items()
+        )
+        notes.append(f"input positions an example, padding included: {tokens}")
+        notes.append("targets padded to the task's length here, to the longest of a batch there")
+    return {
+        "sides": samples,
+        "comparisons": [
+            ["ours", "peer", TARGETS.get(task)],
+            ["ours, shared prefix", "peer", SHARED_TARGET],
+            ["ours", "peer, all padded", WIDE_TARGETS.get(task)],
+        ],
+        "items": [exported["examples"], "examples"],
+        "notes": notes,
+    }

@@ -1,0 +1,54 @@
+"""Greedy generation of a given number of tokens; no token ends a row."""
+
+import functools
+from typing import Any
+
+from benchmarks.bench import PRECISIONS, Bench, Part, in_turn
+from benchmarks.cases.step import without_loss
+from benchmarks.settings import Settings
+
+TARGET = 2.0
+
+
+def parts(settings: Settings) -> list[Part]:
+    """Return every length and batch size."""
+    return [
+        Part(
+            "generate",
+            f"{length} tokens, B={rows} {precision}",
+            functools.partial(generate, rows, length, precision),
+        )
+        for precision in PRECISIONS
+        for length in settings.generations
+        for rows in settings.generation_rows
+    ]
+
+
+def generate(rows: int, length: int, precision: str, bench: Bench) -> dict[str, Any]:
+    """Time both sides; in float32 they must write the same."""
+    settings = bench.settings
+    sides = bench.sides
+    asked = {"rows": rows, "tokens": settings.generation_tokens, "length": length}
+    ids, notes = {}, []
+    for side in sides:
+        bench.load(side, precision)
+        ids[side] = bench.ask(side, "generate", **asked, count=1)["ids"]
+    if bench.has_peer and precision == "float32":
+        if ids["ours"] != ids["peer"]:
+            raise ValueError("the two sides generate different tokens")
+        different = len({token for row in ids["ours"] for token in row})
+        notes.append(f"same tokens, {different} different ones")
+    elif bench.has_peer:
+        notes.append(bench.peers_bfloat16[1])
+    turns = {
+        side: functools.partial(bench.ask, side, "generate", **asked, count=settings.laps)
+        for side in sides
+    }
+    samples = in_turn(turns, settings.rounds)
+    return {
+        "sides": {side: without_loss(sample) for side, sample in samples.items()},
+        "target": TARGET,
+        "faster": True,
+        "items": [rows * length, "tokens"],
+        "notes": notes,
+    }

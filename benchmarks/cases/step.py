@@ -1,0 +1,89 @@
+"""One training step on one padded batch: forward, backward and update."""
+
+import functools
+from typing import Any
+
+from benchmarks import flops
+from benchmarks.bench import PRECISIONS, Bench, Part, in_turn
+from benchmarks.settings import Settings
+
+TARGET = 0.70
+SHARED_TARGET = 0.38
+AGREEMENT = 1e-4
+"""Largest relative difference of the two sides' first losses in float32."""
+
+
+def parts(settings: Settings) -> list[Part]:
+    """Return ours against the peer's for every batch and precision, then prefix against full."""
+    found = [
+        Part("step", f"B={rows} T={tokens} {p}", functools.partial(against_peer, rows, tokens, p))
+        for rows, tokens in settings.batches
+        for p in PRECISIONS
+    ]
+    rows, tokens = settings.batches[-1]
+    name = f"B={rows} T={tokens} float32, shared prefix against full"
+    return [*found, Part("step", name, functools.partial(shared_prefix, rows, tokens))]
+
+
+def against_peer(rows: int, tokens: int, precision: str, bench: Bench) -> dict[str, Any]:
+    """Time both sides' step; their first losses must be the same."""
+    settings = bench.settings
+    batch = bench.batch(rows, tokens)
+    sides = bench.sides
+    losses, notes = {}, []
+    for side in sides:
+        bench.load(side, precision)
+        (losses[side],) = bench.ask(side, "step", **batch, count=1)["loss"]
+        bench.ask(side, "step", **batch, count=1)
+    if bench.has_peer:
+        difference = abs(losses["ours"] / losses["peer"] - 1)
+        notes.append(f"first losses differ by {difference:.0e} relative")
+        if precision == "bfloat16":
+            notes.append(bench.peers_bfloat16[1])
+        elif difference > AGREEMENT:
+            raise ValueError(f"the first losses differ: {losses}")
+    turns = {
+        side: functools.partial(bench.ask, side, "step", **batch, count=settings.laps)
+        for side in sides
+    }
+    samples = in_turn(turns, settings.rounds)
+    return {
+        "sides": {side: without_loss(sample) for side, sample in samples.items()},
+        "target": TARGET,
+        "precision": precision,
+        "operations": dict.fromkeys(
+            sides, flops.training_step(settings.shape, settings.prompt, **batch)
+        ),
+        "losses": losses,
+        "notes": notes,
+    }
+
+
+def shared_prefix(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
+    """Time our step with `prompt_attention="prompt"` and with `"full"`."""
+    settings = bench.settings
+    batch = bench.batch(rows, tokens)
+    turns = {}
+    for name, attention in (("shared prefix", "prompt"), ("full", "full")):
+        bench.load("ours", key=name, prompt_attention=attention)
+        bench.ask("ours", "step", **batch, key=name, count=2)
+        turns[name] = functools.partial(
+            bench.ask, "ours", "step", **batch, key=name, count=settings.laps
+        )
+    samples = in_turn(turns, settings.rounds)
+    return {
+        "sides": {side: without_loss(sample) for side, sample in samples.items()},
+        "target": SHARED_TARGET,
+        "precision": "float32",
+        "operations": {
+            name: flops.training_step(
+                settings.shape, settings.prompt, **batch, shared=name != "full"
+            )
+            for name in turns
+        },
+    }
+
+
+def without_loss(samples: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Return the laps of samples alone."""
+    return {key: samples[key] for key in ("wall", "cpu")}

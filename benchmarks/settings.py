@@ -1,0 +1,100 @@
+"""Sizes of everything that is measured, for a full run and for a quick test of the runner."""
+
+import dataclasses
+from typing import Any
+
+from benchmarks.workload import Shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure; the defaults are those of a full run.
+
+    Attributes:
+        shape: of the model.
+        prompt: P.
+        targets: D.
+        rounds: how often either side has its turn.
+        laps: steps or generations in a turn.
+        batches: (B, T) of the training steps; the last is also compared between attentions.
+        generations: tokens to generate.
+        generation_rows: B of them.
+        generation_tokens: T of them.
+        epochs: task to the number of its first examples that make the epoch.
+        epoch_rounds: turns of whole epochs.
+        wide: T to which the reference pads all.
+        wide_laps: steps of that width that are timed.
+        ranked: task whose validation split is scored.
+        rank_limit: examples of it.
+        bank: K and the rows of each prompt.
+        memory_batches: (B, T) whose memory is measured.
+        memory_laps: steps that may reach the peak.
+        slopes: what is varied to its values.
+        slope_base: the others' values meanwhile.
+        gemm: rows of the square matrices.
+    """
+
+    shape: Shape = dataclasses.field(default_factory=Shape)
+    prompt: int = 100
+    targets: int = 8
+    rounds: int = 5
+    laps: int = 3
+    batches: tuple[tuple[int, int], ...] = ((8, 64), (32, 32))
+    generations: tuple[int, ...] = (8, 64)
+    generation_rows: tuple[int, ...] = (1, 32)
+    generation_tokens: int = 64
+    epochs: dict[str, int] = dataclasses.field(
+        default_factory=lambda: {"glue/sst2": 1600, "glue/rte": 800, "super_glue/boolq": 480}
+    )
+    epoch_rows: int = 32
+    epoch_rounds: int = 2
+    wide: int = 512
+    wide_laps: int = 3
+    ranked: str = "glue/sst2"
+    rank_limit: int | None = None
+    bank: tuple[int, int] = (8, 4)
+    memory_batches: tuple[tuple[int, int], ...] = ((32, 32), (8, 512))
+    memory_laps: int = 3
+    startup_rounds: int = 5
+    slopes: dict[str, tuple[int, ...]] = dataclasses.field(
+        default_factory=lambda: {
+            "T": (16, 32, 64, 128, 256),
+            "P": (25, 50, 100, 150, 200),
+            "B": (4, 8, 16, 24, 32),
+            "L": (2, 4, 8, 12),
+            "K": (1, 2, 4, 8, 16),
+        }
+    )
+    slope_base: dict[str, int] = dataclasses.field(
+        default_factory=lambda: {"T": 64, "P": 100, "B": 16, "L": 8}
+    )
+    gemm: int = 2048
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+QUICK = Settings(
+    shape=Shape(layers=2, width=32, inner=48, heads=2, head_width=16, vocabulary=8128),
+    prompt=5,
+    rounds=2,
+    laps=2,
+    batches=((2, 8), (4, 6)),
+    generations=(3,),
+    generation_rows=(1, 2),
+    generation_tokens=8,
+    epochs={"synthetic/movies": 40},
+    epoch_rows=8,
+    epoch_rounds=1,
+    wide=64,
+    wide_laps=1,
+    ranked="synthetic/movies",
+    rank_limit=16,
+    bank=(2, 2),
+    memory_batches=((4, 6),),
+    memory_laps=1,
+    startup_rounds=1,
+    slopes={"T": (4, 8), "P": (3, 6), "B": (2, 4), "L": (1, 2), "K": (1, 2)},
+    slope_base={"T": 6, "P": 5, "B": 4, "L": 2},
+    gemm=256,
+)

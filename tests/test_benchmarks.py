@@ -1,0 +1,204 @@
+"""The benchmark runner, with toy sizes."""
+
+import doctest
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import cases, flops, plot, report, results, settings, workload
+from benchmarks.protocol import Skip, Worker, WorkerError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONDITIONS = {"machine": {"processor": "X", "flags": ["avx2"], "memory": 2**30, "python": "3"}}
+CONDITIONS |= {"threads": 2}
+
+
+def run(output, *arguments, code=0):
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--anyway", "--output", str(output)]
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(
+        [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    found = output / "results.json"
+    return json.loads(found.read_text())["measured"] if found.exists() else None, done.stderr
+
+
+def test_without_the_peer_and_on_from_where_it_ended(tmp_path):
+    asked = ["--no-peer", "--part", "B=2 T=8 float32"]
+    first, _ = run(tmp_path, *asked)
+    assert list(first) == ["step: B=2 T=8 float32"]
+    (measured,) = first.values()
+    assert list(measured["sides"]) == ["ours"]
+    sample = measured["sides"]["ours"]
+    laps = settings.QUICK.rounds * settings.QUICK.laps
+    assert len(sample["wall"]) == len(sample["cpu"]) == laps
+    assert min(sample["wall"]) > 0
+    assert measured["operations"]["ours"] == flops.training_step(
+        settings.QUICK.shape, prompt=5, rows=2, tokens=8, targets=8
+    )
+    assert set(measured["gemm"]) == {"float32", "bfloat16"}
+
+    more = ["--part", "slopes: B, prompt", "--part", "--help"]
+    second, _ = run(tmp_path, *asked, *more)
+    assert second["step: B=2 T=8 float32"] == measured
+    assert set(second) - set(first) == {"slopes: B, prompt", "startup: keras-spot --help"}
+    text = (tmp_path / "results.md").read_text()
+    assert "| B=2 T=8 float32 |" in text
+    assert "## startup" in text
+
+    _, said = run(tmp_path, *asked, "--threads", "1", code=2)
+    assert "other sizes, cores or machine" in said
+
+
+def test_beside_the_peer(tmp_path):
+    for name in ("torch", "transformers", "peft"):
+        pytest.importorskip(name, reason="the peer")
+    part = ["--part", "step: B=2 T=8 float32", "--part", "3 tokens, B=2 float32"]
+    measured, said = run(tmp_path, *part, "--peer-python", sys.executable)
+    assert len(measured) == 2, said
+    assert all(list(found["sides"]) == ["ours", "peer"] for found in measured.values())
+    losses = measured["step: B=2 T=8 float32"]["losses"]
+    np.testing.assert_allclose(losses["ours"], losses["peer"], rtol=1e-4)
+    assert "same tokens" in measured["generate: 3 tokens, B=2 float32"]["notes"][0]
+
+
+def test_an_unknown_case(tmp_path):
+    _, said = run(tmp_path, "--only", "steps", code=2)
+    assert "no case 'steps'" in said
+
+
+@pytest.fixture
+def worker():
+    made = Worker("echo", environment={"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"})
+    yield made
+    made.stop()
+
+
+def test_a_worker(worker):
+    assert worker.request("echo", value=[1, "ä"]) == [1, "ä"]
+    with pytest.raises(WorkerError, match=r"^echo failed in 'fail': KeyError: 'reason'$"):
+        worker.request("fail")
+    with pytest.raises(Skip, match=r"^not here$"):
+        worker.request("skip")
+    assert worker.request("echo", value=2) == 2
+    with pytest.raises(WorkerError, match=r"^echo ended with code 3 in 'die': .* \| last words$"):
+        worker.request("die")
+    assert not worker.alive
+    with pytest.raises(WorkerError, match="ended with code 3"):
+        worker.request("echo", value=2)
+
+
+def test_operations_against_a_plain_count():
+    shape = workload.Shape(layers=2, width=3, inner=5, heads=2, head_width=4, vocabulary=11)
+    rows, prompt, tokens, targets = 2, 3, 4, 5
+    length, inner = prompt + tokens, 8
+
+    def linear(positions, m, n):  # forward, and the gradient by the input
+        return 2 * (2 * positions * m * n)
+
+    def attention(queries, keys):  # two products; each forward and two gradients
+        return 2 * 3 * (2 * queries * keys * inner)
+
+    encoder = 4 * linear(length, 3, inner) + 3 * linear(length, 3, 5) + attention(length, length)
+    decoder = 6 * linear(targets, 3, inner) + 2 * linear(length, 3, inner)
+    decoder += 3 * linear(targets, 3, 5) + attention(targets, targets) + attention(targets, length)
+    head = linear(targets, 3, 11)
+    expected = rows * (2 * (encoder + decoder) + head)
+    assert flops.training_step(shape, prompt, rows, tokens, targets) == expected
+    shared = flops.training_step(shape, prompt, rows, tokens, targets, shared=True)
+    assert shared < expected
+    # One row shares its prompt with nobody, but its prompt does not look at its tokens.
+    saved = 2 * attention(prompt, tokens)
+    alone = flops.training_step(shape, prompt, 1, tokens, targets)
+    assert alone - flops.training_step(shape, prompt, 1, tokens, targets, shared=True) == saved
+
+
+@pytest.mark.parametrize("module", [flops, report])
+def test_examples_in_docstrings(module):
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+def test_the_report():
+    def side(*wall):
+        return {"wall": list(wall), "cpu": list(wall)}
+
+    gemm = {"float32": {"ours": 10.0, "peer": 8.0}}
+    measured = {
+        "step: B=1": {
+            "sides": {"ours": side(1.0, 2.0, 4.0), "peer": side(4.0)},
+            "target": 0.5,
+            "precision": "float32",
+            "operations": {"ours": 10**10},
+            "gemm": gemm,
+            "others": 0.5,
+            "notes": ["said"],
+        },
+        "generate: g": {
+            "sides": {"ours": side(0.001), "peer": side(0.0015)},
+            "target": 2.0,
+            "faster": True,
+            "items": [3, "tokens"],
+        },
+        "startup: s": {"sides": {"ours": side(0.25)}, "limit": 0.5},
+        "memory: m": {
+            "sides": {"ours": {"peak": [3e6], "before": [1e6], "life": [4e6]}},
+            "target": 1.0,
+            "unit": "bytes",
+        },
+        "slopes: T, full": {
+            "letter": "T",
+            "attention": "full",
+            "values": [1, 2],
+            "median": [0.01, 0.03],
+            "min": [0.01, 0.03],
+            "base": {"B": 4},
+        },
+    }
+    content = {"conditions": CONDITIONS, "versions": {"keras": "3"}, "measured": measured}
+    text = report.markdown(content, {key: key.partition(":")[0] for key in measured})
+    for line in (
+        "X (avx2), 2 cores for either side, 1 GB; Python 3, keras 3.",
+        "| B=1 | 2 s (1 s) | peer: 4 s (4 s) | 0.50 | ≤ 0.5 | yes |",
+        "| B=1 | ours | 3 | 2.00 | 5 | 50% |",
+        "- B=1: said; **not alone: other processes used 50% as much CPU**",
+        "| g | 1 ms (1 ms), 3e+03 tokens/s | peer: 1.5 ms (1.5 ms), 2e+03 tokens/s | "
+        "1.50 x faster | ≥ 2 | **no** |",
+        "| s | 250 ms (250 ms) |  |  | ≤ 0.5 s | yes |",
+        "| m | 3 MB (+2 in the steps) |  |  | ≤ 1 |  |",
+        "| T: input tokens | full | T=1 10 ms, T=2 30 ms | 20 | -10 |",
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_picture(tmp_path):
+    pytest.importorskip("matplotlib", reason="draws")
+    measured = [
+        {"letter": letter, "attention": attention, "values": [1, 2], "median": [0.1, 0.2]}
+        for letter in "TB"
+        for attention in ("full", "prompt")
+    ]
+    plot.slopes(measured, tmp_path / "slopes.png")
+    assert (tmp_path / "slopes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_of_other_conditions_are_not_mixed(tmp_path):
+    kept = results.Results(tmp_path, CONDITIONS)
+    kept.add("step: B=1", {"sides": {}})
+    assert list(results.Results(tmp_path, CONDITIONS).measured) == ["step: B=1"]
+    with pytest.raises(ValueError, match="was measured with other sizes, cores or machine"):
+        results.Results(tmp_path, {**CONDITIONS, "threads": 1})
+
+
+def test_keys_are_unique_and_quick_has_every_case():
+    for sizes in (settings.Settings(), settings.QUICK):
+        found = cases.parts(sizes, list(cases.CASES))
+        assert len({part.key for part in found}) == len(found)
+        assert {part.case for part in found} == set(cases.CASES)
