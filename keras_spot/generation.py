@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_spot.backbones import quiet_masks
+from keras_spot.decoding import CachedDecoder
 from keras_spot.errors import invalid
 
 INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
@@ -15,7 +15,7 @@ INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "dec
 class TextGeneration:
     """Generation for a `Seq2SeqLM` that has `encode` and `_logits` (see `PromptedT5`).
 
-    The caches are sized from what `encode` returns, prompt positions included.
+    The cache is sized from what `encode` returns, prompt positions included.
     """
 
     def generate(
@@ -60,7 +60,7 @@ class TextGeneration:
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         answers = [""] * len(rows)
         step = self.make_generate_function()
-        static = self.jit_compile or self._distribute_strategy is not None
+        static = self.jit_compile or self._jit_large or self._distribute_strategy is not None
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             batch = _batch([rows[i] for i in chunk], length, batch_size if static else None)
@@ -90,18 +90,20 @@ class TextGeneration:
         )
         ids = inputs["decoder_token_ids"]
         given = ops.cast(inputs["decoder_padding_mask"], "bool")
-        cache = self._empty_cache(states, mask, ops.shape(ids)[1])
+        embed = self.backbone.token_embedding
+        decoder = CachedDecoder(self.backbone, states, mask, ops.shape(ids)[1], self.compute_dtype)
 
         def next(tokens, cache, index):
             token = ops.slice(tokens, [0, index - 1], [ops.shape(tokens)[0], 1])
-            logits, cache = self._decode_one(token, cache, index - 1)
+            x, cache = decoder.step(embed(token), cache, index - 1)
+            logits = self._logits(x)[:, 0, :]
             return logits, logits, cache
 
         # Starting at 1 needs no warm-up pass: the sampler keeps every given token.
         ids = self.sampler(
             next=next,
             prompt=ids,
-            cache=cache,
+            cache=decoder.cache,
             index=1,
             mask=given,
             stop_token_ids=stop_token_ids,
@@ -116,52 +118,20 @@ class TextGeneration:
         after = ops.cumsum(ended, axis=-1) - ended
         return {"decoder_token_ids": ids, "decoder_padding_mask": after == 0}
 
-    def _empty_cache(self, states, mask, length):
-        """Return (self-attention caches, cross-attention caches, encoder mask)."""
-        batch, positions = ops.shape(states)[0], ops.shape(states)[1]
-        own, cross = [], []
-        for layer in self.backbone.decoder_transformer_layers:
-            attention = layer.cross_attention
-            heads = (attention.num_heads, attention.key_value_dim)
-            own.append(ops.zeros((batch, 2, length, *heads), dtype=self.compute_dtype))
-            pair = (attention.key_projector(states), attention.value_projector(states))
-            pair = [ops.reshape(x, (batch, positions, *heads)) for x in pair]
-            cross.append(ops.stack(pair, axis=1))
-        return tuple(own), tuple(cross), mask
-
-    @quiet_masks()
-    def _decode_one(self, token, cache, index):
-        """Return the logits `[B, V]` after the token `[B, 1]` at `index`, and the new cache."""
-        backbone = self.backbone
-        own, cross, mask = cache
-        x = backbone.decoder_embedding_dropout(backbone.token_embedding(token))
-        bias, updated = None, []
-        for layer, mine, theirs in zip(backbone.decoder_transformer_layers, own, cross):
-            x, bias, mine, _ = layer(
-                x,
-                position_bias=bias,
-                encoder_attention_mask=mask[:, None, :],
-                use_causal_mask=True,
-                self_attention_cache=mine,
-                self_attention_cache_update_index=index,
-                cross_attention_cache=theirs,
-            )
-            updated.append(mine)
-        return self._logits(x)[:, 0, :], (tuple(updated), cross, mask)
-
     def make_generate_function(self):
         """Return the compiled generation function.
 
-        Without XLA one trace serves all shapes; under a tf.distribute strategy the rows are
-        dealt out to the replicas.
+        Without XLA one trace serves all inputs, with it every shape is compiled (see `compile`);
+        under a tf.distribute strategy the rows are dealt out to the replicas.
         """
         tensorflow = keras.config.backend() == "tensorflow" and not self.run_eagerly
         if self.generate_function is None and tensorflow:
             if self._distribute_strategy is not None:
                 self.generate_function = _replica_function(self)
-            elif not self.jit_compile:
+            elif not (self.jit_compile or self._jit_large):
                 self.generate_function = _one_trace_function(self)
-        return super().make_generate_function()
+        with self._xla():
+            return super().make_generate_function()
 
     def token_rows(self, texts):
         """Return a list of token ids for each text: cut to the input length, end token last."""
@@ -223,15 +193,18 @@ def _one_trace_function(model):
 
     keys = _keys(model)
     shapes = {key: [None] if key == "prompt_index" else [None, None] for key in keys}
-    spec = {key: tf.TensorSpec(shape, "int32", name=key) for key, shape in shapes.items()}
 
     @functools.cache
-    def traced(stops):
+    def traced(stops, length):
+        spec = {key: tf.TensorSpec(shape, "int32", name=key) for key, shape in shapes.items()}
+        for key in INPUTS[2:]:
+            spec[key] = tf.TensorSpec([None, length], "int32", name=key)
         return tf.function(lambda batch: model.generate_step(batch, stops), input_signature=[spec])
 
     def generate_function(inputs, stop_token_ids=None):
         stops = None if stop_token_ids is None else tuple(stop_token_ids)
-        return traced(stops)({key: ops.cast(inputs[key], "int32") for key in keys})
+        batch = {key: ops.cast(inputs[key], "int32") for key in keys}
+        return traced(stops, batch[INPUTS[2]].shape[1])(batch)
 
     return generate_function
 

@@ -1,5 +1,6 @@
 """A frozen T5 with a soft prompt in front of its encoder."""
 
+import contextlib
 import dataclasses
 
 import keras
@@ -63,6 +64,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
     """
 
     preprocessor_cls = keras_hub.models.T5Seq2SeqLMPreprocessor
+    _jit_large = False  # until it is compiled
 
     def __init__(
         self,
@@ -168,8 +170,8 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             loss: default `keras_spot.losses.TokenCrossEntropy`.
             weighted_metrics: default the token accuracy.
             sampler: a KerasHub sampler or its name. Default `"greedy"`.
-            **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, but for training a
-                large backbone in float32, and under tf.distribute (TPUStrategy compiles by itself,
+            **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, but to train or
+                generate with a large backbone in float32, and under tf.distribute (TPUStrategy compiles by itself,
                 and nothing beside it may).
 
         Raises:
@@ -186,10 +188,10 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             loss = TokenCrossEntropy(recipe.z_loss, recipe.label_smoothing)
         if weighted_metrics == "auto":
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-        self._jit_training = False
+        self._jit_large = False
         if kwargs.get("jit_compile", "auto") == "auto":
             kwargs["jit_compile"] = distribution.default_jit()
-            self._jit_training = distribution.jit_training(
+            self._jit_large = distribution.jit_large(
                 self.backbone.count_params(), self.backbone.compute_dtype
             )
         distribution.check(optimizer, loss, kwargs, self.dropout)
@@ -220,11 +222,16 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         return mean + (total - ops.stop_gradient(total))
 
     def make_train_function(self, force=False):
-        """Return the compiled training step, through XLA where that pays."""
-        everywhere = self.jit_compile
-        self.jit_compile = everywhere or self._jit_training
-        try:
+        """Return the compiled training step, through XLA where that pays (see `compile`)."""
+        with self._xla():
             return super().make_train_function(force)
+
+    @contextlib.contextmanager
+    def _xla(self):
+        everywhere = self.jit_compile
+        self.jit_compile = everywhere or self._jit_large
+        try:
+            yield
         finally:
             self.jit_compile = everywhere
 
