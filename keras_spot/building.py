@@ -27,6 +27,7 @@ def build(
     seed=0,
     num_prompts=None,
     prompt_names=None,
+    remat=False,
 ):
     """Return a frozen T5 with a soft prompt in front, compiled with the paper's recipe.
 
@@ -52,12 +53,14 @@ def build(
             `PromptedT5`. Default: what the initial prompt was trained with, else the recipe's.
         input_length: input tokens at most, longer texts are cut. Default 512.
         target_length: target tokens that `generate` may produce. Default 32.
-        dtype: dtype policy of a backbone loaded by name, e.g. `"mixed_bfloat16"`.
+        dtype: dtype policy of a backbone loaded by name: `"mixed_bfloat16"` computes in bfloat16,
+            `"bfloat16"` also keeps the frozen weights in it, half the memory.
         seed: seed of sampled initial prompts. Default 0. Of a bank, the first prompt's, from
             which the others count up, or a list of K.
         num_prompts: K, for a bank of prompts on the one backbone, see `PromptedT5`. Default: the
             number of `prompt_names`, else None, one prompt.
         prompt_names: names of a bank's prompts, e.g. `["sst2", "cb"]`.
+        remat: less memory for more work, see `PromptedT5`. Default False.
 
     Returns:
         A compiled `PromptedT5`; its one trainable variable is the prompt, P x H numbers; a bank's
@@ -95,6 +98,7 @@ def build(
         recipe=recipe,
         num_prompts=num_prompts,
         prompt_names=prompt_names,
+        remat=remat,
     )
     for source in sources:
         check_fingerprint(source, model)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_spot import PromptCheckpoint, PromptedT5, build, initializers
+from keras_spot import PromptCheckpoint, PromptedT5, build, distribution, initializers
 from keras_spot.forward import VISIBILITIES, absorbed, absorbed_is_cheaper
 from keras_spot.generation import INPUTS
 
@@ -36,18 +36,24 @@ def prompted(backbone, visibility, **options):
 
 @pytest.mark.parametrize("visibility", VISIBILITIES)
 @pytest.mark.parametrize("targets", [3, 12])  # 12 are too many to absorb at these widths
-def test_logits_and_gradient_are_those_of_the_long_way(backbone, visibility, targets):
-    model = prompted(backbone, visibility)
+@pytest.mark.parametrize("remat", [False, True])
+def test_logits_and_gradient_are_those_of_the_long_way(backbone, visibility, targets, remat):
+    model = prompted(backbone, visibility, remat=remat)
     attention = backbone.decoder_transformer_layers[0].cross_attention
     size = (16, attention.num_heads, attention.key_value_dim)
     assert absorbed_is_cheaper(targets, P + 9, *size) is (targets == 3)
     x, y, weight = toy.batch(targets=targets)
     found = []
     for forward in (model, lambda x: toy.the_long_way(model, x, visibility)):
-        with tf.GradientTape() as tape:
-            logits = forward(x)
-            loss = model.loss(y, logits, weight)
-        found.append((logits, tape.gradient(loss, model.soft_prompt.prompt.value)))
+
+        @tf.function
+        def run(forward=forward):
+            with tf.GradientTape() as tape:
+                logits = forward(x)
+                loss = model.loss(y, logits, weight)
+            return logits, tape.gradient(loss, model.soft_prompt.prompt.value)
+
+        found.append([np.asarray(tensor) for tensor in run()])
     for ours, theirs in zip(*found):
         scale = np.abs(theirs).max()
         np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=2e-5)
@@ -69,6 +75,25 @@ def test_absorbed_cross_attention_is_cross_attention(backbone, rows):
     expected, _, _ = attention(x, key_value_states=states, mask=seen[:, None])
     found = absorbed(attention, x, states, (1.0 - seen[:, None, None]) * -1e9)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_steps_and_answers_compiled_for_a_large_backbone_are_the_same(backbone, monkeypatch):
+    monkeypatch.setattr(distribution, "LARGE", 1)
+    x, y, weight = toy.batch()
+    start = np.zeros_like(x["decoder_padding_mask"])
+    start[:, 0] = 1
+    found = []
+    for compiled in (False, True):
+        model = prompted(backbone, "full")
+        if not compiled:
+            model.compile(jit_compile=False)
+        assert model._jit_large is compiled
+        assert not model.jit_compile
+        answers = model.make_generate_function()({**x, "decoder_padding_mask": start}, None)
+        model.fit(x, y, sample_weight=weight, verbose=0, shuffle=False)
+        found.append((np.asarray(answers["decoder_token_ids"]), model.prompt))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)
 
 
 @pytest.mark.parametrize("visibility", VISIBILITIES)
