@@ -1,6 +1,8 @@
 """`python -m benchmarks`: measure the package beside its peer, see README.md."""
 
 import contextlib
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,6 +76,7 @@ def main(
         except RuntimeError as error:
             console.print(f"[red]no peer[/] (--no-peer does without): {error}")
             raise typer.Exit(2) from None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the workers too
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
         bench = Bench(
             settings,
