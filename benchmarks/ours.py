@@ -17,7 +17,7 @@ import tensorflow as tf  # noqa: E402
 
 import keras_spot  # noqa: E402
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+POLICIES = {"float32": "float32", "bfloat16": "bfloat16"}
 models: dict[str, Any] = {}
 
 

@@ -37,25 +37,25 @@ class Settings:
     shape: Shape = dataclasses.field(default_factory=Shape)
     prompt: int = 100
     targets: int = 8
-    rounds: int = 5
-    laps: int = 3
+    rounds: int = 4
+    laps: int = 2
     batches: tuple[tuple[int, int], ...] = ((8, 64), (32, 32))
     generations: tuple[int, ...] = (8, 64)
     generation_rows: tuple[int, ...] = (1, 32)
     generation_tokens: int = 64
     epochs: dict[str, int] = dataclasses.field(
-        default_factory=lambda: {"glue/sst2": 1600, "glue/rte": 800, "super_glue/boolq": 480}
+        default_factory=lambda: {"glue/sst2": 1024, "glue/rte": 512, "super_glue/boolq": 320}
     )
     epoch_rows: int = 32
-    epoch_rounds: int = 2
+    epoch_rounds: int = 1
     wide: int = 512
-    wide_laps: int = 3
+    wide_laps: int = 2
     ranked: str = "glue/sst2"
-    rank_limit: int | None = None
+    rank_limit: int | None = 256
     bank: tuple[int, int] = (8, 4)
     memory_batches: tuple[tuple[int, int], ...] = ((32, 32), (8, 512))
     memory_laps: int = 3
-    startup_rounds: int = 5
+    startup_rounds: int = 3
     slopes: dict[str, tuple[int, ...]] = dataclasses.field(
         default_factory=lambda: {
             "T": (16, 32, 64, 128, 256),

@@ -263,12 +263,15 @@ def _rank_function(model: Any) -> Any:
             inputs.append(tf.TensorSpec([None], "int32"))
 
         @functools.cache
-        def traced(labels):
-            return tf.function(
-                functools.partial(_rank, model), input_signature=[inputs, [tokens] * labels]
-            )
+        def traced(*lengths):
+            # With known lengths the decoder can tell that absorbed cross-attention is cheaper.
+            labels = [tf.TensorSpec([1, length], "int32") for length in lengths]
+            return tf.function(functools.partial(_rank, model), input_signature=[inputs, labels])
 
-        model._rank_function = lambda inputs, targets: traced(len(targets))(inputs, targets)
+        def ranked(inputs, targets):
+            return traced(*(target.shape[1] for target in targets))(inputs, targets)
+
+        model._rank_function = ranked
     return model._rank_function
 
 
