@@ -50,7 +50,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         self,
         run_dir: str | os.PathLike,
         every: int = 500,
-        validate: Callable[[Any], Mapping[str, float]] | None = None,
+        validate: Callable[[Any], Mapping[str, Any]] | None = None,
         monitor: str = "score",
         mode: str = "max",
         record: Mapping[str, Any] | None = None,

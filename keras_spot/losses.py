@@ -30,6 +30,8 @@ def per_prompt(losses, sample_weight, prompt_index, num_prompts):
     >>> losses.numpy().tolist(), present.numpy().tolist()
     ([2.0, 0.0, 3.0], [1.0, 0.0, 1.0])
     """
+    # Under a strategy integers reach the loss as floats.
+    prompt_index = ops.cast(prompt_index, "int32")
     weight = ops.ones_like(losses) if sample_weight is None else ops.cast(sample_weight, "float32")
     sums, totals = (
         ops.segment_sum(ops.sum(values, axis=-1), prompt_index, num_segments=num_prompts)
