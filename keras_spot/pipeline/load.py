@@ -1,5 +1,6 @@
 """Tasks as `tf.data` datasets of padded batches, and as plain examples."""
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -74,9 +75,9 @@ def load_task(
     x is a dict of int32: `encoder_token_ids` and `encoder_padding_mask` [B, T],
     `decoder_token_ids` (the target behind the pad id) and `decoder_padding_mask` [B, D]; y is
     int32 [B, D] and sample_weight float32 [B, D], 1 on target tokens, the end included.
-    Every batch has B = `batch_size` rows, D = `target_length`, and T one of the bucket lengths,
-    the shortest that holds its rows. Inputs and free-text targets that are too long are cut
-    before their end-of-sequence token.
+    Every batch has B = `batch_size` rows, one D (see `target_length`), and T one of the bucket
+    lengths, the shortest that holds its rows. Inputs and free-text targets that are too long are
+    cut before their end-of-sequence token.
 
     Equal arguments give equal batches, on any machine. Only blocks of rows and the shuffle
     buffer are held in memory.
@@ -99,7 +100,8 @@ def load_task(
         drop_remainder: drop the rows that fill no batch at the end. By default they come in
             common last batches, the very last filled up with rows of sample weight 0.
         input_length: longest T; default the task's `max_input_length`.
-        target_length: D; default the task's `max_target_length`.
+        target_length: longest target; default the task's `max_target_length`. D is that, or the
+            tokens of the longest label where all targets are labels.
         buckets: lengths T to choose from, below `input_length`, which is always one; `()` pads
             all to `input_length`, so that every shape is static, as a TPU needs it.
         limit: read only the first `limit` rows; default all.
@@ -173,7 +175,7 @@ def load_mixture(
             weights.
         start_step: leave out the first batches, as in `load_task`, but by making them again.
         input_length: longest T; default the largest of the tasks' `max_input_length`.
-        target_length: D; default the largest of the tasks' `max_target_length`.
+        target_length: longest target, see `load_task`; default the largest of the tasks'.
         limit: read only the first `limit` rows of each task; default all.
 
     Raises:
@@ -231,7 +233,7 @@ def load_bank(
         seeds: K seeds of the tasks' orders. Default: 0 for all.
         start_step: leave out the first batches, as in `load_task`.
         input_length: longest T; default each task's own `max_input_length`.
-        target_length: D; default the largest of the tasks' `max_target_length`.
+        target_length: longest target, see `load_task`; default the largest of the tasks'.
 
     Raises:
         ValueError: no tasks, seeds of another number, and all that `load_task` raises.
@@ -245,11 +247,11 @@ def load_bank(
         raise invalid("seeds", f"must be {len(found)}, one for each task", f"seeds={seeds!r}")
     check_positive(limit=limit)
     _check_step(start_step)
-    if target_length is None:
-        target_length = max(task.max_target_length for task in found)
+    common = Shape.of(found, tokenizer, batch_size, input_length, target_length, buckets)
     shapes, streams = [], []
     for task, seed in zip(found, seeds):
         shape = Shape.of([task], tokenizer, batch_size, input_length, target_length, buckets)
+        shape = dataclasses.replace(shape, target_length=common.target_length)
         rows = open_labelled(task, split, data_dir)
         epoch = epochs(task, rows, tokenizer, shape, limit, f"{seed}")
         shape, batches_from = _repeated(task, epoch, shape)
@@ -262,7 +264,7 @@ def load_bank(
         return itertools.islice(batches.together(started, windows), skip, None)
 
     lengths = tuple(sorted({length for shape in shapes for length in shape.lengths}))
-    whole = Shape(batch_size * len(found), lengths, target_length)
+    whole = Shape(batch_size * len(found), lengths, common.target_length)
     return make_dataset(generate, whole, endless=True, num_prompts=len(found))
 
 
