@@ -174,7 +174,7 @@ def encoder_layer(layer, x, bias):
 
 
 def behind_projections(layer, x, bias, *projected):
-    """Return `x` behind a layer of the encoder, given its queries, keys and values `[B, S, n d]`."""
+    """Return `x` behind a layer, given its queries, keys and values `[B, S, n d]`."""
     attention = layer.self_attention
     query, key, value = (split_heads(attention, y) for y in projected)
     mixed = attend(attention, query, [key], [value], bias)

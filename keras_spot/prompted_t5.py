@@ -175,8 +175,8 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             weighted_metrics: default the token accuracy.
             sampler: a KerasHub sampler or its name. Default `"greedy"`.
             **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, but to train or
-                generate with a large backbone in float32, and under tf.distribute (TPUStrategy compiles by itself,
-                and nothing beside it may).
+                generate with a large backbone in float32, and under tf.distribute (TPUStrategy
+                compiles by itself, and nothing beside it may).
 
         Raises:
             ValueError: something that cannot be right under the current strategy.

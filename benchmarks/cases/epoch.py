@@ -61,7 +61,9 @@ def epoch(task: str, count: int, bench: Bench) -> dict[str, Any]:
             f"{side} {n / exported['examples']:.0f}" for side, n in positions.items()
         )
         notes.append(f"input positions an example, padding included: {tokens}")
-        notes.append("targets padded to the task's longest label here, to the longest of a batch there")
+        notes.append(
+            "targets padded to the task's longest label here, to the longest of a batch there"
+        )
     return {
         "sides": samples,
         "comparisons": [
