@@ -97,7 +97,7 @@ def test_steps_and_answers_compiled_for_a_large_backbone_are_the_same(backbone, 
 
 
 # 17 positions are too many to absorb at these widths.
-@pytest.mark.parametrize("visibility, length", [(v, 6) for v in VISIBILITIES] + [("full", 17)])
+@pytest.mark.parametrize(("visibility", "length"), [*((v, 6) for v in VISIBILITIES), ("full", 17)])
 def test_cached_decoding_is_the_full_pass(tokenizer, visibility, length):
     assert absorbed_is_cheaper(length + 1, None, 16, 2, 8) is (length == 6)
     backbone = toy.backbone(tokenizer.vocabulary_size())

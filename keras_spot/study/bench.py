@@ -11,6 +11,8 @@ import numpy as np
 
 from keras_spot.building import build, named_prompt
 from keras_spot.files import atomic_write
+from keras_spot.pipeline import BUCKETS
+from keras_spot.pipeline.dataset import Shape
 from keras_spot.study.cells import Cell
 from keras_spot.study.data import KeptTask
 from keras_spot.study.description import Study
@@ -46,6 +48,15 @@ class Bench:
             target_length=self.target_length,
             dtype=study.dtype,
         )
+        # D of all batches: no longer than the longest label where all tasks have labels.
+        self.targets = Shape.of(
+            members,
+            self.model.preprocessor.tokenizer,
+            self.recipe.batch_size,
+            self.input_length,
+            self.target_length,
+            BUCKETS,
+        ).target_length
         optimizer = self.model.optimizer
         optimizer.build(self.model.trainable_variables)
         self._fresh = [variable.numpy() for variable in optimizer.variables]
@@ -79,7 +90,7 @@ class Bench:
             self.model.preprocessor.tokenizer,
             self.recipe.batch_size,
             self.input_length,
-            self.target_length,
+            self.targets,
         )
 
     def _reset(self, cell: Cell, start: np.ndarray | None) -> None:

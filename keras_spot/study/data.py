@@ -1,6 +1,7 @@
 """A task's data kept in memory, tokenised once for all the cells that use them."""
 
 import collections
+import dataclasses
 import functools
 import itertools
 import zlib
@@ -28,7 +29,8 @@ class KeptTask:
         study: says how much, and where data lie.
         entry: the source or target.
         tokenizer: a KerasHub `T5Tokenizer`.
-        batch_size, input_length, target_length: B, T at most, D.
+        batch_size, input_length, target_length: B, T at most, D, the same for all tasks of a study
+            that share a traced step.
     """
 
     def __init__(
@@ -41,9 +43,8 @@ class KeptTask:
         target_length: int,
     ):
         self.study, self.entry, self.tokenizer = study, entry, tokenizer
-        self.shape = Shape.of(
-            [entry.task], tokenizer, batch_size, input_length, target_length, BUCKETS
-        )
+        shape = Shape.of([entry.task], tokenizer, batch_size, input_length, target_length, BUCKETS)
+        self.shape = dataclasses.replace(shape, target_length=target_length)
 
     @functools.cached_property
     def rows(self) -> list[list[Encoded]]:
