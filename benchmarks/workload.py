@@ -32,7 +32,9 @@ class Shape:
 def write_backbone(folder: Path, shape: Shape) -> None:
     """Write a random T5 as a Hugging Face folder, the same one for the same shape.
 
-    Matrices are scaled by their fan-in, so that states and logits stay of order one.
+    Matrices are scaled by their fan-in, so that states and logits stay of order one, those of the
+    queries also by the heads' width, since T5 does not scale its scores: at larger scores
+    rounding errors grow from layer to layer until two programs choose different tokens.
     """
     from safetensors.numpy import save_file
 
@@ -74,6 +76,8 @@ def write_backbone(folder: Path, shape: Shape) -> None:
             tensors[name] = np.ones(shape.width, "float32")
             continue
         scale = 1.0 if kind in ("shared", "relative_attention_bias") else shapes[kind][1] ** -0.5
+        if kind == "q":
+            scale *= shape.head_width**-0.5
         tensors[name] = scale * rng.standard_normal(shapes[kind], "float32")
     folder.mkdir(parents=True)
     (folder / huggingface.CONFIG).write_text(json.dumps(config), encoding="utf-8")
