@@ -65,7 +65,7 @@ class CachedDecoder:
             x = x + look_up(attention, y, keys, values, bias)
             attention, y = layer.cross_attention, layer.cross_attention_layer_norm(x)
             if self.absorb:
-                x = x + absorbed(attention, y, cross, across)
+                x = x + absorbed(attention, y, [cross], across)
             else:
                 x = x + look_up(attention, y, *cross[number], across)
             x = feed_forward(layer, x)

@@ -118,6 +118,11 @@ class PromptDecoder(_Borrowed):
     cross-attention works on the encoder's states themselves: exact, and for few decoder
     positions (labels have 2 to 8 tokens) much less work than projecting P + T states a layer.
 
+    Args:
+        backbone: `T5Backbone`.
+        shared: how many of the first encoder states are the same in every row, as those of a
+            prompt that sees only itself are. Default 0.
+
     Call arguments:
         embedded: embedded decoder inputs `[B, D, H]`.
         padding_mask: `[B, D]`, 1 on tokens.
@@ -127,6 +132,10 @@ class PromptDecoder(_Borrowed):
     Returns:
         `[B, D, H]`, before the last normalisation.
     """
+
+    def __init__(self, backbone, shared=0, **kwargs):
+        super().__init__(backbone, **kwargs)
+        self.shared = shared
 
     def call(self, embedded, padding_mask, states, mask):
         layers = self.backbone.decoder_transformer_layers
@@ -153,9 +162,13 @@ class PromptDecoder(_Borrowed):
             if bias is None:
                 bias = causal_bias(layer.self_attention, padding_mask)
                 across = hidden(mask, self.compute_dtype)[:, None, None, :]
+                blocks = [states]
+                if self.shared:
+                    blocks = [states[:1, : self.shared], states[:, self.shared :]]
             y, _, _ = layer.self_attention(layer.self_attention_layer_norm(x), position_bias=bias)
             x = x + layer.self_attention_dropout(y)
-            y = absorbed(layer.cross_attention, layer.cross_attention_layer_norm(x), states, across)
+            y = layer.cross_attention_layer_norm(x)
+            y = absorbed(layer.cross_attention, y, blocks, across)
             x = x + layer.cross_attention_dropout(y)
             x = feed_forward(layer, x)
         return x
@@ -222,8 +235,11 @@ def absorbed_is_cheaper(queries, keys, width, heads, head_width):
     return absorbed < keys * inner * (width + queries)
 
 
-def absorbed(attention, x, states, bias):
-    """Return cross-attention of `x` `[B, D, H]` over `states` `[B, K, H]`; bias `[B, 1, 1, K]`."""
+def absorbed(attention, x, blocks, bias):
+    """Return cross-attention of `x` `[B, D, H]` over the blocks of encoder states in order.
+
+    A block is `[B, K, H]`, or `[1, K, H]` where every row shares it; bias `[B, 1, 1, all K]`.
+    """
     shape = (-1, attention.num_heads, attention.key_value_dim)
     key, value = (
         ops.reshape(ops.cast(projector.kernel, x.dtype), shape)
@@ -231,8 +247,9 @@ def absorbed(attention, x, states, bias):
     )
     query = split_heads(attention, attention.query_projector(x))
     query = ops.einsum("bqnd,hnd->bnqh", query, key)
-    weights = ops.softmax(ops.einsum("bnqh,bkh->bnqk", query, states) + bias, axis=-1)
-    mixed = ops.einsum("bnqk,bkh->bnqh", attention.dropout_layer(weights), states)
+    weights = weigh(query, blocks, bias, "bnqh,kh->bnqk", "bnqh,bkh->bnqk")
+    weights = attention.dropout_layer(weights)
+    mixed = mix(weights, blocks, "bnqk,kh->bnqh", "bnqk,bkh->bnqh")
     mixed = ops.einsum("bnqh,hnd->bqnd", mixed, value)
     return attention.output_projector(merge_heads(attention, mixed))
 
@@ -242,24 +259,36 @@ def attend(attention, query, keys, values, bias):
 
     A block is `[B, K, n, d]`, or `[1, K, n, d]` where every row shares it.
     """
-    scores = [
-        ops.einsum("bqnd,knd->bnqk", query, key[0])
-        if key.shape[0] == 1
-        else ops.einsum("bqnd,bknd->bnqk", query, key)
-        for key in keys
-    ]
-    scores = ops.concatenate(scores, axis=-1) + ops.cast(bias, query.dtype)
-    weights = attention.dropout_layer(ops.softmax(scores, axis=-1))
-    mixed, at = 0.0, 0
-    for value in values:
-        part = weights[..., at : at + ops.shape(value)[1]]
-        at = at + ops.shape(value)[1]
-        mixed += (
-            ops.einsum("bnqk,knd->bqnd", part, value[0])
-            if value.shape[0] == 1
-            else ops.einsum("bnqk,bknd->bqnd", part, value)
-        )
+    bias = ops.cast(bias, query.dtype)
+    weights = weigh(query, keys, bias, "bqnd,knd->bnqk", "bqnd,bknd->bnqk")
+    weights = attention.dropout_layer(weights)
+    mixed = mix(weights, values, "bnqk,knd->bqnd", "bnqk,bknd->bqnd")
     return attention.output_projector(merge_heads(attention, mixed))
+
+
+def weigh(query, blocks, bias, shared, own):
+    """Return the attention weights `[B, n, Q, all K]` over blocks, by einsums for either kind."""
+    scores = [
+        ops.einsum(shared, query, block[0])
+        if block.shape[0] == 1
+        else ops.einsum(own, query, block)
+        for block in blocks
+    ]
+    return ops.softmax(ops.concatenate(scores, axis=-1) + bias, axis=-1)
+
+
+def mix(weights, blocks, shared, own):
+    """Return the blocks' rows in sum as `weights` `[B, n, Q, all K]` have them."""
+    mixed, at = 0.0, 0
+    for block in blocks:
+        part = weights[..., at : at + ops.shape(block)[1]]
+        at = at + ops.shape(block)[1]
+        mixed += (
+            ops.einsum(shared, part, block[0])
+            if block.shape[0] == 1
+            else ops.einsum(own, part, block)
+        )
+    return mixed
 
 
 def feed_forward(layer, x):
