@@ -43,6 +43,7 @@ def load(
     precision: str = "float32",
     key: str = "model",
     tokenizer: str | None = None,
+    xla: bool = False,
     **options: Any,
 ) -> float:
     """Build a model under `key`, and return the seconds that took.
@@ -52,6 +53,7 @@ def load(
         prompt: its length and width.
         precision: `"float32"` or `"bfloat16"`.
         tokenizer: SentencePiece file.
+        xla: compile with `jit_compile=True`.
         **options: of `keras_spot.build`; one that this version does not have skips the case.
     """
     began = time.perf_counter()
@@ -67,6 +69,8 @@ def load(
         tokenizer=tokenizer,
         **options,
     )
+    if xla:
+        models[key].compile(jit_compile=True)
     return time.perf_counter() - began
 
 

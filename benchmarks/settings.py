@@ -37,14 +37,14 @@ class Settings:
     shape: Shape = dataclasses.field(default_factory=Shape)
     prompt: int = 100
     targets: int = 8
-    rounds: int = 4
+    rounds: int = 3
     laps: int = 2
     batches: tuple[tuple[int, int], ...] = ((8, 64), (32, 32))
     generations: tuple[int, ...] = (8, 64)
     generation_rows: tuple[int, ...] = (1, 32)
     generation_tokens: int = 64
     epochs: dict[str, int] = dataclasses.field(
-        default_factory=lambda: {"glue/sst2": 1024, "glue/rte": 512, "super_glue/boolq": 320}
+        default_factory=lambda: {"glue/sst2": 640, "glue/rte": 320, "super_glue/boolq": 160}
     )
     epoch_rows: int = 32
     epoch_rounds: int = 1

@@ -9,7 +9,7 @@ import keras
 from keras_spot.errors import invalid, unknown
 
 CHOICES = ("auto", "tpu", "mirrored", "one_device")
-LARGE = 20_000_000  # parameters of a backbone that XLA may take seconds to compile
+LARGE, MANY = 20_000_000, 2_000  # parameters and steps from which on XLA pays on CPU
 
 
 def strategy(choice: str = "auto", tpu: str = "local") -> Any:
@@ -119,18 +119,18 @@ def default_jit() -> str | bool:
     return "auto" if gpu and not tf.distribute.has_strategy() else False
 
 
-def jit_large(parameters: int, dtype: str) -> bool:
-    """Return whether XLA pays for training and generation alone, where `default_jit` says no.
+def jit_pays(parameters: int, dtype: str, steps: int) -> bool:
+    """Return whether XLA pays for a training run on CPU, where `default_jit` says no.
 
-    On CPU it makes a float32 step of a large backbone a tenth and generation a fifth to a third
-    faster and takes seconds a shape; small models never earn that back, and its bfloat16 products
-    are slower than TensorFlow's.
+    It makes a float32 step of a large backbone a tenth faster and takes seconds to compile each
+    length of the batches; its bfloat16 products are slower than TensorFlow's.
     """
     if keras.config.backend() != "tensorflow":
         return False
     import tensorflow as tf
 
-    return parameters >= LARGE and dtype == "float32" and not tf.distribute.has_strategy()
+    on_cpu = not tf.config.list_logical_devices("GPU") and not tf.distribute.has_strategy()
+    return on_cpu and parameters >= LARGE and steps >= MANY and dtype == "float32"
 
 
 def check(optimizer: Any, loss: Any, options: dict[str, Any], dropout: float) -> None:

@@ -164,7 +164,8 @@ class PromptDecoder(_Borrowed):
                 across = hidden(mask, self.compute_dtype)[:, None, None, :]
                 blocks = [states]
                 if self.shared:
-                    blocks = [states[:1, : self.shared], states[:, self.shared :]]
+                    alike = ops.reshape(states[:1, : self.shared], (1, -1, states.shape[-1]))
+                    blocks = [alike, states[:, self.shared :]]
             y, _, _ = layer.self_attention(layer.self_attention_layer_norm(x), position_bias=bias)
             x = x + layer.self_attention_dropout(y)
             y = layer.cross_attention_layer_norm(x)

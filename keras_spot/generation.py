@@ -60,7 +60,7 @@ class TextGeneration:
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         answers = [""] * len(rows)
         step = self.make_generate_function()
-        static = self.jit_compile or self._jit_large or self._distribute_strategy is not None
+        static = self.jit_compile or self._distribute_strategy is not None
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             batch = _batch([rows[i] for i in chunk], length, batch_size if static else None)
@@ -121,17 +121,16 @@ class TextGeneration:
     def make_generate_function(self):
         """Return the compiled generation function.
 
-        Without XLA one trace serves all inputs, with it every shape is compiled (see `compile`);
-        under a tf.distribute strategy the rows are dealt out to the replicas.
+        Without XLA one trace serves all inputs, with it every shape is compiled; under a
+        tf.distribute strategy the rows are dealt out to the replicas.
         """
         tensorflow = keras.config.backend() == "tensorflow" and not self.run_eagerly
         if self.generate_function is None and tensorflow:
             if self._distribute_strategy is not None:
                 self.generate_function = _replica_function(self)
-            elif not (self.jit_compile or self._jit_large):
+            elif not self.jit_compile:
                 self.generate_function = _one_trace_function(self)
-        with self._xla():
-            return super().make_generate_function()
+        return super().make_generate_function()
 
     def token_rows(self, texts):
         """Return a list of token ids for each text: cut to the input length, end token last."""

@@ -1,6 +1,5 @@
 """A frozen T5 with a soft prompt in front of its encoder."""
 
-import contextlib
 import dataclasses
 
 import keras
@@ -66,7 +65,6 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
     """
 
     preprocessor_cls = keras_hub.models.T5Seq2SeqLMPreprocessor
-    _jit_large = False  # until it is compiled
 
     def __init__(
         self,
@@ -175,9 +173,9 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             loss: default `keras_spot.losses.TokenCrossEntropy`.
             weighted_metrics: default the token accuracy.
             sampler: a KerasHub sampler or its name. Default `"greedy"`.
-            **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, but to train or
-                generate with a large backbone in float32, and under tf.distribute (TPUStrategy
-                compiles by itself, and nothing beside it may).
+            **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, where
+                `jit_compile=True` pays for many float32 steps of a large backbone, and under
+                tf.distribute (TPUStrategy compiles by itself, and nothing beside it may).
 
         Raises:
             ValueError: something that cannot be right under the current strategy.
@@ -193,12 +191,8 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             loss = TokenCrossEntropy(recipe.z_loss, recipe.label_smoothing)
         if weighted_metrics == "auto":
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-        self._jit_large = False
         if kwargs.get("jit_compile", "auto") == "auto":
             kwargs["jit_compile"] = distribution.default_jit()
-            self._jit_large = distribution.jit_large(
-                self.backbone.count_params(), self.backbone.compute_dtype
-            )
         distribution.check(optimizer, loss, kwargs, self.dropout)
         if self.num_prompts is not None and not isinstance(loss, keras.losses.Loss):
             raise invalid("loss", "must be a keras.losses.Loss for a bank of prompts", f"{loss!r}")
@@ -225,20 +219,6 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         total = ops.sum(losses)
         mean = ops.stop_gradient(total / ops.maximum(ops.sum(present), 1.0))
         return mean + (total - ops.stop_gradient(total))
-
-    def make_train_function(self, force=False):
-        """Return the compiled training step, through XLA where that pays (see `compile`)."""
-        with self._xla():
-            return super().make_train_function(force)
-
-    @contextlib.contextmanager
-    def _xla(self):
-        everywhere = self.jit_compile
-        self.jit_compile = everywhere or self._jit_large
-        try:
-            yield
-        finally:
-            self.jit_compile = everywhere
 
     def get_compile_config(self):
         config = super().get_compile_config()

@@ -111,6 +111,9 @@ def train(
             dtype=dtype,
             seed=seed,
         )
+        backbone = model.backbone
+        if distribution.jit_pays(backbone.count_params(), backbone.compute_dtype, steps):
+            model.compile(jit_compile=True)
     if model.preprocessor is None:
         raise invalid("tokenizer", "must be given with a backbone object", "tokenizer=None")
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_spot import PromptCheckpoint, PromptedT5, build, distribution, initializers
+from keras_spot import PromptCheckpoint, PromptedT5, build, initializers
 from keras_spot.forward import VISIBILITIES, absorbed, absorbed_is_cheaper
 from keras_spot.generation import INPUTS
 
@@ -77,18 +77,14 @@ def test_absorbed_cross_attention_is_cross_attention(backbone, rows):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_steps_and_answers_compiled_for_a_large_backbone_are_the_same(backbone, monkeypatch):
-    monkeypatch.setattr(distribution, "LARGE", 1)
+def test_steps_and_answers_through_xla_are_the_same(backbone):
     x, y, weight = toy.batch()
     start = np.zeros_like(x["decoder_padding_mask"])
     start[:, 0] = 1
     found = []
     for compiled in (False, True):
         model = prompted(backbone, "full")
-        if not compiled:
-            model.compile(jit_compile=False)
-        assert model._jit_large is compiled
-        assert not model.jit_compile
+        model.compile(jit_compile=compiled)
         answers = model.make_generate_function()({**x, "decoder_padding_mask": start}, None)
         model.fit(x, y, sample_weight=weight, verbose=0, shuffle=False)
         found.append((np.asarray(answers["decoder_token_ids"]), model.prompt))

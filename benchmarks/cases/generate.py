@@ -44,10 +44,18 @@ def generate(rows: int, length: int, precision: str, bench: Bench) -> dict[str, 
         side: functools.partial(bench.ask, side, "generate", **asked, count=settings.laps)
         for side in sides
     }
+    pairs = [["ours", "peer", TARGET]]
+    if precision == "float32":
+        bench.load("ours", precision, key="XLA", xla=True)
+        bench.ask("ours", "generate", **asked, key="XLA", count=1)
+        turns["ours, XLA"] = functools.partial(
+            bench.ask, "ours", "generate", **asked, key="XLA", count=settings.laps
+        )
+        pairs.append(["ours, XLA", "peer", TARGET])
     samples = in_turn(turns, settings.rounds)
     return {
         "sides": {side: without_loss(sample) for side, sample in samples.items()},
-        "target": TARGET,
+        "comparisons": pairs,
         "faster": True,
         "items": [rows * length, "tokens"],
         "notes": notes,

@@ -30,7 +30,7 @@ def measure(rows: int, tokens: int, precision: str, bench: Bench) -> dict[str, A
     ]
     if precision == "bfloat16" and bench.has_peer:
         notes.append(f"peer: {bench.peers_bfloat16[0]}")
-    pairs = [["ours", "peer", TARGET], ["ours, remat", "peer", TARGET]] if bench.has_peer else []
+    pairs = [["ours", "peer", TARGET], ["ours, remat", "peer", TARGET]]
     pairs.append(["ours, remat", "ours", None])
     return {"sides": found, "comparisons": pairs, "unit": "bytes", "notes": notes}
 

@@ -46,13 +46,21 @@ def against_peer(rows: int, tokens: int, precision: str, bench: Bench) -> dict[s
         side: functools.partial(bench.ask, side, "step", **batch, count=settings.laps)
         for side in sides
     }
+    pairs = [["ours", "peer", TARGET]]
+    if precision == "float32":
+        bench.load("ours", precision, key="XLA", xla=True)
+        bench.ask("ours", "step", **batch, key="XLA", count=2)
+        turns["ours, XLA"] = functools.partial(
+            bench.ask, "ours", "step", **batch, key="XLA", count=settings.laps
+        )
+        pairs.append(["ours, XLA", "peer", TARGET])
     samples = in_turn(turns, settings.rounds)
     return {
         "sides": {side: without_loss(sample) for side, sample in samples.items()},
-        "target": TARGET,
+        "comparisons": pairs,
         "precision": precision,
         "operations": dict.fromkeys(
-            sides, flops.training_step(settings.shape, settings.prompt, **batch)
+            turns, flops.training_step(settings.shape, settings.prompt, **batch)
         ),
         "losses": losses,
         "notes": notes,
