@@ -68,24 +68,28 @@ def against_peer(rows: int, tokens: int, precision: str, bench: Bench) -> dict[s
 
 
 def shared_prefix(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
-    """Time our step with `prompt_attention="prompt"` and with `"full"`."""
+    """Time our step with `prompt_attention="prompt"` and with `"full"`, without and with XLA."""
     settings = bench.settings
     batch = bench.batch(rows, tokens)
     turns = {}
-    for name, attention in (("shared prefix", "prompt"), ("full", "full")):
-        bench.load("ours", key=name, prompt_attention=attention)
-        bench.ask("ours", "step", **batch, key=name, count=2)
-        turns[name] = functools.partial(
-            bench.ask, "ours", "step", **batch, key=name, count=settings.laps
-        )
+    for how in ("", ", XLA"):
+        for name, attention in (("shared prefix", "prompt"), ("full", "full")):
+            key = name + how
+            bench.load("ours", key=key, prompt_attention=attention, xla=bool(how))
+            bench.ask("ours", "step", **batch, key=key, count=2)
+            turns[key] = functools.partial(
+                bench.ask, "ours", "step", **batch, key=key, count=settings.laps
+            )
     samples = in_turn(turns, settings.rounds)
     return {
         "sides": {side: without_loss(sample) for side, sample in samples.items()},
-        "target": SHARED_TARGET,
+        "comparisons": [
+            [f"shared prefix{how}", f"full{how}", SHARED_TARGET] for how in ("", ", XLA")
+        ],
         "precision": "float32",
         "operations": {
             name: flops.training_step(
-                settings.shape, settings.prompt, **batch, shared=name != "full"
+                settings.shape, settings.prompt, **batch, shared=name.startswith("shared")
             )
             for name in turns
         },
