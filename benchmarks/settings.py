@@ -20,7 +20,7 @@ class Settings:
         generations: tokens to generate.
         generation_rows: B of them.
         generation_tokens: T of them.
-        epochs: task to the number of its first examples that make the epoch.
+        epochs: task to the number of its first examples that make the epoch, and B.
         epoch_rounds: turns of whole epochs.
         wide: T to which the reference pads all.
         wide_laps: steps of that width that are timed.
@@ -43,10 +43,13 @@ class Settings:
     generations: tuple[int, ...] = (8, 64)
     generation_rows: tuple[int, ...] = (1, 32)
     generation_tokens: int = 64
-    epochs: dict[str, int] = dataclasses.field(
-        default_factory=lambda: {"glue/sst2": 640, "glue/rte": 320, "super_glue/boolq": 160}
+    epochs: dict[str, tuple[int, int]] = dataclasses.field(
+        default_factory=lambda: {
+            "glue/sst2": (640, 32),
+            "glue/rte": (320, 32),
+            "super_glue/boolq": (160, 16),
+        }
     )
-    epoch_rows: int = 32
     epoch_rounds: int = 1
     wide: int = 512
     wide_laps: int = 2
@@ -83,8 +86,7 @@ QUICK = Settings(
     generations=(3,),
     generation_rows=(1, 2),
     generation_tokens=8,
-    epochs={"synthetic/movies": 40},
-    epoch_rows=8,
+    epochs={"synthetic/movies": (40, 8)},
     epoch_rounds=1,
     wide=64,
     wide_laps=1,

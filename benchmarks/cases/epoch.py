@@ -16,14 +16,18 @@ WIDE_TARGETS = {"glue/sst2": 0.16, "super_glue/boolq": 0.35}
 def parts(settings: Settings) -> list[Part]:
     """Return one measurement a task, of which come three comparisons."""
     return [
-        Part("epoch", f"{task}, {count} examples, float32", functools.partial(epoch, task, count))
-        for task, count in settings.epochs.items()
+        Part(
+            "epoch",
+            f"{task}, {count} examples, B={rows}, float32",
+            functools.partial(epoch, task, count, rows),
+        )
+        for task, (count, rows) in settings.epochs.items()
     ]
 
 
-def epoch(task: str, count: int, bench: Bench) -> dict[str, Any]:
+def epoch(task: str, count: int, rows: int, bench: Bench) -> dict[str, Any]:
     """Time whole epochs of both attentions and of the peer, and the peer's widest steps."""
-    settings, rows = bench.settings, bench.settings.epoch_rows
+    settings = bench.settings
     data = {"task": task, "data_dir": task_data(bench, task), "examples": count, "rows": rows}
     firsts, turns, notes = {}, {}, []
     path = str(bench.scratch / "epoch.npz")
