@@ -34,7 +34,7 @@ def test_without_the_peer_and_on_from_where_it_ended(tmp_path):
     first, _ = run(tmp_path, *asked)
     assert list(first) == ["step: B=2 T=8 float32"]
     (measured,) = first.values()
-    assert list(measured["sides"]) == ["ours"]
+    assert list(measured["sides"]) == ["ours", "ours, XLA"]
     sample = measured["sides"]["ours"]
     laps = settings.QUICK.rounds * settings.QUICK.laps
     assert len(sample["wall"]) == len(sample["cpu"]) == laps
@@ -62,7 +62,8 @@ def test_beside_the_peer(tmp_path):
     part = ["--part", "step: B=2 T=8 float32", "--part", "3 tokens, B=2 float32"]
     measured, said = run(tmp_path, *part, "--peer-python", sys.executable)
     assert len(measured) == 2, said
-    assert all(list(found["sides"]) == ["ours", "peer"] for found in measured.values())
+    sides = ["ours", "peer", "ours, XLA"]
+    assert all(list(found["sides"]) == sides for found in measured.values())
     losses = measured["step: B=2 T=8 float32"]["losses"]
     np.testing.assert_allclose(losses["ours"], losses["peer"], rtol=1e-4)
     assert "same tokens" in measured["generate: 3 tokens, B=2 float32"]["notes"][0]

@@ -19,7 +19,9 @@ FEW = Cell("scratch", None, "synthetic/entailment", 8, 0)
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory, tokenizer, data_dir):
     folder = tmp_path_factory.mktemp("preset")
-    toy.backbone(tokenizer.vocabulary_size()).save_to_preset(folder)
+    # Without gain rounding errors do not grow: a study's D is that of its longest label, `load_task`'s
+    # the task's own.
+    toy.backbone(tokenizer.vocabulary_size(), gain=0).save_to_preset(folder)
     tokenizer.save_to_preset(folder)
     return study.Study(
         sources=["synthetic/movies"],
@@ -81,7 +83,7 @@ def fresh(plan, task, split, seed, steps, start=None):
 
 def test_a_reused_model_gives_the_prompts_of_a_fresh_one(plan, found):
     model = fresh(plan, "synthetic/topic", "train", 1, 6)
-    np.testing.assert_array_equal(found[SCRATCH].prompt, model.prompt)
+    np.testing.assert_allclose(found[SCRATCH].prompt, model.prompt, atol=1e-4)
     scores = keras_spot.evaluate(
         model, "synthetic/topic", method="rank", limit=20, data_dir=plan.data_dir
     ).scores
@@ -89,14 +91,14 @@ def test_a_reused_model_gives_the_prompts_of_a_fresh_one(plan, found):
     assert found[SCRATCH].curve[-1] == (6, scores["score"])
     assert found[SCRATCH].step == 6
     early = fresh(plan, "synthetic/topic", "train", 1, 3)
-    np.testing.assert_array_equal(found[SCRATCH].embedding, early.prompt)
+    np.testing.assert_allclose(found[SCRATCH].embedding, early.prompt, atol=1e-4)
 
 
 def test_a_transfer_starts_from_the_sources_best_prompt(plan, bench, found, tmp_path):
     cell = Cell("transfer", "synthetic/movies", "synthetic/topic", None, 1)
     moved = bench(cell, found[SOURCE].prompt, tmp_path / "partial.npz")
     model = fresh(plan, "synthetic/topic", "train", 1, 6, found[SOURCE].prompt)
-    np.testing.assert_array_equal(moved.prompt, model.prompt)
+    np.testing.assert_allclose(moved.prompt, model.prompt, atol=1e-4)
     best = max(score for _, score in found[SOURCE].curve)
     assert found[SOURCE].scores["score"] == best
     assert (found[SOURCE].step, best) in found[SOURCE].curve
