@@ -19,8 +19,8 @@ FEW = Cell("scratch", None, "synthetic/entailment", 8, 0)
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory, tokenizer, data_dir):
     folder = tmp_path_factory.mktemp("preset")
-    # Without gain rounding errors do not grow: a study's D is that of its longest label, `load_task`'s
-    # the task's own.
+    # Without gain rounding errors do not grow: a study has the D of its longest label, `load_task`
+    # that of the task's own.
     toy.backbone(tokenizer.vocabulary_size(), gain=0).save_to_preset(folder)
     tokenizer.save_to_preset(folder)
     return study.Study(
