@@ -119,18 +119,22 @@ def default_jit() -> str | bool:
     return "auto" if gpu and not tf.distribute.has_strategy() else False
 
 
+def on_cpu() -> bool:
+    """Return whether TensorFlow runs on one CPU alone."""
+    if keras.config.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_logical_devices("GPU") and not tf.distribute.has_strategy()
+
+
 def jit_pays(parameters: int, dtype: str, steps: int) -> bool:
     """Return whether XLA pays for a training run on CPU, where `default_jit` says no.
 
     It makes a float32 step of a large backbone a tenth faster and takes seconds to compile each
     length of the batches; its bfloat16 products are slower than TensorFlow's.
     """
-    if keras.config.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    on_cpu = not tf.config.list_logical_devices("GPU") and not tf.distribute.has_strategy()
-    return on_cpu and parameters >= LARGE and steps >= MANY and dtype == "float32"
+    return on_cpu() and parameters >= LARGE and steps >= MANY and dtype == "float32"
 
 
 def check(optimizer: Any, loss: Any, options: dict[str, Any], dropout: float) -> None:

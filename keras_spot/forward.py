@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_spot import pointwise
 from keras_spot.errors import unknown
 
 VISIBILITIES = ("full", "prompt", "causal")
@@ -81,12 +82,12 @@ class PromptEncoder(_Borrowed):
         bias = bias + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
         # Nothing has happened to the rows yet: each prompt is projected once, and its gradient is
         # summed over the rows before it goes back through the projections.
-        apart = [first.self_attention_layer_norm(y) for y in (prompts, tokens)]
+        apart = [pointwise.norm(first.self_attention_layer_norm, y) for y in (prompts, tokens)]
         projected = [join(*map(project, apart)) for project in projectors(first.self_attention)]
         x = self._kept(behind_projections, first)(x, bias, *projected)
         for layer in others:
             x = self._kept(encoder_layer, layer)(x, bias)
-        return backbone.encoder_dropout(backbone.encoder_layer_norm(x))
+        return backbone.encoder_dropout(pointwise.norm(backbone.encoder_layer_norm, x))
 
     def _kept(self, function, *given):
         """Return the function of a layer, its inner states kept or, with `remat`, computed anew."""
@@ -106,7 +107,8 @@ class PromptEncoder(_Borrowed):
         for layer in backbone.encoder_transformer_layers:
             run = self._kept(encoder_layer_apart, layer, prompt_index)
             prompt, tokens = run(prompt, tokens, own, rest)
-        prompt, tokens = map(backbone.encoder_layer_norm, (prompt, tokens))
+        last = functools.partial(pointwise.norm, backbone.encoder_layer_norm)
+        prompt, tokens = map(last, (prompt, tokens))
         prompt = soft_prompt.of_rows(prompt, prompt_index, ops.shape(tokens)[0])
         return backbone.encoder_dropout(ops.concatenate([prompt, tokens], axis=1))
 
@@ -166,9 +168,10 @@ class PromptDecoder(_Borrowed):
                 if self.shared:
                     alike = ops.reshape(states[:1, : self.shared], (1, -1, states.shape[-1]))
                     blocks = [alike, states[:, self.shared :]]
-            y, _, _ = layer.self_attention(layer.self_attention_layer_norm(x), position_bias=bias)
+            y = pointwise.norm(layer.self_attention_layer_norm, x)
+            y, _, _ = layer.self_attention(y, position_bias=bias)
             x = x + layer.self_attention_dropout(y)
-            y = layer.cross_attention_layer_norm(x)
+            y = pointwise.norm(layer.cross_attention_layer_norm, x)
             y = absorbed(layer.cross_attention, y, blocks, across)
             x = x + layer.cross_attention_dropout(y)
             x = feed_forward(layer, x)
@@ -182,7 +185,7 @@ def projectors(attention):
 
 def encoder_layer(layer, x, bias):
     """Return `x` `[B, S, H]` behind a layer of the encoder; bias `[B, n, S, S]`."""
-    y = layer.self_attention_layer_norm(x)
+    y = pointwise.norm(layer.self_attention_layer_norm, x)
     projected = (project(y) for project in projectors(layer.self_attention))
     return behind_projections(layer, x, bias, *projected)
 
@@ -202,8 +205,7 @@ def encoder_layer_apart(layer, prompt_index, prompt, tokens, own, rest):
     each other with the bias `rest` `[B, n, T, P + T]`.
     """
     attention = layer.self_attention
-    before = layer.self_attention_layer_norm(prompt)
-    x = layer.self_attention_layer_norm(tokens)
+    before, x = (pointwise.norm(layer.self_attention_layer_norm, y) for y in (prompt, tokens))
     keys, values = (
         [split_heads(attention, p(before)), split_heads(attention, p(x))]
         for p in (attention.key_projector, attention.value_projector)
@@ -294,10 +296,12 @@ def mix(weights, blocks, shared, own):
 
 def feed_forward(layer, x):
     """Return `x` behind a T5 layer's feed-forward block, the residual added."""
-    y = layer.layer_norm(x)
-    gate = layer.gate_projector(y) if layer.use_gated_activation else None
-    y = layer.input_projector(y)
-    y = layer.dropout_layer(y if gate is None else y * gate)
+    y = pointwise.norm(layer.layer_norm, x)
+    if layer.use_gated_activation:
+        y = pointwise.gated(layer.input_projector, y, layer.gate_projector(y))
+    else:
+        y = layer.input_projector(y)
+    y = layer.dropout_layer(y)
     return x + layer.dropout_layer(layer.output_projector(y))
 
 

@@ -1,0 +1,102 @@
+"""Gradients written out are those that TensorFlow derives, plain, compiled and in bfloat16."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from keras_spot import PromptedT5, distribution, pointwise
+
+TANH = keras.saving.get_registered_object("keras_hub>gelu_approximate")
+WAYS = {
+    "Keras": contextlib.nullcontext,
+    "by hand": pointwise.by_hand,
+    "compiled": lambda: pointwise.by_hand(compiled=True),
+}
+
+
+def numbers(shape, dtype, seed=0, scale=2.0):
+    return tf.constant(np.random.default_rng(seed).normal(0.0, scale, shape), dtype)
+
+
+def found(function, inputs, way):
+    """Return the value of `function` and its gradients against fixed numbers, in one graph."""
+
+    @tf.function
+    def graph(*inputs):
+        with WAYS[way](), tf.GradientTape() as tape:
+            tape.watch(inputs)
+            value = function(*inputs)
+        return value, *tape.gradient(value, inputs, numbers(value.shape, value.dtype, seed=9))
+
+    return [np.asarray(part, "float64") for part in graph(*inputs)]
+
+
+def norm_layer(dtype):
+    from keras_hub.src.models.t5.t5_layer_norm import T5LayerNorm
+
+    layer = T5LayerNorm(dtype=dtype)
+    layer.build((None, None, 6))
+    layer.weight.assign(np.linspace(0.5, 2.0, 6))
+    layer.trainable = False
+    return layer
+
+
+def case(name, dtype):
+    if name == "norm":
+        layer = norm_layer(dtype)
+        return lambda x: pointwise.norm(layer, x), [numbers((3, 5, 6), dtype)]
+    activation = {"exact": "gelu", "tanh": TANH, "relu": "relu"}[name]
+    projector = keras.layers.Dense(7, activation=activation, use_bias=False, dtype=dtype)
+    projector.build((None, None, 6))
+    projector.kernel.assign(numbers((6, 7), "float32", seed=1, scale=0.5))
+    gate = numbers((3, 5, 7), dtype, seed=2)
+    return lambda x, gate: pointwise.gated(projector, x, gate), [numbers((3, 5, 6), dtype), gate]
+
+
+@pytest.mark.parametrize("way", ["by hand", "compiled"])
+@pytest.mark.parametrize("name", ["norm", "tanh", "exact", "relu"])
+def test_values_and_gradients_are_those_derived(name, way):
+    function, inputs = case(name, "float64")
+    for ours, derived in zip(found(function, inputs, way), found(function, inputs, "Keras")):
+        np.testing.assert_allclose(ours, derived, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("way", ["by hand", "compiled"])
+@pytest.mark.parametrize("name", ["norm", "tanh", "exact"])
+def test_bfloat16_loses_no_more_than_derived_gradients_do(name, way):
+    function, inputs = case(name, "bfloat16")
+    exactly = [tf.cast(x, "float32") for x in inputs]
+    truth = found(case(name, "float32")[0], exactly, "Keras")
+    for ours, derived, true in zip(
+        found(function, inputs, way), found(function, inputs, "Keras"), truth
+    ):
+        assert abs(ours - true).mean() <= 1.05 * abs(derived - true).mean()
+
+
+def test_one_trace_serves_every_shape():
+    layer = norm_layer("float32")
+    with pointwise.by_hand(compiled=True):
+        for rows in (2, 3, 5):
+            x = numbers((rows, 4, 6), "float32")
+            np.testing.assert_allclose(pointwise.norm(layer, x), layer(x), rtol=1e-5)
+
+
+def test_steps_of_large_backbones_are_compiled_between_products_on_cpu(monkeypatch):
+    x, y, weight = toy.batch()
+    backbone, prompts, ways = toy.backbone(gain=None), [], []
+    true = pointwise.by_hand
+    monkeypatch.setattr(
+        pointwise, "by_hand", lambda compiled: ways.append(compiled) or true(compiled)
+    )
+    for large in (10**9, 1):
+        monkeypatch.setattr(distribution, "LARGE", large)
+        model = PromptedT5(backbone, prompt_length=5)
+        model.soft_prompt.prompt.assign(numbers(model.prompt.shape, "float32"))
+        model.fit(x, y, 4, sample_weight=weight, epochs=3, verbose=0)
+        prompts.append(model.prompt)
+    assert ways == sorted(ways) and set(ways) == {False, True}
+    np.testing.assert_allclose(*prompts, rtol=1e-4, atol=1e-5)
