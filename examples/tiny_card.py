@@ -6,8 +6,7 @@ A learning rate chosen on the source tasks and a prompt for each of them, then p
 sampled vocabulary against transfer from the target's source, at equal steps, for every size and
 seed; a run's prompt is the mean of those of its second half. Every finished run is a line of
 `results.jsonl`, and a call continues where an earlier one stopped; `--part i/n` shares the runs
-among n processes that go at the same time; `--table` prints the table. A run takes about 15 s on a
-core, all of them half an hour on two.
+among n processes that go at the same time; `--table` prints the table.
 """
 
 import argparse
@@ -31,11 +30,11 @@ TARGETS = {
     "super_glue/cb": (250, "snli"),
     "super_glue/copa": (400, "snli"),
 }
-SIZES = (16, None, 64, 256)
+SIZES = (16, 256, None, 64)
 SEEDS = (0, 1, 2)
-
-
+# Candidates for the comparison; for a source, whose prompt may take longer, the first two.
 RATES = (0.03, 0.1, 0.3)
+SOURCE_RATES = RATES[:2]
 
 
 def late_mean(model):
@@ -97,7 +96,7 @@ class Bench:
             repeat=True,
             input_length=self.args.input_length,
             target_length=8,
-            buckets=(self.args.input_length // 2, self.args.input_length),
+            buckets=tuple(self.args.input_length // n for n in (4, 2, 1)),
         )
         history = self.model.fit(
             data,
@@ -108,12 +107,12 @@ class Bench:
         )
         return float(history.history["loss"][-1])
 
-    def score(self, task: str, split: str | None, limit: int) -> tuple[float, dict]:
-        """The task's score by ranking its labels, and how often each label was given."""
+    def score(self, task: str, limit: int | None) -> tuple[dict, dict]:
+        """The task's scores on its validation split (at most `limit` rows) by ranking its labels,
+        and how often each label was given."""
         found = self.spot.evaluate(
             self.model,
             task,
-            split,
             method="rank",
             limit=limit,
             data_dir=self.args.data_dir,
@@ -172,42 +171,52 @@ def choose_rate(bench: Bench, part: tuple[int, int]) -> float:
             continue
         bench.start(None, 0, rate)
         bench.fit(source, f"{SOURCES[source]}[:{size}]", bench.args.steps, 0)
-        note(path, **key, score=bench.score(source, None, bench.args.limit)[0]["score"])
+        note(path, **key, score=bench.score(source, bench.args.source_limit)[0]["score"])
     while len(found := lines(path)) < len(runs):
         time.sleep(2)
     means = [np.mean([r["score"] for r in found if r["rate"] == rate]) for rate in RATES]
     return RATES[int(np.argmax(means))]
 
 
+def prompt_path(args, source: str, rate: float) -> pathlib.Path:
+    return args.work_dir / f"{source}-{rate}.npz"
+
+
 def train_sources(bench: Bench, part: tuple[int, int]) -> None:
-    """A prompt for every source: the best of five checkpoints by the source's own validation."""
-    for number, (source, split) in enumerate(SOURCES.items()):
-        path = bench.args.work_dir / f"{source}.npz"
+    """Prompts for every source at every rate, of each the best of five checkpoints by the source's
+    own validation."""
+    args = bench.args
+    for number, (source, rate) in enumerate(itertools.product(SOURCES, SOURCE_RATES)):
+        path = prompt_path(args, source, rate)
         if number % part[1] != part[0] or path.exists():
             continue
         begun, scores, best = time.time(), [], None
-        bench.start(None, 0, bench.args.learning_rate)
+        bench.start(None, 0, rate)
         for seed in range(5):
-            bench.fit(source, split, bench.args.source_steps // 5, seed, bench.args.source_batch)
-            scores.append(bench.score(source, None, bench.args.limit)[0]["score"])
+            bench.fit(source, SOURCES[source], args.source_steps // 5, seed, args.source_batch)
+            scores.append(bench.score(source, args.source_limit)[0]["score"])
             if scores[-1] == max(scores):
                 best = bench.model.prompt
+        seconds = round(time.time() - begun, 1)
         note(
-            bench.args.work_dir / "sources.jsonl",
+            args.work_dir / "sources.jsonl",
             source=source,
+            rate=rate,
             scores=scores,
-            seconds=round(time.time() - begun, 1),
+            seconds=seconds,
         )
         bench.model.soft_prompt.prompt.assign(best)
         bench.model.save_prompt(path, task=source)
 
 
 def read_sources(bench: Bench) -> dict[str, np.ndarray]:
-    """The sources' prompts, once every process has written its share."""
-    paths = {source: bench.args.work_dir / f"{source}.npz" for source in SOURCES}
-    while not all(path.exists() for path in paths.values()):
+    """The sources' best prompts, once every process has written its share."""
+    runs = list(itertools.product(SOURCES, SOURCE_RATES))
+    while not all(prompt_path(bench.args, *run).exists() for run in runs):
         time.sleep(2)
-    return {source: bench.spot.prompt_files.read(path).values for source, path in paths.items()}
+    found = sorted(lines(bench.args.work_dir / "sources.jsonl"), key=lambda r: max(r["scores"]))
+    best = {r["source"]: prompt_path(bench.args, r["source"], r["rate"]) for r in found}
+    return {source: bench.spot.prompt_files.read(path).values for source, path in best.items()}
 
 
 def compare(bench: Bench, starts: dict, part: tuple[int, int]) -> None:
@@ -224,7 +233,7 @@ def compare(bench: Bench, starts: dict, part: tuple[int, int]) -> None:
         source, prompt = starts[target] if method == "transfer" else (None, None)
         bench.start(prompt, seed, bench.args.learning_rate)
         loss = bench.fit(target, split_of(target, size, seed), bench.args.steps, seed)
-        scores, given = bench.score(target, None, bench.args.limit)
+        scores, given = bench.score(target, bench.args.limit)
         seconds = round(time.time() - begun, 1)
         note(path, **key, source=source, loss=loss, scores=scores, given=given, seconds=seconds)
 
@@ -288,8 +297,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--backbone", default="tiny", help="preset or folder")
     parser.add_argument("--source-batch", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--input-length", type=int, default=64)
-    parser.add_argument("--limit", type=int, default=500, help="validation examples at most")
+    parser.add_argument("--input-length", type=int, default=128)
+    parser.add_argument("--source-limit", type=int, default=300, help="sources' validation rows")
+    parser.add_argument("--limit", type=int, help="targets' validation rows, default all")
     parser.add_argument("--dtype", default="mixed_bfloat16")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args(argv)
