@@ -308,7 +308,7 @@ def test_a_bank_trains_what_training_alone_does(train, tmp_path, monkeypatch):
     bank = train(tmp_path / "bank", seeds=[3, 4], **options)
     assert list(bank.runs) == ["seed3", "seed4"]
     alone = train(tmp_path / "alone", keras_spot.train, seed=4, **options)
-    np.testing.assert_allclose(bank.model.prompt[1], alone.model.prompt, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(bank.model.prompt[1], alone.model.prompt, rtol=0, atol=5e-4)
     found = [line["loss"] for line in bank.runs["seed4"].history]
     assert found == pytest.approx([line["loss"] for line in alone.history], rel=1e-3)
 
