@@ -142,6 +142,33 @@ class Bench:
             self._peers_bfloat16 = best, f"peer's bfloat16 is the faster of {each}"
         return self._peers_bfloat16
 
+    def against_peer(
+        self, name: str, precision: str, target: float, *, warm: int, **asked: Any
+    ) -> dict[str, Any]:
+        """Time both sides' loaded models, in float32 ours through XLA too.
+
+        Args:
+            name: what to ask of them, with `asked`.
+            target: of the ratio to the peer.
+            warm: how many laps are not counted after compiling.
+
+        Returns:
+            `sides` and `comparisons` of a measurement.
+        """
+
+        def turn(side: str, **options: Any) -> Callable[[], dict[str, list[float]]]:
+            count = self.settings.laps
+            return lambda: without_loss(self.ask(side, name, **asked, **options, count=count))
+
+        turns = {side: turn(side) for side in self.sides}
+        pairs = [["ours", "peer", target]]
+        if precision == "float32":
+            self.load("ours", precision, key="XLA", xla=True)
+            self.ask("ours", name, **asked, key="XLA", count=warm)
+            turns["ours, XLA"] = turn("ours", key="XLA")
+            pairs.append(["ours, XLA", "peer", target])
+        return {"sides": in_turn(turns, self.settings.rounds), "comparisons": pairs}
+
     def batch(self, rows: int, tokens: int) -> dict[str, int]:
         """Return the arguments of a `step` that say what to train on."""
         return {"rows": rows, "tokens": tokens, "targets": self.settings.targets}
@@ -167,3 +194,8 @@ def in_turn(
         for side, turn in turns.items():
             found[side].append(turn())
     return {side: gathered(samples) for side, samples in found.items()}
+
+
+def without_loss(samples: dict[str, Any]) -> dict[str, list[float]]:
+    """Return the laps of samples alone."""
+    return {key: samples[key] for key in ("wall", "cpu")}

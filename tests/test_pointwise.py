@@ -77,7 +77,7 @@ def test_bfloat16_loses_no_more_than_derived_gradients_do(name, way):
         assert abs(ours - true).mean() <= 1.05 * abs(derived - true).mean()
 
 
-def test_one_trace_serves_every_shape():
+def test_what_is_compiled_serves_every_shape():
     layer = norm_layer("float32")
     with pointwise.by_hand(compiled=True):
         for rows in (2, 3, 5):

@@ -3,8 +3,7 @@
 import functools
 from typing import Any
 
-from benchmarks.bench import Bench, Part, in_turn
-from benchmarks.cases.step import without_loss
+from benchmarks.bench import Bench, Part, in_turn, without_loss
 from benchmarks.settings import Settings
 
 TARGET = 1.0

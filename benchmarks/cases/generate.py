@@ -3,8 +3,7 @@
 import functools
 from typing import Any
 
-from benchmarks.bench import PRECISIONS, Bench, Part, in_turn
-from benchmarks.cases.step import without_loss
+from benchmarks.bench import PRECISIONS, Bench, Part
 from benchmarks.settings import Settings
 
 TARGET = 2.0
@@ -40,22 +39,8 @@ def generate(rows: int, length: int, precision: str, bench: Bench) -> dict[str, 
         notes.append(f"same tokens, {different} different ones")
     elif bench.has_peer:
         notes.append(bench.peers_bfloat16[1])
-    turns = {
-        side: functools.partial(bench.ask, side, "generate", **asked, count=settings.laps)
-        for side in sides
-    }
-    pairs = [["ours", "peer", TARGET]]
-    if precision == "float32":
-        bench.load("ours", precision, key="XLA", xla=True)
-        bench.ask("ours", "generate", **asked, key="XLA", count=1)
-        turns["ours, XLA"] = functools.partial(
-            bench.ask, "ours", "generate", **asked, key="XLA", count=settings.laps
-        )
-        pairs.append(["ours, XLA", "peer", TARGET])
-    samples = in_turn(turns, settings.rounds)
     return {
-        "sides": {side: without_loss(sample) for side, sample in samples.items()},
-        "comparisons": pairs,
+        **bench.against_peer("generate", precision, TARGET, warm=1, **asked),
         "faster": True,
         "items": [rows * length, "tokens"],
         "notes": notes,

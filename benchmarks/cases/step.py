@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from benchmarks import flops
-from benchmarks.bench import PRECISIONS, Bench, Part, in_turn
+from benchmarks.bench import PRECISIONS, Bench, Part, in_turn, without_loss
 from benchmarks.settings import Settings
 
 TARGET = 0.70
@@ -42,26 +42,12 @@ def against_peer(rows: int, tokens: int, precision: str, bench: Bench) -> dict[s
             notes.append(bench.peers_bfloat16[1])
         elif difference > AGREEMENT:
             raise ValueError(f"the first losses differ: {losses}")
-    turns = {
-        side: functools.partial(bench.ask, side, "step", **batch, count=settings.laps)
-        for side in sides
-    }
-    pairs = [["ours", "peer", TARGET]]
-    if precision == "float32":
-        bench.load("ours", precision, key="XLA", xla=True)
-        bench.ask("ours", "step", **batch, key="XLA", count=2)
-        turns["ours, XLA"] = functools.partial(
-            bench.ask, "ours", "step", **batch, key="XLA", count=settings.laps
-        )
-        pairs.append(["ours, XLA", "peer", TARGET])
-    samples = in_turn(turns, settings.rounds)
+    found = bench.against_peer("step", precision, TARGET, warm=2, **batch)
+    operations = flops.training_step(settings.shape, settings.prompt, **batch)
     return {
-        "sides": {side: without_loss(sample) for side, sample in samples.items()},
-        "comparisons": pairs,
+        **found,
         "precision": precision,
-        "operations": dict.fromkeys(
-            turns, flops.training_step(settings.shape, settings.prompt, **batch)
-        ),
+        "operations": dict.fromkeys(found["sides"], operations),
         "losses": losses,
         "notes": notes,
     }
@@ -94,8 +80,3 @@ def shared_prefix(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
             for name in turns
         },
     }
-
-
-def without_loss(samples: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Return the laps of samples alone."""
-    return {key: samples[key] for key in ("wall", "cpu")}

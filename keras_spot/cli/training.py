@@ -31,6 +31,16 @@ class Transfer(StrEnum):
     arithmetic = "arithmetic"
 
 
+Steps = Annotated[int | None, typer.Option(help="Training steps.")]
+PromptAttention = Annotated[
+    str | None, typer.Option(help="What prompts see: full, prompt or causal.")
+]
+CheckpointEvery = Annotated[int | None, typer.Option(help="Steps between them.")]
+Split = Annotated[str, typer.Option(help="Split or TFDS slice to train on.")]
+ValidationSplit = Annotated[str | None, typer.Option(help="Split or slice to score; '' for none.")]
+StrategyName = Annotated[str, typer.Option(help="auto, tpu, mirrored or one_device.")]
+
+
 @app.command("train")
 def train_command(
     task: TaskName,
@@ -43,23 +53,19 @@ def train_command(
             "sampled_vocab, class_labels, uniform, or a text."
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    steps: Steps = None,
     prompt_length: Annotated[int | None, typer.Option(help="Prompt tokens.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Constant rate.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout while training.")] = None,
-    prompt_attention: Annotated[
-        str | None, typer.Option(help="What the prompt sees: full, prompt or causal.")
-    ] = None,
-    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between them.")] = None,
+    prompt_attention: PromptAttention = None,
+    checkpoint_every: CheckpointEvery = None,
     data_dir: DataDir = None,
-    split: Annotated[str, typer.Option(help="Split or TFDS slice to train on.")] = "train",
-    validation_split: Annotated[
-        str | None, typer.Option(help="Split or slice to score; '' for none.")
-    ] = None,
+    split: Split = "train",
+    validation_split: ValidationSplit = None,
     validation_limit: Limit = None,
     method: MethodOption = Method.generate,
-    strategy: Annotated[str, typer.Option(help="auto, tpu, mirrored or one_device.")] = "auto",
+    strategy: StrategyName = "auto",
     dtype: Dtype = None,
     seed: Annotated[int, typer.Option(help="Of the initial prompt and the data order.")] = 0,
     transfer: Annotated[
@@ -144,21 +150,17 @@ def train_bank_command(
         list[float] | None, typer.Option(help="One for all, or one each.")
     ] = None,
     prompt_init: Annotated[list[str] | None, typer.Option(help="One for all, or one each.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    steps: Steps = None,
     prompt_length: Annotated[int | None, typer.Option(help="Tokens of each prompt.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples of each prompt a step.")] = None,
-    prompt_attention: Annotated[
-        str | None, typer.Option(help="What the prompts see: full, prompt or causal.")
-    ] = None,
-    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between them.")] = None,
+    prompt_attention: PromptAttention = None,
+    checkpoint_every: CheckpointEvery = None,
     data_dir: DataDir = None,
-    split: Annotated[str, typer.Option(help="Split or TFDS slice to train on.")] = "train",
-    validation_split: Annotated[
-        str | None, typer.Option(help="Split or slice to score; '' for none.")
-    ] = None,
+    split: Split = "train",
+    validation_split: ValidationSplit = None,
     validation_limit: Limit = None,
     method: MethodOption = Method.generate,
-    strategy: Annotated[str, typer.Option(help="auto, tpu, mirrored or one_device.")] = "auto",
+    strategy: StrategyName = "auto",
     dtype: Dtype = None,
 ) -> None:
     """Train several prompts at once on one backbone: tasks, seeds or learning rates."""
