@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_spot.forward import absorbed, absorbed_is_cheaper, feed_forward, hidden
+from keras_spot.forward import absorbed, absorbed_is_cheaper, feed_forward, heads_first, hidden
 
 
 class CachedDecoder:
@@ -79,9 +79,3 @@ def look_up(attention, y, keys, values, bias):
     mixed = ops.einsum("bnqk,bnkd->bnqd", ops.softmax(scores, axis=-1), values)
     # Of one position, the heads stand beside each other as they are.
     return attention.output_projector(ops.reshape(mixed, (-1, 1, attention.inner_dim)))
-
-
-def heads_first(attention, x):
-    """`[B, K, n d]` -> `[B, n, K, d]`."""
-    shape = (-1, ops.shape(x)[1], attention.num_heads, attention.key_value_dim)
-    return ops.transpose(ops.reshape(x, shape), (0, 2, 1, 3))

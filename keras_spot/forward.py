@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_spot import pointwise
+from keras_spot import gradients
 from keras_spot.errors import unknown
 
 VISIBILITIES = ("full", "prompt", "causal")
@@ -70,24 +70,26 @@ class PromptEncoder(_Borrowed):
 
     def _together(self, tokens, mask, prompt_index):
         backbone, soft_prompt = self.backbone, self._soft_prompt()
-        prompts, rows = soft_prompt.stacked(tokens.dtype), ops.shape(tokens)[0]
-
-        def join(of_prompts, of_tokens):
-            of_rows = soft_prompt.of_rows(of_prompts, prompt_index, rows)
-            return ops.concatenate([of_rows, of_tokens], axis=1)
-
+        prompts = soft_prompt.stacked(tokens.dtype)
+        join = functools.partial(self._join, prompt_index)
         x = join(prompts, tokens)
         first, *others = backbone.encoder_transformer_layers
         bias = first.self_attention.compute_bias(ops.shape(x)[1], ops.shape(x)[1])
         bias = bias + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
         # Nothing has happened to the rows yet: each prompt is projected once, and its gradient is
         # summed over the rows before it goes back through the projections.
-        apart = [pointwise.norm(first.self_attention_layer_norm, y) for y in (prompts, tokens)]
+        apart = [gradients.norm(first.self_attention_layer_norm, y) for y in (prompts, tokens)]
         projected = [join(*map(project, apart)) for project in projectors(first.self_attention)]
         x = self._kept(behind_projections, first)(x, bias, *projected)
         for layer in others:
             x = self._kept(encoder_layer, layer)(x, bias)
-        return backbone.encoder_dropout(pointwise.norm(backbone.encoder_layer_norm, x))
+        return backbone.encoder_dropout(gradients.norm(backbone.encoder_layer_norm, x))
+
+    def _join(self, prompt_index, of_prompts, of_tokens):
+        """Return `[B, P + T, ...]` of what there is once a prompt `[K, P, ...]` and each row."""
+        rows = ops.shape(of_tokens)[0]
+        of_rows = self._soft_prompt().of_rows(of_prompts, prompt_index, rows)
+        return ops.concatenate([of_rows, of_tokens], axis=1)
 
     def _kept(self, function, *given):
         """Return the function of a layer, its inner states kept or, with `remat`, computed anew."""
@@ -104,13 +106,12 @@ class PromptEncoder(_Borrowed):
         if self.visibility == "causal":
             own = own + ops.cast(np.triu(np.full((length, length), MASKED), 1), bias.dtype)
         rest = rest + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
+        join = functools.partial(self._join, prompt_index)
         for layer in backbone.encoder_transformer_layers:
-            run = self._kept(encoder_layer_apart, layer, prompt_index)
+            run = self._kept(encoder_layer_apart, layer, join)
             prompt, tokens = run(prompt, tokens, own, rest)
-        last = functools.partial(pointwise.norm, backbone.encoder_layer_norm)
-        prompt, tokens = map(last, (prompt, tokens))
-        prompt = soft_prompt.of_rows(prompt, prompt_index, ops.shape(tokens)[0])
-        return backbone.encoder_dropout(ops.concatenate([prompt, tokens], axis=1))
+        last = functools.partial(gradients.norm, backbone.encoder_layer_norm)
+        return backbone.encoder_dropout(join(*map(last, (prompt, tokens))))
 
 
 class PromptDecoder(_Borrowed):
@@ -168,10 +169,10 @@ class PromptDecoder(_Borrowed):
                 if self.shared:
                     alike = ops.reshape(states[:1, : self.shared], (1, -1, states.shape[-1]))
                     blocks = [alike, states[:, self.shared :]]
-            y = pointwise.norm(layer.self_attention_layer_norm, x)
+            y = gradients.norm(layer.self_attention_layer_norm, x)
             y, _, _ = layer.self_attention(y, position_bias=bias)
             x = x + layer.self_attention_dropout(y)
-            y = pointwise.norm(layer.cross_attention_layer_norm, x)
+            y = gradients.norm(layer.cross_attention_layer_norm, x)
             y = absorbed(layer.cross_attention, y, blocks, across)
             x = x + layer.cross_attention_dropout(y)
             x = feed_forward(layer, x)
@@ -185,40 +186,30 @@ def projectors(attention):
 
 def encoder_layer(layer, x, bias):
     """Return `x` `[B, S, H]` behind a layer of the encoder; bias `[B, n, S, S]`."""
-    y = pointwise.norm(layer.self_attention_layer_norm, x)
+    y = gradients.norm(layer.self_attention_layer_norm, x)
     projected = (project(y) for project in projectors(layer.self_attention))
     return behind_projections(layer, x, bias, *projected)
 
 
 def behind_projections(layer, x, bias, *projected):
     """Return `x` behind a layer, given its queries, keys and values `[B, S, n d]`."""
-    attention = layer.self_attention
-    query, key, value = (split_heads(attention, y) for y in projected)
-    mixed = attend(attention, query, [key], [value], bias)
+    mixed = attend(layer.self_attention, *projected, bias)
     return feed_forward(layer, x + layer.self_attention_dropout(mixed))
 
 
-def encoder_layer_apart(layer, prompt_index, prompt, tokens, own, rest):
+def encoder_layer_apart(layer, join, prompt, tokens, own, rest):
     """Return prompts `[K, P, H]` and tokens `[B, T, H]` behind a layer of the encoder.
 
-    The prompts see themselves with the bias `own` `[1, n, P, P]`, the tokens their row's prompt and
-    each other with the bias `rest` `[B, n, T, P + T]`.
+    The prompts see themselves with the bias `own` `[1, n, P, P]`, the tokens their row's prompt,
+    put before them by `join`, and each other with the bias `rest` `[B, n, T, P + T]`.
     """
-    attention = layer.self_attention
-    before, x = (pointwise.norm(layer.self_attention_layer_norm, y) for y in (prompt, tokens))
-    keys, values = (
-        [split_heads(attention, p(before)), split_heads(attention, p(x))]
-        for p in (attention.key_projector, attention.value_projector)
+    apart = (gradients.norm(layer.self_attention_layer_norm, y) for y in (prompt, tokens))
+    of_prompt, of_tokens = (
+        [project(y) for project in projectors(layer.self_attention)] for y in apart
     )
-    query = split_heads(attention, attention.query_projector(before))
-    mixed = attend(attention, query, keys[:1], values[:1], own)
-    prompt = prompt + layer.self_attention_dropout(mixed)
-    if prompt_index is not None:
-        keys[0], values[0] = (ops.take(y[0], prompt_index, axis=0) for y in (keys, values))
-    query = split_heads(attention, attention.query_projector(x))
-    mixed = attend(attention, query, keys, values, rest)
-    tokens = tokens + layer.self_attention_dropout(mixed)
-    return feed_forward(layer, prompt), feed_forward(layer, tokens)
+    joined = map(join, of_prompt[1:], of_tokens[1:])
+    prompt = behind_projections(layer, prompt, own, *of_prompt)
+    return prompt, behind_projections(layer, tokens, rest, of_tokens[0], *joined)
 
 
 def absorbed_is_cheaper(queries, keys, width, heads, head_width):
@@ -257,16 +248,15 @@ def absorbed(attention, x, blocks, bias):
     return attention.output_projector(merge_heads(attention, mixed))
 
 
-def attend(attention, query, keys, values, bias):
-    """Return attention of `query` `[B, Q, n, d]` over the blocks of keys and values in order.
+def attend(attention, query, key, value, bias):
+    """Return attention of `query` `[B, Q, n d]` over keys and values `[B, K, n d]`.
 
-    A block is `[B, K, n, d]`, or `[1, K, n, d]` where every row shares it.
+    Bias `[1 or B, 1 or n, Q, K]`.
     """
+    heads = (heads_first(attention, y) for y in (query, key, value))
     bias = ops.cast(bias, query.dtype)
-    weights = weigh(query, keys, bias, "bqnd,knd->bnqk", "bqnd,bknd->bnqk")
-    weights = attention.dropout_layer(weights)
-    mixed = mix(weights, values, "bnqk,knd->bqnd", "bnqk,bknd->bqnd")
-    return attention.output_projector(merge_heads(attention, mixed))
+    mixed = gradients.attention(*heads, bias, attention.dropout_layer)
+    return attention.output_projector(merge_heads(attention, ops.transpose(mixed, (0, 2, 1, 3))))
 
 
 def weigh(query, blocks, bias, shared, own):
@@ -296,9 +286,9 @@ def mix(weights, blocks, shared, own):
 
 def feed_forward(layer, x):
     """Return `x` behind a T5 layer's feed-forward block, the residual added."""
-    y = pointwise.norm(layer.layer_norm, x)
+    y = gradients.norm(layer.layer_norm, x)
     if layer.use_gated_activation:
-        y = pointwise.gated(layer.input_projector, y, layer.gate_projector(y))
+        y = gradients.gated(layer.input_projector, layer.gate_projector, y)
     else:
         y = layer.input_projector(y)
     y = layer.dropout_layer(y)
@@ -322,6 +312,11 @@ def hidden(seen, dtype):
 def split_heads(attention, x):
     """`[B, T, n d]` -> `[B, T, n, d]`."""
     return ops.reshape(x, (-1, ops.shape(x)[1], attention.num_heads, attention.key_value_dim))
+
+
+def heads_first(attention, x):
+    """`[B, T, n d]` -> `[B, n, T, d]`."""
+    return ops.transpose(split_heads(attention, x), (0, 2, 1, 3))
 
 
 def merge_heads(attention, x):

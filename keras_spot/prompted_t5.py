@@ -6,7 +6,7 @@ import keras
 import keras_hub
 from keras import ops
 
-from keras_spot import backbones, distribution, pointwise, prompt_files, serving
+from keras_spot import backbones, distribution, gradients, prompt_files, serving
 from keras_spot import prompt_names as naming
 from keras_spot.errors import invalid
 from keras_spot.forward import PromptDecoder, PromptEncoder
@@ -230,7 +230,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         # Compiling takes longer than it saves a small backbone, and GPUs compile whole steps.
         large = self.backbone.count_params() >= distribution.LARGE
         compiled = large and distribution.on_cpu() and not self.jit_compile
-        with pointwise.by_hand(compiled):
+        with gradients.by_hand(compiled):
             return super().train_step(*args, **kwargs)
 
     def compile_from_config(self, config):

@@ -29,7 +29,7 @@ RANKS = {
     "run_files": 3,
     "metrics": 3,
     "losses": 3,
-    "pointwise": 3,
+    "gradients": 3,
     "forward": 4,
     "initializers": 3,
     "serving": 3,

@@ -1,12 +1,20 @@
 """Every short cut of the forward pass gives what KerasHub's own layers give the long way."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import toy
 
-from keras_spot import PromptCheckpoint, PromptedT5, build, initializers
+from keras_spot import (
+    PromptCheckpoint,
+    PromptedT5,
+    build,
+    gradients,
+    initializers,
+)
 from keras_spot.forward import VISIBILITIES, absorbed, absorbed_is_cheaper
 from keras_spot.generation import INPUTS
 
@@ -44,12 +52,12 @@ def test_logits_and_gradient_are_those_of_the_long_way(backbone, visibility, tar
     assert absorbed_is_cheaper(targets, P + 9, *size) is (targets == 3)
     x, y, weight = toy.batch(targets=targets)
     found = []
-    for forward in (model, lambda x: toy.the_long_way(model, x, visibility)):
+    for way in (model, lambda x: toy.the_long_way(model, x, visibility)):
 
         @tf.function
-        def run(forward=forward):
+        def run(way=way):
             with tf.GradientTape() as tape:
-                logits = forward(x)
+                logits = way(x)
                 loss = model.loss(y, logits, weight)
             return logits, tape.gradient(loss, model.soft_prompt.prompt.value)
 
@@ -90,6 +98,20 @@ def test_steps_and_answers_through_xla_are_the_same(backbone):
         found.append((np.asarray(answers["decoder_token_ids"]), model.prompt))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("visibility", "remat"), [("full", False), ("full", True), ("prompt", True)]
+)
+def test_steps_with_gradients_written_out_are_the_same(visibility, remat, monkeypatch):
+    x, y, weight = toy.batch()
+    exact, found = toy.backbone(gain=1.0, dtype="float64"), []
+    for by_hand in (gradients.by_hand, lambda compiled: contextlib.nullcontext()):
+        monkeypatch.setattr(gradients, "by_hand", by_hand)
+        model = prompted(exact, visibility, remat=remat)
+        model.fit(x, y, sample_weight=weight, epochs=3, verbose=0, shuffle=False)
+        found.append(model.prompt)
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-5)
 
 
 # 17 positions are too many to absorb at these widths.

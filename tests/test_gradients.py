@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_spot import PromptedT5, distribution, pointwise
+from keras_spot import PromptedT5, distribution, gradients
 
 TANH = keras.saving.get_registered_object("keras_hub>gelu_approximate")
 WAYS = {
     "Keras": contextlib.nullcontext,
-    "by hand": pointwise.by_hand,
-    "compiled": lambda: pointwise.by_hand(compiled=True),
+    "by hand": gradients.by_hand,
+    "compiled": lambda: gradients.by_hand(compiled=True),
 }
 
 
@@ -48,25 +48,38 @@ def norm_layer(dtype):
 def case(name, dtype):
     if name == "norm":
         layer = norm_layer(dtype)
-        return lambda x: pointwise.norm(layer, x), [numbers((3, 5, 6), dtype)]
+        return lambda x: gradients.norm(layer, x), [numbers((3, 5, 6), dtype)]
+    if name == "attention":
+        bias = numbers((3, 1, 4, 5), dtype, seed=3)
+        query, *others = [(3, 2, 4, 6), (3, 2, 5, 6), (3, 2, 5, 6)]
+        drop = keras.layers.Dropout(0, dtype=dtype)
+        inputs = [numbers(query, dtype), *(numbers(o, dtype, seed=4) for o in others)]
+        return lambda *inputs: gradients.attention(*inputs, bias, drop), inputs
     activation = {"exact": "gelu", "tanh": TANH, "relu": "relu"}[name]
-    projector = keras.layers.Dense(7, activation=activation, use_bias=False, dtype=dtype)
-    projector.build((None, None, 6))
-    projector.kernel.assign(numbers((6, 7), "float32", seed=1, scale=0.5))
-    gate = numbers((3, 5, 7), dtype, seed=2)
-    return lambda x, gate: pointwise.gated(projector, x, gate), [numbers((3, 5, 6), dtype), gate]
+    projectors = [keras.layers.Dense(1024, f, False, dtype=dtype) for f in (activation, None)]
+    for number, projector in enumerate(projectors):
+        projector.build((None, None, 6))
+        projector.kernel.assign(numbers((6, 1024), "float32", seed=number + 1, scale=0.5))
+    return lambda x: gradients.gated(*projectors, x), [numbers((3, 5, 6), dtype)]
 
 
 @pytest.mark.parametrize("way", ["by hand", "compiled"])
-@pytest.mark.parametrize("name", ["norm", "tanh", "exact", "relu"])
+@pytest.mark.parametrize("name", ["norm", "tanh", "exact", "relu", "attention"])
 def test_values_and_gradients_are_those_derived(name, way):
     function, inputs = case(name, "float64")
     for ours, derived in zip(found(function, inputs, way), found(function, inputs, "Keras")):
-        np.testing.assert_allclose(ours, derived, rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(ours, derived, rtol=1e-6, atol=1e-6)
+
+
+def test_float32_products_with_a_turned_kernel_are_products():
+    function, inputs = case("tanh", "float32")
+    for ours, derived in zip(found(function, inputs, "compiled"), found(function, inputs, "Keras")):
+        np.testing.assert_allclose(ours, derived, rtol=1e-4, atol=1e-4)
+    assert gradients._turned_back.cache_info().currsize == 1
 
 
 @pytest.mark.parametrize("way", ["by hand", "compiled"])
-@pytest.mark.parametrize("name", ["norm", "tanh", "exact"])
+@pytest.mark.parametrize("name", ["norm", "tanh", "exact", "attention"])
 def test_bfloat16_loses_no_more_than_derived_gradients_do(name, way):
     function, inputs = case(name, "bfloat16")
     exactly = [tf.cast(x, "float32") for x in inputs]
@@ -79,18 +92,18 @@ def test_bfloat16_loses_no_more_than_derived_gradients_do(name, way):
 
 def test_what_is_compiled_serves_every_shape():
     layer = norm_layer("float32")
-    with pointwise.by_hand(compiled=True):
+    with gradients.by_hand(compiled=True):
         for rows in (2, 3, 5):
             x = numbers((rows, 4, 6), "float32")
-            np.testing.assert_allclose(pointwise.norm(layer, x), layer(x), rtol=1e-5)
+            np.testing.assert_allclose(gradients.norm(layer, x), layer(x), rtol=1e-5)
 
 
 def test_steps_of_large_backbones_are_compiled_between_products_on_cpu(monkeypatch):
     x, y, weight = toy.batch()
-    backbone, prompts, ways = toy.backbone(gain=None), [], []
-    true = pointwise.by_hand
+    backbone, prompts, ways = toy.backbone(gain=None, dtype="float64"), [], []
+    true = gradients.by_hand
     monkeypatch.setattr(
-        pointwise, "by_hand", lambda compiled: ways.append(compiled) or true(compiled)
+        gradients, "by_hand", lambda compiled: ways.append(compiled) or true(compiled)
     )
     for large in (10**9, 1):
         monkeypatch.setattr(distribution, "LARGE", large)

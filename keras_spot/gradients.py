@@ -1,8 +1,8 @@
-"""What a T5 layer computes number by number, with gradients that keep little.
+"""Norms, gates, products and attention of a frozen T5, with gradients that keep little.
 
 Left to itself, TensorFlow keeps every step of an activation for its gradient and goes over memory
 once for each. In a training step (`by_hand`) the gradients are written out and start from the
-inputs alone; compiled, each function and each gradient is one pass, by XLA, between TensorFlow's
+inputs alone; compiled, what is computed number by number is one pass, by XLA, between TensorFlow's
 own matrix products. Elsewhere the backbone's layers do as they always do.
 """
 
@@ -49,16 +49,92 @@ def norm(layer, x):
     return _norm(layer.epsilon)(x, ops.cast(layer.weight, x.dtype))
 
 
-def gated(projector, x, gate):
-    """Return the activated projection of `x` `[..., H]` times `gate` `[..., F]`.
+def gated(projector, gate_projector, x):
+    """Return the activated projection of `x` `[..., H]` times its gate, `[..., F]`.
 
     Args:
         projector: a frozen `Dense` layer without bias, its activation included.
+        gate_projector: another, linear.
     """
     kind = None if _way.get() is None else _gelu(projector.activation)
     if kind is None:
-        return projector(x) * gate
-    return _gated(kind)(ops.matmul(x, ops.cast(projector.kernel, x.dtype)), gate)
+        return projector(x) * gate_projector(x)
+    kernels = (ops.cast(p.kernel, x.dtype) for p in (projector, gate_projector))
+    return _gated(kind)(*(_product(x, kernel) for kernel in kernels))
+
+
+def attention(query, key, value, bias, dropout):
+    """Return the values' rows in sum `[B, n, Q, d]` as `softmax(query key^T + bias)` has them.
+
+    By hand the weights `[B, n, Q, K]` are not kept: of everything in a layer they alone grow with
+    the square of the length. The way back takes one more product to have them again.
+
+    Args:
+        query: `[B, n, Q, d]`.
+        key: `[B, n, K, d]`.
+        value: `[B, n, K, d]`.
+        bias: `[1 or B, 1 or n, Q, K]`, which by hand has no gradient.
+        dropout: a layer through which the weights go.
+    """
+    if _way.get() is not None and not dropout.rate:
+        return _lean()(query, key, value, bias)
+    return _mixed(dropout(_weights(query, key, bias)), value)
+
+
+def _product(x, kernel):
+    """Return `x kernel`.
+
+    TensorFlow's float32 product with a transposed kernel, the way back, takes a quarter longer
+    where its rows are a multiple of 4 KiB apart, as those of most feed-forward kernels are.
+    """
+    narrow = keras.backend.standardize_dtype(x.dtype) != "float32"
+    if narrow or kernel.shape[1] % 1024 or _way.get() != "compiled":
+        return ops.matmul(x, kernel)
+    return _turned_back()(x, kernel)
+
+
+@functools.cache
+def _turned_back():
+    import tensorflow as tf
+
+    # Compiled, so that TensorFlow does not make one product of both again.
+    transpose = tf.function(tf.transpose, jit_compile=True)
+
+    def gradient(upstream, x, kernel):
+        return ops.matmul(upstream, transpose(kernel)), ops.zeros_like(kernel)
+
+    return _differentiated(ops.matmul, gradient)
+
+
+def _weights(query, key, bias):
+    return ops.softmax(ops.einsum("bnqd,bnkd->bnqk", query, key) + bias, axis=-1)
+
+
+def _mixed(weights, value):
+    return ops.einsum("bnqk,bnkd->bnqd", weights, value)
+
+
+@functools.cache
+def _lean():
+    def scores(upstream, weights):
+        return weights * (upstream - ops.sum(upstream * weights, axis=-1, keepdims=True))
+
+    scores = _passed(scores)
+
+    def forward(query, key, value, bias):
+        return _mixed(_weights(query, key, bias), value)
+
+    def gradient(upstream, query, key, value, bias):
+        weights = _weights(query, key, bias)
+        of_scores = scores(ops.einsum("bnqd,bnkd->bnqk", upstream, value), weights)
+        return (
+            _mixed(of_scores, key),
+            ops.einsum("bnqk,bnqd->bnkd", of_scores, query),
+            ops.einsum("bnqk,bnqd->bnkd", weights, upstream),
+            ops.zeros_like(bias),
+        )
+
+    return _differentiated(forward, gradient)
 
 
 def _gelu(activation):
@@ -111,19 +187,25 @@ def _gated(kind):
 
 
 def _by_hand(value, gradient):
-    """Return `value` of tensors, differentiated by `gradient(upstream, *tensors)`."""
-    plain = _wide(value), _wide(gradient)
-    compiled = functools.cache(lambda: tuple(map(_compile, plain)))
+    """Return `value` of tensors, differentiated by `gradient(upstream, *tensors)`, both passes."""
+    return _differentiated(_passed(value), _passed(gradient))
 
+
+def _passed(function):
+    """Return the function of tensors, number by number, as one pass where that is asked for."""
+    plain = _wide(function)
+    compiled = functools.cache(lambda: _compile(plain))
+    return lambda *tensors: (compiled() if _way.get() == "compiled" else plain)(*tensors)
+
+
+def _differentiated(value, gradient):
     @ops.custom_gradient
     def function(*tensors):
-        forward, backward = compiled() if _way.get() == "compiled" else plain
-
         def grad(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            return backward(upstream, *_after(upstream, tensors))
+            return gradient(upstream, *_after(upstream, tensors))
 
-        return forward(*tensors), grad
+        return value(*tensors), grad
 
     return function
 
