@@ -149,10 +149,26 @@ def _inputs(inputs: np.ndarray, targets: np.ndarray, given: np.ndarray) -> dict[
     }
 
 
-def _task_data(key: str, task: str, data_dir: str, examples: int, rows: int) -> Any:
+def export_model(path: str, length: int, key: str = "model") -> None:
+    """Write a SavedModel that answers with at most `length` tokens."""
+    models[key].export(path, max_length=length)
+
+
+def serve_text(path: str, words: int, count: int) -> dict[str, list[float]]:
+    """Load a SavedModel and let it answer one text of that many words, `count` times."""
+    if path not in models:
+        models[path] = tf.saved_model.load(path)
+    answer = models[path].signatures["serving_default"]
+    text = tf.constant([" ".join(["film"] * words)])
+    return process.repeated(lambda: answer(text=text)["outputs"].numpy(), count)
+
+
+def _task_data(
+    key: str, task: str, data_dir: str, examples: int, rows: int, split: str = "train"
+) -> Any:
     tokenizer = models[key].preprocessor.tokenizer
     _prepare(task, data_dir)
-    return keras_spot.load_task(task, "train", tokenizer, rows, data_dir=data_dir, limit=examples)
+    return keras_spot.load_task(task, split, tokenizer, rows, data_dir=data_dir, limit=examples)
 
 
 def _prepare(task: str, data_dir: str) -> None:
@@ -163,9 +179,15 @@ def _prepare(task: str, data_dir: str) -> None:
 
 
 def export(
-    task: str, data_dir: str, examples: int, rows: int, path: str, key: str = "model"
+    task: str,
+    data_dir: str,
+    examples: int,
+    rows: int,
+    path: str,
+    split: str = "train",
+    key: str = "model",
 ) -> dict[str, int]:
-    """Write the ids of an epoch's examples to an .npz file for the peer.
+    """Write the ids of a split's examples to an .npz file for the peer.
 
     Returns:
         How many there are, and how many positions of input our own batches of `rows` have.
@@ -173,7 +195,7 @@ def export(
     inputs: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     positions = 0
-    for x, y, weight in _task_data(key, task, data_dir, examples, rows):
+    for x, y, weight in _task_data(key, task, data_dir, examples, rows, split):
         mask = x["encoder_padding_mask"].numpy().astype(bool)
         positions += mask.size
         for ids, seen, target, counts in zip(
@@ -190,6 +212,16 @@ def export(
         target_lengths=[len(row) for row in targets],
     )
     return {"examples": len(inputs), "positions": positions}
+
+
+def warm_up(
+    task: str, data_dir: str, examples: int, rows: int, key: str = "model"
+) -> dict[str, Any]:
+    """Compile for the lengths of an epoch; return the lap and how many there are."""
+    data = _task_data(key, task, data_dir, examples, rows)
+    lengths: list[int] = []
+    samples = process.repeated(lambda: lengths.append(keras_spot.warm_up(models[key], data)), 1)
+    return {**samples, "lengths": lengths}
 
 
 def epoch(
@@ -231,7 +263,8 @@ def score(
     return {**samples, "examples": [scored[0].examples], "positions": [target_length]}
 
 
-FUNCTIONS = (hello, gemm, load, free, step, generate, export, epoch, score)
+FUNCTIONS = (hello, gemm, load, free, step, generate, export, warm_up, epoch, score)
+FUNCTIONS += (export_model, serve_text)
 FUNCTIONS += (process.memory, process.forget_peak)
 
 if __name__ == "__main__":

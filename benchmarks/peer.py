@@ -147,6 +147,19 @@ def epoch(path: str, rows: int, key: str = "model") -> dict[str, Any]:
     return {**laps.samples, "positions": [positions]}
 
 
+def decode(path: str, rows: int, length: int, key: str = "model") -> dict[str, Any]:
+    """Decode `length` tokens for each input of an .npz file, padded to the longest of a batch."""
+    model, _, autocast = models[key]
+    model.eval()
+
+    def work() -> None:
+        for ids, _ in _batches(path, rows):
+            model.generate(**_inputs(ids), max_new_tokens=length, do_sample=False)
+
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        return process.repeated(work, 1)
+
+
 def padded_steps(
     path: str, rows: int, tokens: int, count: int, key: str = "model"
 ) -> dict[str, list[float]]:
@@ -180,7 +193,7 @@ def _padded(rows: list[np.ndarray]) -> np.ndarray:
     return found
 
 
-FUNCTIONS = (hello, gemm, load, free, step, generate, epoch, padded_steps)
+FUNCTIONS = (hello, gemm, load, free, step, generate, decode, epoch, padded_steps)
 FUNCTIONS += (process.memory, process.forget_peak)
 
 if __name__ == "__main__":

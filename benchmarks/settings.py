@@ -27,6 +27,7 @@ class Settings:
         ranked: task whose validation split is scored.
         rank_limit: examples of it.
         bank: K and the rows of each prompt.
+        served: words of the texts that a SavedModel answers.
         memory_batches: (B, T) whose memory is measured.
         memory_laps: steps that may reach the peak.
         slopes: what is varied to its values.
@@ -56,6 +57,7 @@ class Settings:
     ranked: str = "glue/sst2"
     rank_limit: int | None = 256
     bank: tuple[int, int] = (8, 4)
+    served: tuple[int, ...] = (16, 128)
     memory_batches: tuple[tuple[int, int], ...] = ((32, 32), (8, 512))
     memory_laps: int = 3
     startup_rounds: int = 3
@@ -93,6 +95,7 @@ QUICK = Settings(
     ranked="synthetic/movies",
     rank_limit=16,
     bank=(2, 2),
+    served=(3,),
     memory_batches=((4, 6),),
     memory_laps=1,
     startup_rounds=1,

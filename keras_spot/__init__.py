@@ -20,6 +20,7 @@ _HOMES = {
     "strategy": "distribution",
     "train": "training",
     "train_bank": "bank_training",
+    "warm_up": "training",
 }
 _MODULES = (
     "backbones",

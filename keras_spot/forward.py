@@ -50,6 +50,7 @@ class PromptEncoder(_Borrowed):
         tokens: embedded tokens `[B, T, H]`.
         mask: `[B, T]`, 1 on tokens.
         prompt_index: of a bank of prompts, `[B]` int32.
+        prompt_states: what `prompt_states` returned, where the prompts have not changed since.
 
     Returns:
         Encoder states `[B, P + T, H]`.
@@ -63,10 +64,10 @@ class PromptEncoder(_Borrowed):
         self.visibility = visibility
         self.remat = remat
 
-    def call(self, tokens, mask, prompt_index=None):
+    def call(self, tokens, mask, prompt_index=None, prompt_states=None):
         if self.visibility == "full":
             return self._together(tokens, mask, prompt_index)
-        return self._apart(tokens, mask, prompt_index)
+        return self._apart(tokens, mask, prompt_index, *(prompt_states or self.prompt_states()))
 
     def _together(self, tokens, mask, prompt_index):
         backbone, soft_prompt = self.backbone, self._soft_prompt()
@@ -96,22 +97,35 @@ class PromptEncoder(_Borrowed):
         function = functools.partial(function, *given)
         return keras.remat(function) if self.remat else function
 
-    def _apart(self, tokens, mask, prompt_index):
-        backbone, soft_prompt = self.backbone, self._soft_prompt()
-        prompt, length = soft_prompt.stacked(tokens.dtype), soft_prompt.length
-        first = backbone.encoder_transformer_layers[0].self_attention
-        positions = length + ops.shape(tokens)[1]
-        bias = first.compute_bias(positions, positions)
-        own, rest = bias[:, :, :length, :length], bias[:, :, length:]
+    def prompt_states(self):
+        """Return what there is to see of prompts that do not see the tokens.
+
+        Returns:
+            Keys and values `[K, P, n d]` of every layer, and the last states `[K, P, H]`.
+        """
+        backbone, length = self.backbone, self._soft_prompt().length
+        x, seen = self._soft_prompt().stacked(self.compute_dtype), []
+        attention = backbone.encoder_transformer_layers[0].self_attention
+        bias = attention.compute_bias(length, length)
         if self.visibility == "causal":
-            own = own + ops.cast(np.triu(np.full((length, length), MASKED), 1), bias.dtype)
-        rest = rest + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
-        join = functools.partial(self._join, prompt_index)
+            bias = bias + ops.cast(np.triu(np.full((length, length), MASKED), 1), bias.dtype)
         for layer in backbone.encoder_transformer_layers:
-            run = self._kept(encoder_layer_apart, layer, join)
-            prompt, tokens = run(prompt, tokens, own, rest)
-        last = functools.partial(gradients.norm, backbone.encoder_layer_norm)
-        return backbone.encoder_dropout(join(*map(last, (prompt, tokens))))
+            projected = projections(layer, x)
+            seen.append(projected[1:])
+            x = behind_projections(layer, x, bias, *projected)
+        return seen, gradients.norm(backbone.encoder_layer_norm, x)
+
+    def _apart(self, tokens, mask, prompt_index, seen, last):
+        backbone, soft_prompt = self.backbone, self._soft_prompt()
+        join = functools.partial(self._join, prompt_index)
+        layers, length = backbone.encoder_transformer_layers, soft_prompt.length
+        rows = ops.shape(tokens)[1]
+        bias = layers[0].self_attention.compute_bias(rows, length + rows, length)
+        bias = bias + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
+        for layer, of_prompts in zip(layers, seen):
+            tokens = self._kept(encoder_layer_apart, layer, join)(tokens, bias, *of_prompts)
+        tokens = gradients.norm(backbone.encoder_layer_norm, tokens)
+        return backbone.encoder_dropout(join(last, tokens))
 
 
 class PromptDecoder(_Borrowed):
@@ -184,11 +198,15 @@ def projectors(attention):
     return attention.query_projector, attention.key_projector, attention.value_projector
 
 
+def projections(layer, x):
+    """Return the queries, keys and values `[B, S, n d]` of a layer of the encoder."""
+    y = gradients.norm(layer.self_attention_layer_norm, x)
+    return [project(y) for project in projectors(layer.self_attention)]
+
+
 def encoder_layer(layer, x, bias):
     """Return `x` `[B, S, H]` behind a layer of the encoder; bias `[B, n, S, S]`."""
-    y = gradients.norm(layer.self_attention_layer_norm, x)
-    projected = (project(y) for project in projectors(layer.self_attention))
-    return behind_projections(layer, x, bias, *projected)
+    return behind_projections(layer, x, bias, *projections(layer, x))
 
 
 def behind_projections(layer, x, bias, *projected):
@@ -197,19 +215,13 @@ def behind_projections(layer, x, bias, *projected):
     return feed_forward(layer, x + layer.self_attention_dropout(mixed))
 
 
-def encoder_layer_apart(layer, join, prompt, tokens, own, rest):
-    """Return prompts `[K, P, H]` and tokens `[B, T, H]` behind a layer of the encoder.
+def encoder_layer_apart(layer, join, x, bias, key, value):
+    """Return tokens `x` `[B, T, H]` behind a layer whose prompts do not see them.
 
-    The prompts see themselves with the bias `own` `[1, n, P, P]`, the tokens their row's prompt,
-    put before them by `join`, and each other with the bias `rest` `[B, n, T, P + T]`.
+    Keys and values of the prompts, put before the tokens' own by `join`; bias `[B, n, T, P + T]`.
     """
-    apart = (gradients.norm(layer.self_attention_layer_norm, y) for y in (prompt, tokens))
-    of_prompt, of_tokens = (
-        [project(y) for project in projectors(layer.self_attention)] for y in apart
-    )
-    joined = map(join, of_prompt[1:], of_tokens[1:])
-    prompt = behind_projections(layer, prompt, own, *of_prompt)
-    return prompt, behind_projections(layer, tokens, rest, of_tokens[0], *joined)
+    query, *own = projections(layer, x)
+    return behind_projections(layer, x, bias, query, *map(join, (key, value), own))
 
 
 def absorbed_is_cheaper(queries, keys, width, heads, head_width):

@@ -74,20 +74,20 @@ class TextGeneration:
                 answers[i] = answer
         return answers[0] if single else answers
 
-    def generate_step(self, inputs, stop_token_ids=None):
+    def generate_step(self, inputs, stop_token_ids=None, prompt_states=None):
         """Decode one batch of token ids with cached keys and values.
 
         Args:
             inputs: the model's call arguments; `decoder_padding_mask` marks given tokens,
                 at least the start token.
             stop_token_ids: ids that end a row, `None` to fill all D positions.
+            prompt_states: see `PromptedT5.prompt_states`. Default: computed anew.
 
         Returns:
             `decoder_token_ids` `[B, D]` and the boolean `decoder_padding_mask` `[B, D]`.
         """
-        states, mask = self.encode(
-            inputs["encoder_token_ids"], inputs["encoder_padding_mask"], inputs.get("prompt_index")
-        )
+        texts = inputs["encoder_token_ids"], inputs["encoder_padding_mask"]
+        states, mask = self.encode(*texts, inputs.get("prompt_index"), prompt_states)
         ids = inputs["decoder_token_ids"]
         given = ops.cast(inputs["decoder_padding_mask"], "bool")
         embed = self.backbone.token_embedding

@@ -124,21 +124,29 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         return super().call(inputs, training=training, mask=mask)
 
     @backbones.quiet_masks()
-    def encode(self, token_ids, padding_mask, prompt_index=None):
+    def encode(self, token_ids, padding_mask, prompt_index=None, prompt_states=None):
         """Embed, prepend the prompt and run the encoder.
 
         Args:
             token_ids: `[B, T]` integers.
             padding_mask: `[B, T]`, 1 on tokens.
             prompt_index: of a bank, `[B]` integers.
+            prompt_states: see `prompt_states`.
 
         Returns:
             Encoder states `[B, P + T, H]` and their padding mask `[B, P + T]`.
         """
         backbone = self.backbone
         x = backbone.encoder_embedding_dropout(backbone.token_embedding(token_ids))
-        states = self._encoder(x, padding_mask, prompt_index)
+        states = self._encoder(x, padding_mask, prompt_index, prompt_states)
         return states, self.soft_prompt.extend_mask(padding_mask)
+
+    def prompt_states(self):
+        """Return the prompt's part of the encoder's states, for `encode` while it does not change.
+
+        None with `prompt_attention="full"`, where every text's tokens are part of them.
+        """
+        return None if self.prompt_attention == "full" else self._encoder.prompt_states()
 
     @backbones.quiet_masks()
     def decode(self, token_ids, padding_mask, states, mask):

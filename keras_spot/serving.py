@@ -41,6 +41,8 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
     length = (max_length or model.preprocessor.decoder_sequence_length) + 1
     pieces = tensorflow_text.SentencepieceTokenizer(model=tokenizer.proto)
 
+    # A prompt that does not see the tokens is encoded now, once for all.
+    states = model.prompt_states()
     names = model.prompt_names
     by_name, by_number = (
         [] if names is None else [tf.TensorSpec([None], dtype, name)]
@@ -59,7 +61,7 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
             "decoder_padding_mask": given,
             **dict(zip(["prompt_index"], prompt_index)),
         }
-        out = model.generate_step(inputs, stop_token_ids=(end,))
+        out = model.generate_step(inputs, (end,), states)
         return out["decoder_token_ids"][:, 1:], out["decoder_padding_mask"][:, 1:]
 
     def number(prompt):

@@ -29,10 +29,12 @@ print(json.dumps({
 """
 
 
-def test_a_saved_model_answers_texts_without_this_package(tmp_path, tokenizer):
+@pytest.mark.parametrize("visibility", ["full", "causal"])
+def test_a_saved_model_answers_texts_without_this_package(tmp_path, tokenizer, visibility):
     # A table larger than the vocabulary: ids without a piece must not break the server.
     backbone = toy.backbone(tokenizer.vocabulary_size() + 28)
-    model = building.build(backbone, tokenizer=tokenizer, prompt_length=3, input_length=12)
+    options = {"prompt_length": 3, "input_length": 12, "prompt_attention": visibility}
+    model = building.build(backbone, tokenizer=tokenizer, **options)
     model.export(tmp_path / "served", max_length=5)
     command = [sys.executable, "-c", CLIENT, str(tmp_path / "served"), json.dumps(TEXTS)]
     run = subprocess.run(command, capture_output=True, text=True)

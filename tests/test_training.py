@@ -277,3 +277,27 @@ def test_a_monitor_that_is_not_there(backbone, tokenizer, tmp_path):
         ValueError, match=r"`monitor` must be one of f1\. Received: monitor='score'"
     ):
         model.fit(x, y, sample_weight=weight, callbacks=[callback], verbose=0)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_warm_up_compiles_every_length_and_leaves_the_model_as_it_was(
+    backbone, tokenizer, data_dir, compiled
+):
+    model = building.build(backbone, tokenizer=tokenizer, recipe=RECIPE)
+    model.compile(jit_compile=compiled)
+    data = keras_spot.load_task(
+        "synthetic/movies", "train", tokenizer, 4, data_dir=data_dir, repeat=True
+    )
+    lengths = {x["encoder_token_ids"].shape[1] for x, _, _ in data.take(30)}
+    before = model.prompt
+    assert keras_spot.warm_up(model, data, batches=30) == len(lengths) > 1
+    np.testing.assert_array_equal(model.prompt, before)
+    step = model.train_function
+    traces = []
+    model.train_step = lambda *args: traces.append(args)  # a new trace would come here
+    model.fit(data, steps_per_epoch=30, shuffle=False, verbose=0)
+    assert model.train_function is step
+    assert not traces
+    assert int(model.optimizer.iterations) == 30
+    with pytest.raises(ValueError, match=r"`data` must have batches. Received: batches=0"):
+        keras_spot.warm_up(model, data, batches=0)

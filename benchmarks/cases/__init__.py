@@ -1,7 +1,7 @@
 """The cases, by name: each module has `parts(settings)`, the measurements it consists of."""
 
 from benchmarks.bench import Part
-from benchmarks.cases import bank, epoch, generate, memory, rank, slopes, startup, step
+from benchmarks.cases import bank, epoch, generate, memory, rank, serve, slopes, startup, step
 from benchmarks.settings import Settings
 
 CASES = {
@@ -9,6 +9,7 @@ CASES = {
     "epoch": epoch,
     "generate": generate,
     "rank": rank,
+    "serve": serve,
     "bank": bank,
     "memory": memory,
     "startup": startup,

@@ -10,6 +10,12 @@ from benchmarks.settings import Settings
 
 TARGETS = {"glue/sst2": 0.60, "glue/rte": 0.55, "super_glue/boolq": 0.45}
 SHARED_TARGET = 0.30
+SIDES = (
+    ("ours", "full", False),
+    ("ours, XLA", "full", True),
+    ("ours, shared prefix", "prompt", False),
+    ("ours, shared prefix, XLA", "prompt", True),
+)
 WIDE_TARGETS = {"glue/sst2": 0.16, "super_glue/boolq": 0.35}
 
 
@@ -29,15 +35,18 @@ def epoch(task: str, count: int, rows: int, bench: Bench) -> dict[str, Any]:
     """Time whole epochs of both attentions and of the peer, and the peer's widest steps."""
     settings = bench.settings
     data = {"task": task, "data_dir": task_data(bench, task), "examples": count, "rows": rows}
-    firsts, turns, notes = {}, {}, []
+    seconds, turns, notes = {}, {}, []
     path = str(bench.scratch / "epoch.npz")
-    for name, attention in (("ours", "full"), ("ours, shared prefix", "prompt")):
-        bench.load("ours", key=name, tokenizer=str(bench.tokenizer), prompt_attention=attention)
+    for name, attention, xla in SIDES:
+        options = {"prompt_attention": attention, "xla": xla}
+        bench.load("ours", key=name, tokenizer=str(bench.tokenizer), **options)
         turns[name] = functools.partial(bench.ask, "ours", "epoch", **data, key=name)
+        warm = bench.ask("ours", "warm_up", **data, key=name)
+        seconds[name] = f"{name} {warm['wall'][0]:.0f} s"
+    notes.append(
+        f"compiling {warm['lengths'][0]} lengths beforehand: {', '.join(seconds.values())}"
+    )
     exported = bench.ask("ours", "export", **data, path=path, key="ours")
-    for name, turn in turns.items():
-        (firsts[name],) = turn()["wall"]
-        notes.append(f"first epoch with compilation, {name}: {firsts[name]:.1f} s")
     batches = math.ceil(exported["examples"] / rows)
     positions = {"ours": exported["positions"]}
     if bench.has_peer:
@@ -72,7 +81,9 @@ def epoch(task: str, count: int, rows: int, bench: Bench) -> dict[str, Any]:
         "sides": samples,
         "comparisons": [
             ["ours", "peer", TARGETS.get(task)],
+            ["ours, XLA", "peer", TARGETS.get(task)],
             ["ours, shared prefix", "peer", SHARED_TARGET],
+            ["ours, shared prefix, XLA", "peer", SHARED_TARGET],
             ["ours", "peer, all padded", WIDE_TARGETS.get(task)],
         ],
         "items": [exported["examples"], "examples"],

@@ -1,4 +1,4 @@
-"""Scoring a labelled split by rank classification, against decoding its answers."""
+"""Scoring a labelled split by rank classification, against decoding, ours and the peer's."""
 
 import functools
 from typing import Any
@@ -9,6 +9,7 @@ from benchmarks.settings import Settings
 
 TARGET = 1.5
 BACKBONES = ("T5 1.1 small", "tiny")
+ROWS = 32
 ALL = 8
 """Positions that a task's answers may have by default."""
 
@@ -53,10 +54,19 @@ def rank(backbone: str, target_length: int | None, bench: Bench) -> dict[str, An
         name: functools.partial(turn, method)
         for name, method in (("rank", "rank"), ("decode", "generate"))
     }
+    if backbone != "tiny" and bench.has_peer:
+        rows = {"rows": ROWS, "path": str(bench.scratch / "rank.npz")}
+        split = {key: asked[key] for key in ("task", "split", "data_dir")}
+        bench.ask("ours", "export", **split, examples=settings.rank_limit, **rows)
+        bench.load("peer")
+        length = bench.ask("ours", "score", **{**asked, "limit": 1}, method="rank")["positions"][0]
+        turns["peer's decode"] = functools.partial(
+            bench.ask, "peer", "decode", **rows, length=length
+        )
     in_turn(turns, 1)  # compiles
     return {
         "sides": in_turn(turns, settings.rounds),
-        "target": TARGET,
+        "comparisons": [["rank", other, TARGET] for other in turns if other != "rank"],
         "faster": True,
         "items": [counted[0], "examples"],
     }
