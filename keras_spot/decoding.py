@@ -9,7 +9,8 @@ class CachedDecoder:
     """The decoder for one answer of D positions to given encoder states.
 
     Keys and values of the decoder's own positions are kept. The encoder's are projected once, or
-    never where so few positions ask that absorbed cross-attention takes less (`forward`).
+    never where so few positions ask that absorbed cross-attention takes less (`forward`); of a
+    single row they are always projected, for there each position's time goes into reading weights.
 
     Args:
         backbone: `T5Backbone`.
@@ -33,8 +34,10 @@ class CachedDecoder:
         self.bias = ops.cast(bias, dtype) + hidden(earlier, dtype)
         empty = ops.zeros((ops.shape(states)[0], heads, length, width), dtype)
         own = tuple((empty, empty) for _ in self.layers)
-        self.absorb = isinstance(length, int) and absorbed_is_cheaper(
-            length, states.shape[1], backbone.hidden_dim, heads, width
+        self.absorb = (
+            isinstance(length, int)
+            and mask.shape[0] != 1
+            and absorbed_is_cheaper(length, states.shape[1], backbone.hidden_dim, heads, width)
         )
         cross = states
         if not self.absorb:

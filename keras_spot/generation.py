@@ -121,8 +121,8 @@ class TextGeneration:
     def make_generate_function(self):
         """Return the compiled generation function.
 
-        Without XLA one trace serves all inputs, with it every shape is compiled; under a
-        tf.distribute strategy the rows are dealt out to the replicas.
+        Without XLA one trace serves all inputs and another single rows, with it every shape is
+        compiled; under a tf.distribute strategy the rows are dealt out to the replicas.
         """
         tensorflow = keras.config.backend() == "tensorflow" and not self.run_eagerly
         if self.generate_function is None and tensorflow:
@@ -191,19 +191,21 @@ def _one_trace_function(model):
     import tensorflow as tf
 
     keys = _keys(model)
-    shapes = {key: [None] if key == "prompt_index" else [None, None] for key in keys}
 
     @functools.cache
-    def traced(stops, length):
-        spec = {key: tf.TensorSpec(shape, "int32", name=key) for key, shape in shapes.items()}
+    def traced(stops, rows, length):
+        spec = {key: tf.TensorSpec([rows, None], "int32", name=key) for key in INPUTS[:2]}
         for key in INPUTS[2:]:
-            spec[key] = tf.TensorSpec([None, length], "int32", name=key)
+            spec[key] = tf.TensorSpec([rows, length], "int32", name=key)
+        for key in keys[len(INPUTS) :]:
+            spec[key] = tf.TensorSpec([rows], "int32", name=key)
         return tf.function(lambda batch: model.generate_step(batch, stops), input_signature=[spec])
 
     def generate_function(inputs, stop_token_ids=None):
         stops = None if stop_token_ids is None else tuple(stop_token_ids)
         batch = {key: ops.cast(inputs[key], "int32") for key in keys}
-        return traced(stops, batch[INPUTS[2]].shape[1])(batch)
+        rows, length = batch[INPUTS[2]].shape
+        return traced(stops, 1 if rows == 1 else None, length)(batch)
 
     return generate_function
 
