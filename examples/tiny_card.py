@@ -4,9 +4,10 @@
 
 A learning rate chosen on the source tasks and a prompt for each of them, then prompt tuning from
 sampled vocabulary against transfer from the target's source, at equal steps, for every size and
-seed; a run's prompt is the mean of those of its second half. Every finished run is a line of
-`results.jsonl`, and a call continues where an earlier one stopped; `--part i/n` shares the runs
-among n processes that go at the same time; `--table` prints the table.
+seed; a run's prompt is the mean of those of its second half. Then both with 16 examples once more,
+scored on the way, for ten seeds. Every finished run is a line of `results.jsonl` or `few.jsonl`,
+and a call continues where an earlier one stopped; `--part i/n` shares the runs among n processes
+that go at the same time; `--table` prints the tables.
 """
 
 import argparse
@@ -32,6 +33,11 @@ TARGETS = {
 }
 SIZES = (16, 256, None, 64)
 SEEDS = (0, 1, 2)
+METHODS = ("tuning", "transfer")
+# Which examples a seed has decides most where they are few: more seeds, and after how many steps.
+FEW = 16
+FEW_SEEDS = range(10)
+FEW_STEPS = (10, 20, 30, 45, 60)
 # Candidates for the comparison; for a source, whose prompt may take longer, the first two.
 RATES = (0.03, 0.1, 0.3)
 SOURCE_RATES = RATES[:2]
@@ -83,8 +89,10 @@ class Bench:
             variable.assign(value)
         self.model.optimizer.learning_rate.assign(rate)
 
-    def fit(self, task: str, split: str, steps: int, seed: int, batch: int | None = None) -> float:
-        """Train the prompt; the last loss."""
+    def fit(
+        self, task: str, split: str, steps: int, seed: int, batch: int | None = None, callback=None
+    ) -> float:
+        """Train the prompt; the last loss. By default the prompt is the late mean."""
         data = self.spot.load_task(
             task,
             split,
@@ -103,7 +111,7 @@ class Bench:
             steps_per_epoch=steps,
             shuffle=False,
             verbose=0,
-            callbacks=[late_mean(self.model)],
+            callbacks=[callback or late_mean(self.model)],
         )
         return float(history.history["loss"][-1])
 
@@ -150,12 +158,12 @@ def note(path: pathlib.Path, **record) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def split_of(task: str, size: int | None, seed: int) -> str:
+def split_of(task: str, size: int | None, seed: int, seeds: int = len(SEEDS)) -> str:
     """The rows a run trains on: all of them, or the seed's own `size` rows."""
     rows = TARGETS[task][0]
     if size is None or size >= rows:
         return "train"
-    if size * len(SEEDS) > rows:
+    if size * seeds > rows:
         return f"train[:{size}]"
     return f"train[{seed * size}:{(seed + 1) * size}]"
 
@@ -222,11 +230,10 @@ def read_sources(bench: Bench) -> dict[str, np.ndarray]:
 def compare(bench: Bench, starts: dict, part: tuple[int, int]) -> None:
     """Tuning and transfer from `starts` (target -> source, prompt), a target after the other."""
     path = bench.args.work_dir / "results.jsonl"
-    methods = ("tuning", "transfer")
-    runs = list(itertools.product(SIZES, TARGETS, SEEDS, methods))
+    runs = list(itertools.product(SIZES, TARGETS, SEEDS, METHODS))
     for number, (size, target, seed, method) in enumerate(runs):
         key = {"target": target, "size": size, "seed": seed, "method": method}
-        mine = number // len(methods) % part[1] == part[0]
+        mine = number // len(METHODS) % part[1] == part[0]
         if not mine or any(key.items() <= r.items() for r in lines(path)):
             continue
         begun = time.time()
@@ -236,6 +243,65 @@ def compare(bench: Bench, starts: dict, part: tuple[int, int]) -> None:
         scores, given = bench.score(target, bench.args.limit)
         seconds = round(time.time() - begun, 1)
         note(path, **key, source=source, loss=loss, scores=scores, given=given, seconds=seconds)
+
+
+def compare_few(bench: Bench, starts: dict, part: tuple[int, int]) -> None:
+    """Both methods on few examples, scored after several numbers of steps."""
+    import keras
+
+    path, model = bench.args.work_dir / "few.jsonl", bench.model
+    for number, (target, seed, method) in enumerate(itertools.product(TARGETS, FEW_SEEDS, METHODS)):
+        key = {"target": target, "seed": seed, "method": method}
+        mine = number // len(METHODS) % part[1] == part[0]
+        if not mine or any(key.items() <= r.items() for r in lines(path)):
+            continue
+        prompts: list[np.ndarray] = []
+        keep = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda *_, kept=prompts: kept.append(model.prompt)
+        )
+        begun, losses, scores = time.time(), [], {}
+        bench.start(
+            starts[target][1] if method == "transfer" else None, seed, bench.args.learning_rate
+        )
+        rows = split_of(target, FEW, seed, len(FEW_SEEDS))
+        for part_of, (before, steps) in enumerate(itertools.pairwise((0, *FEW_STEPS))):
+            order = len(FEW_SEEDS) * seed + part_of
+            losses.append(bench.fit(target, rows, steps - before, order, callback=keep))
+            last = model.prompt
+            model.soft_prompt.prompt.assign(np.mean(prompts[steps // 2 :], 0))
+            scores[steps] = bench.score(target, bench.args.limit)[0]["score"]
+            model.soft_prompt.prompt.assign(last)
+        note(path, **key, losses=losses, scores=scores, seconds=round(time.time() - begun, 1))
+
+
+def few_table(args) -> str:
+    """What few examples gave, in Markdown: means over the targets, and over the seeds."""
+    rows = lines(args.work_dir / "few.jsonl")
+    if len(rows) < len(TARGETS) * len(FEW_SEEDS) * len(METHODS):
+        return ""
+    text = [
+        f"**{FEW} target examples, {len(FEW_SEEDS)} seeds**: mean of the targets ± standard "
+        "deviation (standard error)",
+        "",
+        "| steps | prompt tuning | SPoT | lead | seeds in which SPoT leads |",
+        "|---|---|---|---|---|",
+    ]
+    for steps in map(str, FEW_STEPS):
+        tuning, transfer = (
+            np.array(
+                [
+                    np.mean([r["scores"][steps] for r in rows if (r["method"], r["seed"]) == run])
+                    for run in itertools.product([method], FEW_SEEDS)
+                ]
+            )
+            for method in METHODS
+        )
+        cells = [
+            f"{v.mean():.1f} ± {v.std(ddof=1):.1f} ({v.std(ddof=1) / len(v) ** 0.5:.1f})"
+            for v in (tuning, transfer, transfer - tuning)
+        ]
+        text.append(f"| {steps} | {' | '.join(cells)} | {(transfer > tuning).sum()} |")
+    return "\n".join([*text, ""])
 
 
 def table(args) -> str:
@@ -251,7 +317,7 @@ def table(args) -> str:
         floors = []
         for target in TARGETS:
             cells = []
-            for method in ("tuning", "transfer"):
+            for method in METHODS:
                 found = [
                     r["scores"]["score"]
                     for s in SEEDS
@@ -306,6 +372,7 @@ def main(argv: list[str] | None = None) -> None:
     args.work_dir.mkdir(parents=True, exist_ok=True)
     if args.table:
         print(table(args))
+        print(few_table(args))
         return
     bench = Bench(args)
     share, of = map(int, args.part.split("/"))
@@ -315,6 +382,7 @@ def main(argv: list[str] | None = None) -> None:
     prompts = read_sources(bench)
     starts = {target: (source, prompts[source]) for target, (_, source) in TARGETS.items()}
     compare(bench, starts, (share, of))
+    compare_few(bench, starts, (share, of))
 
 
 if __name__ == "__main__":
