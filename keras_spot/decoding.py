@@ -2,7 +2,14 @@
 
 from keras import ops
 
-from keras_spot.forward import absorbed, absorbed_is_cheaper, feed_forward, heads_first, hidden
+from keras_spot.forward import (
+    absorbed,
+    absorbed_is_cheaper,
+    absorbing_kernels,
+    feed_forward,
+    heads_first,
+    hidden,
+)
 
 
 class CachedDecoder:
@@ -40,7 +47,11 @@ class CachedDecoder:
             and absorbed_is_cheaper(length, states.shape[1], backbone.hidden_dim, heads, width)
         )
         cross = states
-        if not self.absorb:
+        if self.absorb:
+            self.kernels = [
+                absorbing_kernels(layer.cross_attention, dtype) for layer in self.layers
+            ]
+        else:
             cross = tuple(
                 tuple(heads_first(a, p(states)) for p in (a.key_projector, a.value_projector))
                 for a in (layer.cross_attention for layer in self.layers)
@@ -68,7 +79,7 @@ class CachedDecoder:
             x = x + look_up(attention, y, keys, values, bias)
             attention, y = layer.cross_attention, layer.cross_attention_layer_norm(x)
             if self.absorb:
-                x = x + absorbed(attention, y, [cross], across)
+                x = x + absorbed(attention, y, cross, across[:, 0], self.kernels[number])
             else:
                 x = x + look_up(attention, y, *cross[number], across)
             x = feed_forward(layer, x)

@@ -79,8 +79,7 @@ class PromptEncoder(_Borrowed):
         bias = bias + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
         # Nothing has happened to the rows yet: each prompt is projected once, and its gradient is
         # summed over the rows before it goes back through the projections.
-        apart = [gradients.norm(first.self_attention_layer_norm, y) for y in (prompts, tokens)]
-        projected = [join(*map(project, apart)) for project in projectors(first.self_attention)]
+        projected = map(join, projections(first, prompts), projections(first, tokens))
         x = self._kept(behind_projections, first)(x, bias, *projected)
         for layer in others:
             x = self._kept(encoder_layer, layer)(x, bias)
@@ -137,8 +136,6 @@ class PromptDecoder(_Borrowed):
 
     Args:
         backbone: `T5Backbone`.
-        shared: how many of the first encoder states are the same in every row, as those of a
-            prompt that sees only itself are. Default 0.
 
     Call arguments:
         embedded: embedded decoder inputs `[B, D, H]`.
@@ -149,10 +146,6 @@ class PromptDecoder(_Borrowed):
     Returns:
         `[B, D, H]`, before the last normalisation.
     """
-
-    def __init__(self, backbone, shared=0, **kwargs):
-        super().__init__(backbone, **kwargs)
-        self.shared = shared
 
     def call(self, embedded, padding_mask, states, mask):
         layers = self.backbone.decoder_transformer_layers
@@ -178,30 +171,28 @@ class PromptDecoder(_Borrowed):
                 continue
             if bias is None:
                 bias = causal_bias(layer.self_attention, padding_mask)
-                across = hidden(mask, self.compute_dtype)[:, None, None, :]
-                blocks = [states]
-                if self.shared:
-                    alike = ops.reshape(states[:1, : self.shared], (1, -1, states.shape[-1]))
-                    blocks = [alike, states[:, self.shared :]]
+                across = hidden(mask, self.compute_dtype)[:, None]
             y = gradients.norm(layer.self_attention_layer_norm, x)
             y, _, _ = layer.self_attention(y, position_bias=bias)
             x = x + layer.self_attention_dropout(y)
             y = gradients.norm(layer.cross_attention_layer_norm, x)
-            y = absorbed(layer.cross_attention, y, blocks, across)
+            y = absorbed(layer.cross_attention, y, states, across)
             x = x + layer.cross_attention_dropout(y)
             x = feed_forward(layer, x)
         return x
 
 
-def projectors(attention):
-    """Return a layer's projections to queries, keys and values."""
-    return attention.query_projector, attention.key_projector, attention.value_projector
-
-
 def projections(layer, x):
     """Return the queries, keys and values `[B, S, n d]` of a layer of the encoder."""
-    y = gradients.norm(layer.self_attention_layer_norm, x)
-    return [project(y) for project in projectors(layer.self_attention)]
+    attention, y = layer.self_attention, gradients.norm(layer.self_attention_layer_norm, x)
+    return [
+        projector(y)
+        for projector in (
+            attention.query_projector,
+            attention.key_projector,
+            attention.value_projector,
+        )
+    ]
 
 
 def encoder_layer(layer, x, bias):
@@ -241,23 +232,26 @@ def absorbed_is_cheaper(queries, keys, width, heads, head_width):
     return absorbed < keys * inner * (width + queries)
 
 
-def absorbed(attention, x, blocks, bias):
-    """Return cross-attention of `x` `[B, D, H]` over the blocks of encoder states in order.
+def absorbed(attention, x, states, bias, kernels=None):
+    """Return cross-attention of `x` `[B, D, H]` over encoder states `[B, K, H]`.
 
-    A block is `[B, K, H]`, or `[1, K, H]` where every row shares it; bias `[B, 1, 1, all K]`.
+    Args:
+        bias: `[B, 1, K]`.
+        kernels: what `absorbing_kernels` returned. Default: made anew.
     """
-    shape = (-1, attention.num_heads, attention.key_value_dim)
-    key, value = (
-        ops.reshape(ops.cast(projector.kernel, x.dtype), shape)
-        for projector in (attention.key_projector, attention.value_projector)
-    )
     query = split_heads(attention, attention.query_projector(x))
-    query = ops.einsum("bqnd,hnd->bnqh", query, key)
-    weights = weigh(query, blocks, bias, "bnqh,kh->bnqk", "bnqh,bkh->bnqk")
-    weights = attention.dropout_layer(weights)
-    mixed = mix(weights, blocks, "bnqk,kh->bnqh", "bnqk,bkh->bnqh")
-    mixed = ops.einsum("bnqh,hnd->bqnd", mixed, value)
+    kernels = kernels or absorbing_kernels(attention, x.dtype)
+    mixed = gradients.absorbed(query, states, *kernels, bias, attention.dropout_layer)
     return attention.output_projector(merge_heads(attention, mixed))
+
+
+def absorbing_kernels(attention, dtype):
+    """Return the kernels of keys and values by heads, `[n, H, d]`."""
+    shape = (-1, attention.num_heads, attention.key_value_dim)
+    return [
+        ops.transpose(ops.reshape(ops.cast(projector.kernel, dtype), shape), (1, 0, 2))
+        for projector in (attention.key_projector, attention.value_projector)
+    ]
 
 
 def attend(attention, query, key, value, bias):
@@ -269,31 +263,6 @@ def attend(attention, query, key, value, bias):
     bias = ops.cast(bias, query.dtype)
     mixed = gradients.attention(*heads, bias, attention.dropout_layer)
     return attention.output_projector(merge_heads(attention, ops.transpose(mixed, (0, 2, 1, 3))))
-
-
-def weigh(query, blocks, bias, shared, own):
-    """Return the attention weights `[B, n, Q, all K]` over blocks, by einsums for either kind."""
-    scores = [
-        ops.einsum(shared, query, block[0])
-        if block.shape[0] == 1
-        else ops.einsum(own, query, block)
-        for block in blocks
-    ]
-    return ops.softmax(ops.concatenate(scores, axis=-1) + bias, axis=-1)
-
-
-def mix(weights, blocks, shared, own):
-    """Return the blocks' rows in sum as `weights` `[B, n, Q, all K]` have them."""
-    mixed, at = 0.0, 0
-    for block in blocks:
-        part = weights[..., at : at + ops.shape(block)[1]]
-        at = at + ops.shape(block)[1]
-        mixed += (
-            ops.einsum(shared, part, block[0])
-            if block.shape[0] == 1
-            else ops.einsum(own, part, block)
-        )
-    return mixed
 
 
 def feed_forward(layer, x):

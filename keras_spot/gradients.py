@@ -81,11 +81,30 @@ def attention(query, key, value, bias, dropout):
     return _mixed(dropout(_weights(query, key, bias)), value)
 
 
+def absorbed(query, states, key, value, bias, dropout):
+    """Return cross-attention `[B, Q, n, d]` over states `[B, K, H]` that are never projected.
+
+    The key projection is folded into the query and the value projection into what it finds.
+
+    Args:
+        query: `[B, Q, n, d]`.
+        states: `[B, K, H]`.
+        key: kernel of the projection to keys, `[n, H, d]`.
+        value: kernel of the projection to values, `[n, H, d]`.
+        bias: `[1 or B, 1, K]`, which by hand has no gradient.
+        dropout: a layer through which the weights go.
+    """
+    if _way.get() is not None and not dropout.rate:
+        return _lean_absorbed()(query, states, key, value, bias)
+    weights = dropout(_row_weights(_folded(query, key), states, bias))
+    return _unfolded(ops.matmul(weights, states), value)
+
+
 def _product(x, kernel):
     """Return `x kernel`.
 
     TensorFlow's float32 product with a transposed kernel, the way back, takes a quarter longer
-    where its rows are a multiple of 4 KiB apart, as those of most feed-forward kernels are.
+    where its rows are a multiple of 4 KiB apart, as most sizes' feed-forward kernels have them.
     """
     narrow = keras.backend.standardize_dtype(x.dtype) != "float32"
     if narrow or kernel.shape[1] % 1024 or _way.get() != "compiled":
@@ -116,10 +135,7 @@ def _mixed(weights, value):
 
 @functools.cache
 def _lean():
-    def scores(upstream, weights):
-        return weights * (upstream - ops.sum(upstream * weights, axis=-1, keepdims=True))
-
-    scores = _passed(scores)
+    scores = _passed(_scores)
 
     def forward(query, key, value, bias):
         return _mixed(_weights(query, key, bias), value)
@@ -129,12 +145,66 @@ def _lean():
         of_scores = scores(ops.einsum("bnqd,bnkd->bnqk", upstream, value), weights)
         return (
             _mixed(of_scores, key),
-            ops.einsum("bnqk,bnqd->bnkd", of_scores, query),
-            ops.einsum("bnqk,bnqd->bnkd", weights, upstream),
+            *(
+                ops.matmul(ops.transpose(left, (0, 1, 3, 2)), right)
+                for left, right in ((of_scores, query), (weights, upstream))
+            ),
             ops.zeros_like(bias),
         )
 
     return _differentiated(forward, gradient)
+
+
+def _folded(x, kernel):
+    """`[B, Q, n, d]` times a kernel `[n, H, d]` -> `[B, n Q, H]`."""
+    rows, heads = ops.shape(x)[1], kernel.shape[0]
+    x = ops.transpose(ops.reshape(x, (-1, *kernel.shape[::2])), (1, 0, 2))
+    x = ops.matmul(x, ops.transpose(kernel, (0, 2, 1)))
+    x = ops.transpose(ops.reshape(x, (heads, -1, rows, kernel.shape[1])), (1, 0, 2, 3))
+    return ops.reshape(x, (-1, heads * rows, kernel.shape[1]))
+
+
+def _unfolded(x, kernel):
+    """`[B, n Q, H]` times a kernel `[n, H, d]` -> `[B, Q, n, d]`."""
+    rows, heads = ops.shape(x)[1] // kernel.shape[0], kernel.shape[0]
+    x = ops.transpose(ops.reshape(x, (-1, heads, rows, kernel.shape[1])), (1, 0, 2, 3))
+    x = ops.matmul(ops.reshape(x, (heads, -1, kernel.shape[1])), kernel)
+    return ops.reshape(ops.transpose(x, (1, 0, 2)), (-1, rows, *kernel.shape[::2]))
+
+
+def _row_weights(query, states, bias):
+    return ops.softmax(ops.matmul(query, ops.transpose(states, (0, 2, 1))) + bias, axis=-1)
+
+
+def _scores(upstream, weights):
+    return weights * (upstream - ops.sum(upstream * weights, axis=-1, keepdims=True))
+
+
+@functools.cache
+def _lean_absorbed():
+    scores = _passed(_scores)
+
+    @ops.custom_gradient
+    def function(query, states, key, value, bias):
+        query = _folded(query, key)
+        weights = _row_weights(query, states, bias)
+
+        def grad(*args, upstream=None):
+            upstream = _folded(args[0] if upstream is None else upstream, value)
+            of_weights = ops.matmul(upstream, ops.transpose(states, (0, 2, 1)))
+            of_scores = scores(of_weights, weights)
+            # The states are looked up twice, as keys and as values: one product for both.
+            left = ops.concatenate([of_scores, weights], axis=1)
+            right = ops.concatenate([query, upstream], axis=1)
+            return (
+                _unfolded(ops.matmul(of_scores, states), key),
+                ops.matmul(ops.transpose(left, (0, 2, 1)), right),
+                *map(ops.zeros_like, (key, value, bias)),
+            )
+
+        return _unfolded(ops.matmul(weights, states), value), grad
+
+    return function
 
 
 def _gelu(activation):

@@ -90,8 +90,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         )
         self.soft_prompt.build((None, None, backbone.hidden_dim))
         self._encoder = PromptEncoder(backbone, self.soft_prompt, prompt_attention, remat)
-        alike = prompt_attention != "full" and num_prompts is None and not dropout
-        self._decoder = PromptDecoder(backbone, self.soft_prompt.length if alike else 0)
+        self._decoder = PromptDecoder(backbone)
 
         # === Functional Model ===
         inputs = {key: backbone.input[key] for key in INPUTS}

@@ -81,7 +81,7 @@ def test_absorbed_cross_attention_is_cross_attention(backbone, rows):
     seen[:, 0] = 1
     attention = backbone.decoder_transformer_layers[1].cross_attention
     expected, _, _ = attention(x, key_value_states=states, mask=seen[:, None])
-    found = absorbed(attention, x, [states], (1.0 - seen[:, None, None]) * -1e9)
+    found = absorbed(attention, x, states, (1.0 - seen[:, None]) * -1e9)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -49,12 +49,17 @@ def case(name, dtype):
     if name == "norm":
         layer = norm_layer(dtype)
         return lambda x: gradients.norm(layer, x), [numbers((3, 5, 6), dtype)]
+    drop = keras.layers.Dropout(0, dtype=dtype)
     if name == "attention":
         bias = numbers((3, 1, 4, 5), dtype, seed=3)
         query, *others = [(3, 2, 4, 6), (3, 2, 5, 6), (3, 2, 5, 6)]
-        drop = keras.layers.Dropout(0, dtype=dtype)
         inputs = [numbers(query, dtype), *(numbers(o, dtype, seed=4) for o in others)]
         return lambda *inputs: gradients.attention(*inputs, bias, drop), inputs
+    if name == "absorbed":
+        bias = numbers((3, 1, 5), dtype, seed=3)
+        kernels = [numbers((2, 7, 6), dtype, seed, 0.5) for seed in (4, 5)]
+        inputs = [numbers((3, 4, 2, 6), dtype), numbers((3, 5, 7), dtype, seed=1)]
+        return lambda *inputs: gradients.absorbed(*inputs, *kernels, bias, drop), inputs
     activation = {"exact": "gelu", "tanh": TANH, "relu": "relu"}[name]
     projectors = [keras.layers.Dense(1024, f, False, dtype=dtype) for f in (activation, None)]
     for number, projector in enumerate(projectors):
@@ -64,7 +69,7 @@ def case(name, dtype):
 
 
 @pytest.mark.parametrize("way", ["by hand", "compiled"])
-@pytest.mark.parametrize("name", ["norm", "tanh", "exact", "relu", "attention"])
+@pytest.mark.parametrize("name", ["norm", "tanh", "exact", "relu", "attention", "absorbed"])
 def test_values_and_gradients_are_those_derived(name, way):
     function, inputs = case(name, "float64")
     for ours, derived in zip(found(function, inputs, way), found(function, inputs, "Keras")):
@@ -79,7 +84,7 @@ def test_float32_products_with_a_turned_kernel_are_products():
 
 
 @pytest.mark.parametrize("way", ["by hand", "compiled"])
-@pytest.mark.parametrize("name", ["norm", "tanh", "exact", "attention"])
+@pytest.mark.parametrize("name", ["norm", "tanh", "exact", "attention", "absorbed"])
 def test_bfloat16_loses_no_more_than_derived_gradients_do(name, way):
     function, inputs = case(name, "bfloat16")
     exactly = [tf.cast(x, "float32") for x in inputs]
