@@ -134,6 +134,7 @@ def test_the_public_surface():
         "train",
         "train_bank",
         "transfer",
+        "warm_up",
     ]
     for name in keras_spot.__all__:
         assert getattr(keras_spot, name) is not None
