@@ -286,16 +286,16 @@ def few_table(args) -> str:
         "| steps | prompt tuning | SPoT | lead | seeds in which SPoT leads |",
         "|---|---|---|---|---|",
     ]
+
+    def by_seed(method, steps):
+        scores = {seed: [] for seed in FEW_SEEDS}
+        for row in rows:
+            if row["method"] == method:
+                scores[row["seed"]].append(row["scores"][steps])
+        return np.array([np.mean(found) for found in scores.values()])
+
     for steps in map(str, FEW_STEPS):
-        tuning, transfer = (
-            np.array(
-                [
-                    np.mean([r["scores"][steps] for r in rows if (r["method"], r["seed"]) == run])
-                    for run in itertools.product([method], FEW_SEEDS)
-                ]
-            )
-            for method in METHODS
-        )
+        tuning, transfer = (by_seed(method, steps) for method in METHODS)
         cells = [
             f"{v.mean():.1f} ± {v.std(ddof=1):.1f} ({v.std(ddof=1) / len(v) ** 0.5:.1f})"
             for v in (tuning, transfer, transfer - tuning)
