@@ -53,7 +53,7 @@ def late_mean(model):
             self.prompts = []
 
         def on_train_batch_end(self, batch, logs=None):
-            if 2 * batch >= self.params["steps"]:
+            if 2 * batch + 1 >= self.params["steps"]:
                 self.prompts.append(np.asarray(model.prompt))
 
         def on_train_end(self, logs=None):
@@ -257,7 +257,7 @@ def compare_few(bench: Bench, starts: dict, part: tuple[int, int]) -> None:
             continue
         prompts: list[np.ndarray] = []
         keep = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda *_, kept=prompts: kept.append(model.prompt)
+            on_train_batch_end=lambda batch, logs, kept=prompts: kept.append(model.prompt)
         )
         begun, losses, scores = time.time(), [], {}
         bench.start(
