@@ -259,10 +259,11 @@ def compare_few(bench: Bench, starts: dict, part: tuple[int, int]) -> None:
         keep = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs, kept=prompts: kept.append(model.prompt)
         )
-        begun, losses, scores = time.time(), [], {}
+        begun, losses = time.time(), []
         bench.start(
             starts[target][1] if method == "transfer" else None, seed, bench.args.learning_rate
         )
+        scores = {0: bench.score(target, bench.args.limit)[0]["score"]}
         rows = split_of(target, FEW, seed, len(FEW_SEEDS))
         for part_of, (before, steps) in enumerate(itertools.pairwise((0, *FEW_STEPS))):
             order = len(FEW_SEEDS) * seed + part_of
