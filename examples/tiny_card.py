@@ -13,6 +13,7 @@ that go at the same time; `--table` prints the tables.
 import argparse
 import itertools
 import json
+import math
 import pathlib
 import time
 
@@ -168,19 +169,28 @@ def split_of(task: str, size: int | None, seed: int, seeds: int = len(SEEDS)) ->
     return f"train[{seed * size}:{(seed + 1) * size}]"
 
 
+def missing(path: pathlib.Path, part: tuple[int, int], together: int = 1, **axes):
+    """Yield this process' share of the unfinished runs, every combination of the axes once.
+
+    `together` runs that follow each other go to one process."""
+    for number, run in enumerate(itertools.product(*axes.values())):
+        key = dict(zip(axes, run, strict=True))
+        mine = number // together % part[1] == part[0]
+        if mine and not any(key.items() <= found.items() for found in lines(path)):
+            yield key
+
+
 def choose_rate(bench: Bench, part: tuple[int, int]) -> float:
     """The rate at which prompt tuning from sampled vocabulary does best on the source tasks, at
     the steps and sizes of the comparison; no target is looked at."""
     path = bench.args.work_dir / "rates.jsonl"
-    runs = [(source, size, rate) for source in SOURCES for size in (16, 256) for rate in RATES]
-    for number, (source, size, rate) in enumerate(runs):
-        key = {"source": source, "size": size, "rate": rate}
-        if number % part[1] != part[0] or any(key.items() <= r.items() for r in lines(path)):
-            continue
-        bench.start(None, 0, rate)
-        bench.fit(source, f"{SOURCES[source]}[:{size}]", bench.args.steps, 0)
+    axes = {"source": SOURCES, "size": (16, 256), "rate": RATES}
+    for key in missing(path, part, **axes):
+        source = key["source"]
+        bench.start(None, 0, key["rate"])
+        bench.fit(source, f"{SOURCES[source]}[:{key['size']}]", bench.args.steps, 0)
         note(path, **key, score=bench.score(source, bench.args.source_limit)[0]["score"])
-    while len(found := lines(path)) < len(runs):
+    while len(found := lines(path)) < math.prod(map(len, axes.values())):
         time.sleep(2)
     means = [np.mean([r["score"] for r in found if r["rate"] == rate]) for rate in RATES]
     return RATES[int(np.argmax(means))]
@@ -230,12 +240,9 @@ def read_sources(bench: Bench) -> dict[str, np.ndarray]:
 def compare(bench: Bench, starts: dict, part: tuple[int, int]) -> None:
     """Tuning and transfer from `starts` (target -> source, prompt), a target after the other."""
     path = bench.args.work_dir / "results.jsonl"
-    runs = list(itertools.product(SIZES, TARGETS, SEEDS, METHODS))
-    for number, (size, target, seed, method) in enumerate(runs):
-        key = {"target": target, "size": size, "seed": seed, "method": method}
-        mine = number // len(METHODS) % part[1] == part[0]
-        if not mine or any(key.items() <= r.items() for r in lines(path)):
-            continue
+    axes = {"size": SIZES, "target": TARGETS, "seed": SEEDS, "method": METHODS}
+    for key in missing(path, part, len(METHODS), **axes):
+        size, target, seed, method = key.values()
         begun = time.time()
         source, prompt = starts[target] if method == "transfer" else (None, None)
         bench.start(prompt, seed, bench.args.learning_rate)
@@ -250,11 +257,9 @@ def compare_few(bench: Bench, starts: dict, part: tuple[int, int]) -> None:
     import keras
 
     path, model = bench.args.work_dir / "few.jsonl", bench.model
-    for number, (target, seed, method) in enumerate(itertools.product(TARGETS, FEW_SEEDS, METHODS)):
-        key = {"target": target, "seed": seed, "method": method}
-        mine = number // len(METHODS) % part[1] == part[0]
-        if not mine or any(key.items() <= r.items() for r in lines(path)):
-            continue
+    axes = {"target": TARGETS, "seed": FEW_SEEDS, "method": METHODS}
+    for key in missing(path, part, len(METHODS), **axes):
+        target, seed, method = key.values()
         prompts: list[np.ndarray] = []
         keep = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs, kept=prompts: kept.append(model.prompt)

@@ -184,13 +184,12 @@ def _scores(upstream, weights):
 def _lean_absorbed():
     scores = _passed(_scores)
 
-    @ops.custom_gradient
-    def function(query, states, key, value, bias):
+    def both(query, states, key, value, bias):
         query = _folded(query, key)
         weights = _row_weights(query, states, bias)
 
-        def grad(*args, upstream=None):
-            upstream = _folded(args[0] if upstream is None else upstream, value)
+        def gradient(upstream):
+            upstream = _folded(upstream, value)
             of_weights = ops.matmul(upstream, ops.transpose(states, (0, 2, 1)))
             of_scores = scores(of_weights, weights)
             # The states are looked up twice, as keys and as values: one product for both.
@@ -202,9 +201,9 @@ def _lean_absorbed():
                 *map(ops.zeros_like, (key, value, bias)),
             )
 
-        return _unfolded(ops.matmul(weights, states), value), grad
+        return _unfolded(ops.matmul(weights, states), value), gradient
 
-    return function
+    return _with_gradient(both)
 
 
 def _gelu(activation):
@@ -269,13 +268,23 @@ def _passed(function):
 
 
 def _differentiated(value, gradient):
+    def both(*tensors):
+        return value(*tensors), lambda upstream: gradient(upstream, *_after(upstream, tensors))
+
+    return _with_gradient(both)
+
+
+def _with_gradient(both):
+    """Return the function of tensors whose value, and gradient of `upstream`, `both` returns."""
+
     @ops.custom_gradient
     def function(*tensors):
-        def grad(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
-            return gradient(upstream, *_after(upstream, tensors))
+        value, gradient = both(*tensors)
 
-        return value(*tensors), grad
+        def grad(*args, upstream=None):
+            return gradient(args[0] if upstream is None else upstream)
+
+        return value, grad
 
     return function
 

@@ -8,13 +8,7 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_spot import (
-    PromptCheckpoint,
-    PromptedT5,
-    build,
-    gradients,
-    initializers,
-)
+from keras_spot import PromptCheckpoint, PromptedT5, build, gradients, initializers
 from keras_spot.forward import VISIBILITIES, absorbed, absorbed_is_cheaper
 from keras_spot.generation import INPUTS
 

@@ -12,9 +12,12 @@ SIDES = (("shared prefix", "prompt"), ("full", "full"))
 def parts(settings: Settings) -> list[Part]:
     """Return one measurement a length of the text."""
     return [
-        Part("serve", f"one text of {words} words, {settings.targets} tokens at most", run)
+        Part(
+            "serve",
+            f"one text of {words} words, {settings.targets} tokens at most",
+            functools.partial(serve, words),
+        )
         for words in settings.served
-        for run in [functools.partial(serve, words)]
     ]
 
 
