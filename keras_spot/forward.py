@@ -73,13 +73,12 @@ class PromptEncoder(_Borrowed):
         backbone, soft_prompt = self.backbone, self._soft_prompt()
         prompts = soft_prompt.stacked(tokens.dtype)
         join = functools.partial(self._join, prompt_index)
-        x = join(prompts, tokens)
         first, *others = backbone.encoder_transformer_layers
-        bias = first.self_attention.compute_bias(ops.shape(x)[1], ops.shape(x)[1])
-        bias = bias + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
         # Nothing has happened to the rows yet: each prompt is projected once, and its gradient is
         # summed over the rows before it goes back through the projections.
-        projected = map(join, projections(first, prompts), projections(first, tokens))
+        x, *projected = map(join, projections(first, prompts), projections(first, tokens))
+        bias = first.self_attention.compute_bias(ops.shape(x)[1], ops.shape(x)[1])
+        bias = bias + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
         x = self._kept(behind_projections, first)(x, bias, *projected)
         for layer in others:
             x = self._kept(encoder_layer, layer)(x, bias)
@@ -109,7 +108,7 @@ class PromptEncoder(_Borrowed):
         if self.visibility == "causal":
             bias = bias + ops.cast(np.triu(np.full((length, length), MASKED), 1), bias.dtype)
         for layer in backbone.encoder_transformer_layers:
-            projected = projections(layer, x)
+            x, *projected = projections(layer, x)
             seen.append(projected[1:])
             x = behind_projections(layer, x, bias, *projected)
         return seen, gradients.norm(backbone.encoder_layer_norm, x)
@@ -183,21 +182,17 @@ class PromptDecoder(_Borrowed):
 
 
 def projections(layer, x):
-    """Return the queries, keys and values `[B, S, n d]` of a layer of the encoder."""
-    attention, y = layer.self_attention, gradients.norm(layer.self_attention_layer_norm, x)
-    return [
-        projector(y)
-        for projector in (
-            attention.query_projector,
-            attention.key_projector,
-            attention.value_projector,
-        )
-    ]
+    """Return `x` `[B, S, H]` and its queries, keys and values `[B, S, n d]` in an encoder layer."""
+    attention = layer.self_attention
+    projectors = attention.query_projector, attention.key_projector, attention.value_projector
+    x, *normed = gradients.residual_norm(layer.self_attention_layer_norm, x, len(projectors))
+    return x, *(projector(y) for projector, y in zip(projectors, normed))
 
 
 def encoder_layer(layer, x, bias):
     """Return `x` `[B, S, H]` behind a layer of the encoder; bias `[B, n, S, S]`."""
-    return behind_projections(layer, x, bias, *projections(layer, x))
+    x, *projected = projections(layer, x)
+    return behind_projections(layer, x, bias, *projected)
 
 
 def behind_projections(layer, x, bias, *projected):
@@ -211,7 +206,7 @@ def encoder_layer_apart(layer, join, x, bias, key, value):
 
     Keys and values of the prompts, put before the tokens' own by `join`; bias `[B, n, T, P + T]`.
     """
-    query, *own = projections(layer, x)
+    x, query, *own = projections(layer, x)
     return behind_projections(layer, x, bias, query, *map(join, (key, value), own))
 
 
@@ -267,9 +262,9 @@ def attend(attention, query, key, value, bias):
 
 def feed_forward(layer, x):
     """Return `x` behind a T5 layer's feed-forward block, the residual added."""
-    y = gradients.norm(layer.layer_norm, x)
-    if layer.use_gated_activation:
-        y = gradients.gated(layer.input_projector, layer.gate_projector, y)
+    x, y, *gate = gradients.residual_norm(layer.layer_norm, x, 1 + layer.use_gated_activation)
+    if gate:
+        y = gradients.gated(layer.input_projector, layer.gate_projector, y, *gate)
     else:
         y = layer.input_projector(y)
     y = layer.dropout_layer(y)

@@ -1,4 +1,4 @@
-"""Norms, gates, products and attention of a frozen T5, with gradients that keep little.
+"""Norms, gates, attention and the logits of a frozen T5, with gradients that keep little.
 
 Left to itself, TensorFlow keeps every step of an activation for its gradient and goes over memory
 once for each. In a training step (`by_hand`) the gradients are written out and start from the
@@ -18,10 +18,10 @@ from keras_spot.converters.architecture import TANH_GELU
 
 _way = contextvars.ContextVar("way", default=None)
 
-# The tanh approximation of GELU is x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
+# The tanh approximation of GELU is x (1 + tanh(u)) / 2, u = sqrt(2 / pi) (x + 0.044715 x^3)
 # (Hendrycks and Gimpel 2016, section 2); the exact one is x times the normal distribution's
 # integral up to x.
-_LINEAR = 2 * math.sqrt(2 / math.pi)
+_LINEAR = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715 * _LINEAR
 
 
@@ -49,18 +49,30 @@ def norm(layer, x):
     return _norm(layer.epsilon)(x, ops.cast(layer.weight, x.dtype))
 
 
-def gated(projector, gate_projector, x):
-    """Return the activated projection of `x` `[..., H]` times its gate, `[..., F]`.
+def residual_norm(layer, x, uses):
+    """Return `x` `[..., H]` as it is, and `uses` times behind a frozen `T5LayerNorm`.
+
+    By hand the gradients of all that is returned are added up within the norm's own.
+    """
+    if _way.get() is None:
+        return x, *[layer(x)] * uses
+    return _residual_norm(layer.epsilon, uses)(x, ops.cast(layer.weight, x.dtype))
+
+
+def gated(projector, gate_projector, x, gate):
+    """Return the activated projection of `x` times the projection of `gate`, `[..., F]`.
 
     Args:
         projector: a frozen `Dense` layer without bias, its activation included.
         gate_projector: another, linear.
+        x: `[..., H]`.
+        gate: `[..., H]`; the same numbers, with a gradient of its own.
     """
     kind = None if _way.get() is None else _gelu(projector.activation)
     if kind is None:
-        return projector(x) * gate_projector(x)
-    kernels = (ops.cast(p.kernel, x.dtype) for p in (projector, gate_projector))
-    return _gated(kind)(*(_product(x, kernel) for kernel in kernels))
+        return projector(x) * gate_projector(gate)
+    sides = (projector, x), (gate_projector, gate)
+    return _gated(kind)(*(_product(y, ops.cast(p.kernel, y.dtype)) for p, y in sides))
 
 
 def attention(query, key, value, bias, dropout):
@@ -100,6 +112,56 @@ def absorbed(query, states, key, value, bias, dropout):
     return _unfolded(ops.matmul(weights, states), value)
 
 
+def log_partition(logits, targets, low=0.0):
+    """Return the log-partition and the expected logit of every position, `[2, B, D]` in float32.
+
+    By hand only the logits are kept, and the way back is one pass over them.
+
+    Args:
+        logits: `[B, D, V]`.
+        targets: `[B, D]` int32.
+        low: in the expectation, the share of each token but the target. Default 0.
+    """
+    if _way.get() is None:
+        return _log_partition(logits, targets, low)
+    value, slope = _over_logits(low, _way.get() == "compiled")
+
+    def both(logits):
+        found = value(logits, targets)
+        return found, lambda upstream: slope(upstream, logits, targets, found[0])
+
+    return _with_gradient(both)(logits)
+
+
+def _log_partition(logits, targets, low):
+    logits = ops.cast(logits, "float32")
+    picked = ops.squeeze(ops.take_along_axis(logits, targets[..., None], axis=-1), -1)
+    if low:
+        picked = (1.0 - low * logits.shape[-1]) * picked + low * ops.sum(logits, axis=-1)
+    return ops.stack([ops.logsumexp(logits, axis=-1), picked])
+
+
+@functools.cache
+def _over_logits(low, compiled):
+    def value(logits, targets):
+        return _log_partition(logits, targets, low)
+
+    def slope(upstream, logits, targets, log_z):
+        """The gradients' sum: of the log-partition it is the softmax, of the rest the shares."""
+        classes = logits.shape[-1]
+        softmax = ops.exp(ops.cast(logits, "float32") - log_z[..., None])
+        hit = ops.equal(ops.arange(classes, dtype="int32"), targets[..., None])
+        shares = ops.where(hit, 1.0 - low * (classes - 1), low)
+        found = upstream[0][..., None] * softmax + upstream[1][..., None] * shares
+        return ops.cast(found, logits.dtype)
+
+    if not compiled:
+        return value, slope
+    import tensorflow as tf
+
+    return [tf.function(function, jit_compile=True) for function in (value, slope)]
+
+
 def _product(x, kernel):
     """Return `x kernel`.
 
@@ -120,7 +182,7 @@ def _turned_back():
     transpose = tf.function(tf.transpose, jit_compile=True)
 
     def gradient(upstream, x, kernel):
-        return ops.matmul(upstream, transpose(kernel)), ops.zeros_like(kernel)
+        return ops.matmul(upstream, transpose(kernel))
 
     return _differentiated(ops.matmul, gradient)
 
@@ -149,7 +211,6 @@ def _lean():
                 ops.matmul(ops.transpose(left, (0, 1, 3, 2)), right)
                 for left, right in ((of_scores, query), (weights, upstream))
             ),
-            ops.zeros_like(bias),
         )
 
     return _differentiated(forward, gradient)
@@ -177,7 +238,21 @@ def _row_weights(query, states, bias):
 
 
 def _scores(upstream, weights):
-    return weights * (upstream - ops.sum(upstream * weights, axis=-1, keepdims=True))
+    return weights * (upstream - _row_sums(upstream * weights))
+
+
+def _row_means(x):
+    return _row_sums(x) / ops.cast(ops.shape(x)[-1], x.dtype)
+
+
+def _row_sums(x):
+    """Return the sums of `x` `[..., n]` over its last axis, `[..., 1]`.
+
+    XLA on CPU sums rows in windows, slowly; it multiplies at the speed of memory.
+    """
+    if _way.get() != "compiled":
+        return ops.sum(x, axis=-1, keepdims=True)
+    return ops.matmul(x, ops.ones((ops.shape(x)[-1], 1), x.dtype))
 
 
 @functools.cache
@@ -198,7 +273,6 @@ def _lean_absorbed():
             return (
                 _unfolded(ops.matmul(of_scores, states), key),
                 ops.matmul(ops.transpose(left, (0, 2, 1)), right),
-                *map(ops.zeros_like, (key, value, bias)),
             )
 
         return _unfolded(ops.matmul(weights, states), value), gradient
@@ -215,19 +289,38 @@ def _gelu(activation):
 
 @functools.cache
 def _norm(epsilon):
+    value, gradient = _of_norm(epsilon)
+    return _by_hand(value, lambda upstream, *tensors: gradient(*tensors, upstream))
+
+
+@functools.cache
+def _residual_norm(epsilon, uses):
+    value, gradient = _of_norm(epsilon)
+    value = _passed(value)
+    total = _passed(lambda x, weight, own, *others: own + gradient(x, weight, *others))
+
+    def both(x, weight):
+        return (x, *[value(x, weight)] * uses), lambda *upstreams: total(
+            *_after(upstreams, (x, weight)), *upstreams
+        )
+
+    return _with_gradient(both)
+
+
+def _of_norm(epsilon):
     def parts(x):
-        return ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + epsilon)
+        return ops.rsqrt(_row_means(ops.square(x)) + epsilon)
 
     def value(x, weight):
         return x * parts(x) * weight
 
-    def gradient(upstream, x, weight):
+    def gradient(x, weight, *upstreams):
         inverse = parts(x)
-        unit, upstream = x * inverse, upstream * weight
-        along = ops.mean(upstream * unit, axis=-1, keepdims=True)
-        return inverse * (upstream - unit * along), ops.zeros_like(weight)
+        unit, upstream = x * inverse, sum(upstreams[1:], upstreams[0]) * weight
+        along = _row_means(upstream * unit)
+        return inverse * (upstream - unit * along)
 
-    return _by_hand(value, gradient)
+    return value, gradient
 
 
 @functools.cache
@@ -235,13 +328,13 @@ def _gated(kind):
     def share(x):
         """The factor that makes `x` its GELU."""
         if kind == "tanh":
-            return ops.sigmoid(x * (_LINEAR + _CUBIC * ops.square(x)))
+            return 0.5 + 0.5 * ops.tanh(x * (_LINEAR + _CUBIC * ops.square(x)))
         return 0.5 + 0.5 * ops.erf(x * math.sqrt(0.5))
 
     def slope(x, y, s):
         """The derivative of the GELU `y = x s`."""
         if kind == "tanh":
-            return s + y * (1.0 - s) * (_LINEAR + 3 * _CUBIC * ops.square(x))
+            return s + 2.0 * y * (1.0 - s) * (_LINEAR + 3 * _CUBIC * ops.square(x))
         return s + x * ops.exp(-0.5 * ops.square(x)) * (1 / math.sqrt(2 * math.pi))
 
     def value(x, gate):
@@ -261,7 +354,10 @@ def _by_hand(value, gradient):
 
 
 def _passed(function):
-    """Return the function of tensors, number by number, as one pass where that is asked for."""
+    """Return the function of tensors, number by number, as one pass where that is asked for.
+
+    Everything that it returns has the shape of its first tensor.
+    """
     plain = _wide(function)
     compiled = functools.cache(lambda: _compile(plain))
     return lambda *tensors: (compiled() if _way.get() == "compiled" else plain)(*tensors)
@@ -269,20 +365,27 @@ def _passed(function):
 
 def _differentiated(value, gradient):
     def both(*tensors):
-        return value(*tensors), lambda upstream: gradient(upstream, *_after(upstream, tensors))
+        return value(*tensors), lambda upstream: gradient(upstream, *_after([upstream], tensors))
 
     return _with_gradient(both)
 
 
 def _with_gradient(both):
-    """Return the function of tensors whose value, and gradient of `upstream`, `both` returns."""
+    """Return the function of tensors whose value and gradient `both` returns.
+
+    The gradient takes one upstream for each value and has the gradients of the first tensors; the
+    others', frozen, are 0.
+    """
 
     @ops.custom_gradient
     def function(*tensors):
         value, gradient = both(*tensors)
 
         def grad(*args, upstream=None):
-            return gradient(args[0] if upstream is None else upstream)
+            found = gradient(*keras.tree.flatten(args if upstream is None else upstream))
+            found = found if isinstance(found, tuple) else (found,)
+            found = (*found, *map(ops.zeros_like, tensors[len(found) :]))
+            return found if len(tensors) > 1 else found[0]
 
         return value, grad
 
@@ -309,17 +412,15 @@ def _compile(function):
 
     def compiled(*tensors):
         found = jitted(*tensors)
-        # A value is like its first argument, gradients are like those behind `upstream`.
-        alike = zip(found, tensors[1:]) if isinstance(found, tuple) else [(found, tensors[0])]
-        for result, tensor in alike:
-            result.set_shape(tensor.shape)
+        for result in keras.tree.flatten(found):
+            result.set_shape(tensors[0].shape)
         return found
 
     return compiled
 
 
-def _after(upstream, tensors):
-    """Return the tensors, not to be touched before `upstream` is there.
+def _after(upstreams, tensors):
+    """Return the tensors, not to be touched before `upstreams` are there.
 
     TensorFlow would else find that both ways begin alike, and keep what it could compute again.
     """
@@ -327,5 +428,5 @@ def _after(upstream, tensors):
         return tensors
     import tensorflow as tf
 
-    with tf.control_dependencies([upstream]):
+    with tf.control_dependencies(upstreams):
         return [tf.identity(tensor) for tensor in tensors]

@@ -11,7 +11,7 @@ from keras_spot import prompt_names as naming
 from keras_spot.errors import invalid
 from keras_spot.forward import PromptDecoder, PromptEncoder
 from keras_spot.generation import INPUTS, TextGeneration
-from keras_spot.losses import TokenCrossEntropy, per_prompt
+from keras_spot.losses import TokenAccuracy, TokenCrossEntropy, per_prompt
 from keras_spot.optimizers import Adafactor
 from keras_spot.recipe import Recipe
 from keras_spot.soft_prompt import SoftPrompt
@@ -178,7 +178,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         Args:
             optimizer: default `keras_spot.optimizers.Adafactor` with the recipe's rates.
             loss: default `keras_spot.losses.TokenCrossEntropy`.
-            weighted_metrics: default the token accuracy.
+            weighted_metrics: default `keras_spot.losses.TokenAccuracy`.
             sampler: a KerasHub sampler or its name. Default `"greedy"`.
             **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, where
                 `jit_compile=True` pays for many float32 steps of a large backbone, and under
@@ -197,7 +197,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         if loss == "auto":
             loss = TokenCrossEntropy(recipe.z_loss, recipe.label_smoothing)
         if weighted_metrics == "auto":
-            weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+            weighted_metrics = [TokenAccuracy()]
         if kwargs.get("jit_compile", "auto") == "auto":
             kwargs["jit_compile"] = distribution.default_jit()
         distribution.check(optimizer, loss, kwargs, self.dropout)

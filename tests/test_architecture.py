@@ -28,7 +28,7 @@ RANKS = {
     "plots": 3,
     "run_files": 3,
     "metrics": 3,
-    "losses": 3,
+    "losses": 4,
     "gradients": 3,
     "forward": 4,
     "initializers": 3,

@@ -65,7 +65,7 @@ def case(name, dtype):
     for number, projector in enumerate(projectors):
         projector.build((None, None, 6))
         projector.kernel.assign(numbers((6, 1024), "float32", seed=number + 1, scale=0.5))
-    return lambda x: gradients.gated(*projectors, x), [numbers((3, 5, 6), dtype)]
+    return lambda x: gradients.gated(*projectors, x, x), [numbers((3, 5, 6), dtype)]
 
 
 @pytest.mark.parametrize("way", ["by hand", "compiled"])
@@ -113,9 +113,12 @@ def test_steps_of_large_backbones_are_compiled_between_products_on_cpu(monkeypat
     for large in (10**9, 1):
         monkeypatch.setattr(distribution, "LARGE", large)
         model = PromptedT5(backbone, prompt_length=5)
+        # Adafactor would divide the float32 loss' rounding by small gradients.
+        model.compile(keras.optimizers.SGD(0.1))
         model.soft_prompt.prompt.assign(numbers(model.prompt.shape, "float32"))
         model.fit(x, y, 4, sample_weight=weight, epochs=3, verbose=0)
         prompts.append(model.prompt)
     assert ways == sorted(ways)
     assert set(ways) == {False, True}
-    np.testing.assert_allclose(*prompts, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(prompts[0], numbers(prompts[0].shape, "float32"), atol=1e-2)
+    np.testing.assert_allclose(*prompts, rtol=1e-5, atol=1e-6)

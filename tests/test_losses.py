@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_spot.losses import TokenCrossEntropy
+from keras_spot.losses import TokenAccuracy, TokenCrossEntropy
 
 
 def oracle(y, logits, weight, z_loss, smoothing=0.0):
@@ -36,6 +36,21 @@ def test_padding_does_not_count_and_no_targets_give_zero():
     assert float(one) == pytest.approx(np.log(5), rel=1e-6)
     assert float(TokenCrossEntropy()(y, logits, np.zeros((2, 3), "float32"))) == 0.0
     assert float(TokenCrossEntropy(0.0)(y, logits)) == pytest.approx(np.log(5), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_accuracy_counts_target_tokens(dtype):
+    logits = np.zeros((2, 3, 4000), "float32")
+    likely = np.array([[3000, 3001, 7], [9, 9, 9]])
+    np.put_along_axis(logits, likely[..., None], 1, axis=-1)
+    metric = TokenAccuracy()
+    y, weight = np.array([[3003, 3001, 7], [9, 8, 9]]), np.array([[1, 1, 1], [1, 1, 0]], "float32")
+    for rows in (slice(1), slice(1, 2)):
+        metric.update_state(y[rows], keras.ops.cast(logits[rows], dtype), weight[rows])
+    assert float(metric.result()) == pytest.approx(3 / 5)
+    again = keras.metrics.deserialize(keras.metrics.serialize(metric))
+    assert type(again) is TokenAccuracy
+    assert again.get_config() == metric.get_config()
 
 
 def test_serialisation():
