@@ -234,10 +234,13 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         return config
 
     def train_step(self, *args, **kwargs):
+        way = "plain"
+        if distribution.on_cpu() and self.jit_compile:
+            way = "whole"
         # Compiling takes longer than it saves a small backbone, and GPUs compile whole steps.
-        large = self.backbone.count_params() >= distribution.LARGE
-        compiled = large and distribution.on_cpu() and not self.jit_compile
-        with gradients.by_hand(compiled):
+        elif distribution.on_cpu() and self.backbone.count_params() >= distribution.LARGE:
+            way = "compiled"
+        with gradients.by_hand(way):
             return super().train_step(*args, **kwargs)
 
     def compile_from_config(self, config):

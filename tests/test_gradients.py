@@ -14,7 +14,8 @@ TANH = keras.saving.get_registered_object("keras_hub>gelu_approximate")
 WAYS = {
     "Keras": contextlib.nullcontext,
     "by hand": gradients.by_hand,
-    "compiled": lambda: gradients.by_hand(compiled=True),
+    "compiled": lambda: gradients.by_hand("compiled"),
+    "whole": lambda: gradients.by_hand("whole"),
 }
 
 
@@ -46,9 +47,11 @@ def norm_layer(dtype):
 
 
 def case(name, dtype):
-    if name == "norm":
-        layer = norm_layer(dtype)
-        return lambda x: gradients.norm(layer, x), [numbers((3, 5, 6), dtype)]
+    if "norm" in name:
+        layer, inputs = norm_layer(dtype), [numbers((3, 5, 6), dtype)]
+        if name == "norm":
+            return lambda x: gradients.norm(layer, x), inputs
+        return lambda x: keras.ops.concatenate(gradients.residual_norm(layer, x, 2)), inputs
     drop = keras.layers.Dropout(0, dtype=dtype)
     if name == "attention":
         bias = numbers((3, 1, 4, 5), dtype, seed=3)
@@ -68,8 +71,10 @@ def case(name, dtype):
     return lambda x: gradients.gated(*projectors, x, x), [numbers((3, 5, 6), dtype)]
 
 
-@pytest.mark.parametrize("way", ["by hand", "compiled"])
-@pytest.mark.parametrize("name", ["norm", "tanh", "exact", "relu", "attention", "absorbed"])
+@pytest.mark.parametrize("way", ["by hand", "compiled", "whole"])
+@pytest.mark.parametrize(
+    "name", ["norm", "residual norm", "tanh", "exact", "relu", "attention", "absorbed"]
+)
 def test_values_and_gradients_are_those_derived(name, way):
     function, inputs = case(name, "float64")
     for ours, derived in zip(found(function, inputs, way), found(function, inputs, "Keras")):
@@ -84,7 +89,9 @@ def test_float32_products_with_a_turned_kernel_are_products():
 
 
 @pytest.mark.parametrize("way", ["by hand", "compiled"])
-@pytest.mark.parametrize("name", ["norm", "tanh", "exact", "attention", "absorbed"])
+@pytest.mark.parametrize(
+    "name", ["norm", "residual norm", "tanh", "exact", "attention", "absorbed"]
+)
 def test_bfloat16_loses_no_more_than_derived_gradients_do(name, way):
     function, inputs = case(name, "bfloat16")
     exactly = [tf.cast(x, "float32") for x in inputs]
@@ -95,9 +102,22 @@ def test_bfloat16_loses_no_more_than_derived_gradients_do(name, way):
         assert abs(ours - true).mean() <= 1.05 * abs(derived - true).mean()
 
 
+@pytest.mark.parametrize("way", ["by hand", "compiled"])
+@pytest.mark.parametrize("low", [0.0, 0.01])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loss_of_logits_has_the_gradient_derived(dtype, low, way):
+    targets = np.array([[3, 0, 8], [1, 1, 5]])
+    inputs = [numbers((2, 3, 9), dtype, scale=5.0)]
+    sides = [
+        found(lambda x: gradients.log_partition(x, targets, low), inputs, w) for w in (way, "Keras")
+    ]
+    for ours, derived in zip(*sides):
+        np.testing.assert_allclose(ours, derived, rtol=1e-5, atol=1e-5)
+
+
 def test_what_is_compiled_serves_every_shape():
     layer = norm_layer("float32")
-    with gradients.by_hand(compiled=True):
+    with gradients.by_hand("compiled"):
         for rows in (2, 3, 5):
             x = numbers((rows, 4, 6), "float32")
             np.testing.assert_allclose(gradients.norm(layer, x), layer(x), rtol=1e-5)
@@ -107,18 +127,16 @@ def test_steps_of_large_backbones_are_compiled_between_products_on_cpu(monkeypat
     x, y, weight = toy.batch()
     backbone, prompts, ways = toy.backbone(gain=None, dtype="float64"), [], []
     true = gradients.by_hand
-    monkeypatch.setattr(
-        gradients, "by_hand", lambda compiled: ways.append(compiled) or true(compiled)
-    )
+    monkeypatch.setattr(gradients, "by_hand", lambda way: ways.append(way) or true(way))
     for large in (10**9, 1):
         monkeypatch.setattr(distribution, "LARGE", large)
         model = PromptedT5(backbone, prompt_length=5)
         # Adafactor would divide the float32 loss' rounding by small gradients.
-        model.compile(keras.optimizers.SGD(0.1))
+        model.compile(keras.optimizers.SGD(10.0))
         model.soft_prompt.prompt.assign(numbers(model.prompt.shape, "float32"))
         model.fit(x, y, 4, sample_weight=weight, epochs=3, verbose=0)
         prompts.append(model.prompt)
-    assert ways == sorted(ways)
-    assert set(ways) == {False, True}
+    assert ways == sorted(ways, reverse=True)
+    assert set(ways) == {"plain", "compiled"}
     assert not np.allclose(prompts[0], numbers(prompts[0].shape, "float32"), atol=1e-2)
     np.testing.assert_allclose(*prompts, rtol=1e-5, atol=1e-6)
