@@ -72,8 +72,8 @@ class CachedDecoder:
         for number, (layer, (keys, values)) in enumerate(zip(self.layers, own)):
             attention, y = layer.self_attention, layer.self_attention_layer_norm(x)
             at = (0, 0, index, 0)
-            keys = ops.slice_update(keys, at, heads_first(attention, attention.key_projector(y)))
-            new = heads_first(attention, attention.value_projector(y))
+            keys = ops.slice_update(keys, at, heads_of_one(attention, attention.key_projector(y)))
+            new = heads_of_one(attention, attention.value_projector(y))
             values = ops.slice_update(values, at, new)
             kept.append((keys, values))
             x = x + look_up(attention, y, keys, values, bias)
@@ -88,8 +88,12 @@ class CachedDecoder:
 
 def look_up(attention, y, keys, values, bias):
     """Return attention of one position `y` `[B, 1, H]` over `[B, n, K, d]` keys and values."""
-    query = heads_first(attention, attention.query_projector(y))
+    query = heads_of_one(attention, attention.query_projector(y))
     scores = ops.einsum("bnqd,bnkd->bnqk", query, keys) + bias
     mixed = ops.einsum("bnqk,bnkd->bnqd", ops.softmax(scores, axis=-1), values)
-    # Of one position, the heads stand beside each other as they are.
     return attention.output_projector(ops.reshape(mixed, (-1, 1, attention.inner_dim)))
+
+
+def heads_of_one(attention, x):
+    """`[B, 1, n d]` -> `[B, n, 1, d]`: of one position, the heads are in order as they are."""
+    return ops.reshape(x, (-1, attention.num_heads, 1, attention.key_value_dim))

@@ -15,8 +15,11 @@ from keras_spot.errors import invalid
 from keras_spot.pipeline.sources import BLOCK
 from keras_spot.tasks import Example
 
-BUCKETS = (12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512)
-"""Default input lengths T. Neighbours are a factor of 1.2 to 1.33 apart, which bounds padding."""
+BUCKETS = (
+    *(12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 112, 128),
+    *(144, 160, 176, 192, 224, 256, 288, 320, 352, 384, 448, 512),
+)
+"""Default input lengths T. Neighbours are a factor of 1.1 to 1.33 apart, which bounds padding."""
 
 SHUFFLE_BUFFER = 16_384
 """Rows held in memory to shuffle from; TFDS' prepared files are shuffled as a whole already."""
