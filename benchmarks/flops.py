@@ -1,4 +1,4 @@
-"""How many floating-point operations the mathematics of a training step has.
+"""How many floating-point operations the mathematics of training and of generation has.
 
 One count for both sides, whatever they compute in fact. A product of `[m, k]` and `[k, n]` has
 2mnk; its gradient by the input has as many again. Frozen weights need no gradient, but both
@@ -40,3 +40,29 @@ def training_step(
     attention += 2 * rows * targets * (targets + length) * inner
     head = rows * targets * shape.width * shape.vocabulary
     return shape.layers * (4 * linear + 6 * attention) + 4 * head
+
+
+def generation(shape: Shape, prompt: int, rows: int, tokens: int, length: int) -> int:
+    """Return the operations of generating tokens, what came before kept and never done again.
+
+    Args:
+        shape: of the model.
+        prompt: P.
+        rows: B.
+        tokens: T.
+        length: tokens to generate.
+
+    >>> tiny = Shape(layers=1, width=1, inner=1, heads=1, head_width=1, vocabulary=1)
+    >>> generation(tiny, prompt=0, rows=1, tokens=1, length=1)
+    50
+    """
+    inner = shape.heads * shape.head_width
+    projections = 4 * shape.width * inner
+    feed_forward = 3 * shape.width * shape.inner
+    keys = prompt + tokens
+    linear = keys * (projections + feed_forward + projections // 2)
+    linear += length * (projections + projections // 2 + feed_forward)
+    own = length * (length + 1) // 2
+    attention = 2 * inner * (keys**2 + own + length * keys)
+    head = length * shape.width * shape.vocabulary
+    return 2 * rows * (shape.layers * (linear + attention) + head)

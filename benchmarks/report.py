@@ -31,7 +31,8 @@ def markdown(content: dict[str, Any], cases_of: dict[str, str]) -> str:
         "Medians, minima in brackets. A ratio is ours over the other's median, lower is better; "
         "where it says `x faster` it is the other way round. Operations are those of the "
         "mathematics (`flops.py`), as a share of the best rate of a product of square matrices "
-        "in the same run.",
+        "in the same run; `at that rate` is what the ratio would be if they took no longer than "
+        "that, and nothing else took any time.",
     ]
     measured = content["measured"]
     for case, module in cases.CASES.items():
@@ -86,8 +87,8 @@ def table(measured: dict[str, dict[str, Any]]) -> list[str]:
             said.append(f"**not alone: other processes used {share:.0%} as much CPU**")
         notes += [f"- {work}: {'; '.join(said)}"] if said else []
     if rates:
-        head = "| work | side | laps | CPU s | GFLOP/s | of GEMM |"
-        lines += ["", head, "|---|---|---|---|---|---|", *rates]
+        head = "| work | side | laps | CPU s | GFLOP/s | of GEMM | ratio at that rate |"
+        lines += ["", head, "|---|---|---|---|---|---|---|", *rates]
     return [*lines, *([""] if notes else []), *notes]
 
 
@@ -107,14 +108,25 @@ def cells(work: str, measurement: dict[str, Any], found: dict[str, Any]) -> list
 
 
 def rate_lines(work: str, measurement: dict[str, Any]) -> Iterator[str]:
-    """Yield a row a side: laps, CPU seconds a lap, and the rate where operations are known."""
+    """Yield a row a side: laps, CPU seconds, and where operations are known, what they say."""
     for side, operations in measurement.get("operations", {}).items():
         sample = measurement["sides"][side]
         rate = operations / middle(sample) / 1e9
         best = max(measurement["gemm"][measurement["precision"]].values())
         cpu = statistics.median(sample["cpu"])
-        laps = len(sample["wall"])
-        yield f"| {work} | {side} | {laps} | {cpu:.2f} | {rate:.0f} | {rate / best:.0%} |"
+        row = [
+            work,
+            side,
+            len(sample["wall"]),
+            f"{cpu:.2f}",
+            f"{rate:.0f}",
+            f"{rate / best:.0%}",
+            "",
+        ]
+        if "peer" in measurement["sides"] and side != "peer":
+            ratio = operations / best / 1e9 / middle(measurement["sides"]["peer"])
+            row[-1] = f"{1 / ratio:.2f} x faster" if measurement.get("faster") else f"{ratio:.2f}"
+        yield "| " + " | ".join(map(str, row)) + " |"
 
 
 def middle(sample: dict[str, list[float]]) -> float:

@@ -1,22 +1,17 @@
-"""Norms, gates, attention and the logits of a frozen T5, with gradients that keep little.
+"""Norms, gates, products and attention of a frozen T5, with gradients that keep little.
 
-Left to itself, TensorFlow keeps every step of an activation for its gradient and goes over memory
-once for each. In a training step (`by_hand`) the gradients are written out and start from the
-inputs alone; compiled, what is computed number by number is one pass, by XLA, between TensorFlow's
-own matrix products. Elsewhere the backbone's layers do as they always do.
+In a training step (`passes.by_hand`) the gradients are written out; elsewhere the backbone's layers
+do as they always do.
 """
 
-import contextlib
-import contextvars
 import functools
 import math
 
 import keras
 from keras import ops
 
+from keras_spot import passes
 from keras_spot.converters.architecture import TANH_GELU
-
-_way = contextvars.ContextVar("way", default=None)
 
 # The tanh approximation of GELU is x (1 + tanh(u)) / 2, u = sqrt(2 / pi) (x + 0.044715 x^3)
 # (Hendrycks and Gimpel 2016, section 2); the exact one is x times the normal distribution's
@@ -25,27 +20,12 @@ _LINEAR = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715 * _LINEAR
 
 
-@contextlib.contextmanager
-def by_hand(way="plain"):
-    """Use the gradients of this module in what is traced in here.
-
-    Args:
-        way: `"plain"` (default); `"compiled"`: each through XLA on CPU, which takes about a tenth
-            of a second for each shape; `"whole"`: XLA compiles all of what is traced, on CPU.
-    """
-    token = _way.set(way)
-    try:
-        yield
-    finally:
-        _way.reset(token)
-
-
 def norm(layer, x):
     """Return `x` `[..., H]` behind a frozen `T5LayerNorm`.
 
     `x w / sqrt(mean(x^2) + epsilon)` (Zhang and Sennrich 2019); by hand in float32 at least.
     """
-    if _way.get() is None:
+    if passes.way() is None:
         return layer(x)
     return _norm(layer.epsilon)(x, ops.cast(layer.weight, x.dtype))
 
@@ -55,7 +35,7 @@ def residual_norm(layer, x, uses):
 
     By hand the gradients of all that is returned are added up within the norm's own.
     """
-    if _way.get() is None:
+    if passes.way() is None:
         return x, *[layer(x)] * uses
     return _residual_norm(layer.epsilon, uses)(x, ops.cast(layer.weight, x.dtype))
 
@@ -69,7 +49,7 @@ def gated(projector, gate_projector, x, gate):
         x: `[..., H]`.
         gate: `[..., H]`; the same numbers, with a gradient of its own.
     """
-    kind = None if _way.get() is None else _gelu(projector.activation)
+    kind = None if passes.way() is None else _gelu(projector.activation)
     if kind is None:
         return projector(x) * gate_projector(gate)
     sides = (projector, x), (gate_projector, gate)
@@ -89,7 +69,7 @@ def attention(query, key, value, bias, dropout):
         bias: `[1 or B, 1 or n, Q, K]`, which by hand has no gradient.
         dropout: a layer through which the weights go.
     """
-    if _way.get() is not None and not dropout.rate:
+    if passes.way() is not None and not dropout.rate:
         return _lean()(query, key, value, bias)
     return _mixed(dropout(_weights(query, key, bias)), value)
 
@@ -107,60 +87,10 @@ def absorbed(query, states, key, value, bias, dropout):
         bias: `[1 or B, 1, K]`, which by hand has no gradient.
         dropout: a layer through which the weights go.
     """
-    if _way.get() is not None and not dropout.rate:
+    if passes.way() is not None and not dropout.rate:
         return _lean_absorbed()(query, states, key, value, bias)
     weights = dropout(_row_weights(_folded(query, key), states, bias))
     return _unfolded(ops.matmul(weights, states), value)
-
-
-def log_partition(logits, targets, low=0.0):
-    """Return the log-partition and the expected logit of every position, `[2, B, D]` in float32.
-
-    By hand only the logits are kept, and the way back is one pass over them.
-
-    Args:
-        logits: `[B, D, V]`.
-        targets: `[B, D]` int32.
-        low: in the expectation, the share of each token but the target. Default 0.
-    """
-    if _way.get() is None:
-        return _log_partition(logits, targets, low)
-    value, slope = _over_logits(low, _way.get() == "compiled")
-
-    def both(logits):
-        found = value(logits, targets)
-        return found, lambda upstream: slope(upstream, logits, targets, found[0])
-
-    return _with_gradient(both)(logits)
-
-
-def _log_partition(logits, targets, low):
-    logits = ops.cast(logits, "float32")
-    picked = ops.squeeze(ops.take_along_axis(logits, targets[..., None], axis=-1), -1)
-    if low:
-        picked = (1.0 - low * logits.shape[-1]) * picked + low * ops.sum(logits, axis=-1)
-    return ops.stack([ops.logsumexp(logits, axis=-1), picked])
-
-
-@functools.cache
-def _over_logits(low, compiled):
-    def value(logits, targets):
-        return _log_partition(logits, targets, low)
-
-    def slope(upstream, logits, targets, log_z):
-        """The gradients' sum: of the log-partition it is the softmax, of the rest the shares."""
-        classes = logits.shape[-1]
-        softmax = ops.exp(ops.cast(logits, "float32") - log_z[..., None])
-        hit = ops.equal(ops.arange(classes, dtype="int32"), targets[..., None])
-        shares = ops.where(hit, 1.0 - low * (classes - 1), low)
-        found = upstream[0][..., None] * softmax + upstream[1][..., None] * shares
-        return ops.cast(found, logits.dtype)
-
-    if not compiled:
-        return value, slope
-    import tensorflow as tf
-
-    return [tf.function(function, jit_compile=True) for function in (value, slope)]
 
 
 def _product(x, kernel):
@@ -170,7 +100,7 @@ def _product(x, kernel):
     where its rows are a multiple of 4 KiB apart, as most sizes' feed-forward kernels have them.
     """
     narrow = keras.backend.standardize_dtype(x.dtype) != "float32"
-    if narrow or kernel.shape[1] % 1024 or _way.get() != "compiled":
+    if narrow or kernel.shape[1] % 1024 or passes.way() != "compiled":
         return ops.matmul(x, kernel)
     return _turned_back()(x, kernel)
 
@@ -185,7 +115,7 @@ def _turned_back():
     def gradient(upstream, x, kernel):
         return ops.matmul(upstream, transpose(kernel))
 
-    return _differentiated(ops.matmul, gradient)
+    return passes.differentiated(ops.matmul, gradient)
 
 
 def _weights(query, key, bias):
@@ -198,7 +128,7 @@ def _mixed(weights, value):
 
 @functools.cache
 def _lean():
-    scores = _passed(_scores)
+    scores = passes.one_pass(_scores)
 
     def forward(query, key, value, bias):
         return _mixed(_weights(query, key, bias), value)
@@ -214,7 +144,7 @@ def _lean():
             ),
         )
 
-    return _differentiated(forward, gradient)
+    return passes.differentiated(forward, gradient)
 
 
 def _folded(x, kernel):
@@ -239,26 +169,12 @@ def _row_weights(query, states, bias):
 
 
 def _scores(upstream, weights):
-    return weights * (upstream - _row_sums(upstream * weights))
-
-
-def _row_means(x):
-    return _row_sums(x) / ops.cast(ops.shape(x)[-1], x.dtype)
-
-
-def _row_sums(x):
-    """Return the sums of `x` `[..., n]` over its last axis, `[..., 1]`.
-
-    XLA on CPU sums rows in windows, slowly; it multiplies at the speed of memory.
-    """
-    if _way.get() not in ("compiled", "whole"):
-        return ops.sum(x, axis=-1, keepdims=True)
-    return ops.matmul(x, ops.ones((ops.shape(x)[-1], 1), x.dtype))
+    return weights * (upstream - passes.row_sums(upstream * weights))
 
 
 @functools.cache
 def _lean_absorbed():
-    scores = _passed(_scores)
+    scores = passes.one_pass(_scores)
 
     def both(query, states, key, value, bias):
         query = _folded(query, key)
@@ -278,7 +194,7 @@ def _lean_absorbed():
 
         return _unfolded(ops.matmul(weights, states), value), gradient
 
-    return _with_gradient(both)
+    return passes.with_gradient(both)
 
 
 def _gelu(activation):
@@ -297,20 +213,20 @@ def _norm(epsilon):
 @functools.cache
 def _residual_norm(epsilon, uses):
     value, gradient = _of_norm(epsilon)
-    value = _passed(value)
-    total = _passed(lambda x, weight, own, *others: own + gradient(x, weight, *others))
+    value = passes.one_pass(value)
+    total = passes.one_pass(lambda x, weight, own, *others: own + gradient(x, weight, *others))
 
     def both(x, weight):
         return (x, *[value(x, weight)] * uses), lambda *upstreams: total(
-            *_after(upstreams, (x, weight)), *upstreams
+            *passes.after(upstreams, (x, weight)), *upstreams
         )
 
-    return _with_gradient(both)
+    return passes.with_gradient(both)
 
 
 def _of_norm(epsilon):
     def parts(x):
-        return ops.rsqrt(_row_means(ops.square(x)) + epsilon)
+        return ops.rsqrt(passes.row_means(ops.square(x)) + epsilon)
 
     def value(x, weight):
         return x * parts(x) * weight
@@ -318,7 +234,7 @@ def _of_norm(epsilon):
     def gradient(x, weight, *upstreams):
         inverse = parts(x)
         unit, upstream = x * inverse, sum(upstreams[1:], upstreams[0]) * weight
-        along = _row_means(upstream * unit)
+        along = passes.row_means(upstream * unit)
         return inverse * (upstream - unit * along)
 
     return value, gradient
@@ -351,83 +267,4 @@ def _gated(kind):
 
 def _by_hand(value, gradient):
     """Return `value` of tensors, differentiated by `gradient(upstream, *tensors)`, both passes."""
-    return _differentiated(_passed(value), _passed(gradient))
-
-
-def _passed(function):
-    """Return the function of tensors, number by number, as one pass where that is asked for.
-
-    Everything that it returns has the shape of its first tensor.
-    """
-    plain = _wide(function)
-    compiled = functools.cache(lambda: _compile(plain))
-    return lambda *tensors: (compiled() if _way.get() == "compiled" else plain)(*tensors)
-
-
-def _differentiated(value, gradient):
-    def both(*tensors):
-        return value(*tensors), lambda upstream: gradient(upstream, *_after([upstream], tensors))
-
-    return _with_gradient(both)
-
-
-def _with_gradient(both):
-    """Return the function of tensors whose value and gradient `both` returns.
-
-    The gradient takes one upstream for each value and has the gradients of the first tensors; the
-    others', frozen, are 0.
-    """
-
-    @ops.custom_gradient
-    def function(*tensors):
-        value, gradient = both(*tensors)
-
-        def grad(*args, upstream=None):
-            found = gradient(*keras.tree.flatten(args if upstream is None else upstream))
-            found = found if isinstance(found, tuple) else (found,)
-            found = (*found, *map(ops.zeros_like, tensors[len(found) :]))
-            return found if len(tensors) > 1 else found[0]
-
-        return value, grad
-
-    return function
-
-
-def _wide(function):
-    """Return the function of tensors, computed in float32 at least; results have their dtype."""
-
-    def wide(*tensors):
-        dtype = tensors[0].dtype
-        narrow = keras.backend.standardize_dtype(dtype) in ("bfloat16", "float16")
-        found = function(*(ops.cast(t, "float32") for t in tensors) if narrow else tensors)
-        return keras.tree.map_structure(lambda y: ops.cast(y, dtype), found) if narrow else found
-
-    return wide
-
-
-def _compile(function):
-    """Return the function through XLA, compiled anew for new shapes but traced once."""
-    import tensorflow as tf
-
-    jitted = tf.function(function, jit_compile=True, reduce_retracing=True)
-
-    def compiled(*tensors):
-        found = jitted(*tensors)
-        for result in keras.tree.flatten(found):
-            result.set_shape(tensors[0].shape)
-        return found
-
-    return compiled
-
-
-def _after(upstreams, tensors):
-    """Return the tensors, not to be touched before `upstreams` are there.
-
-    TensorFlow would else find that both ways begin alike, and keep what it could compute again.
-    """
-    if keras.config.backend() != "tensorflow":
-        return tensors
-    import tensorflow as tf
-
-    with tf.control_dependencies(upstreams):
-        return [tf.identity(tensor) for tensor in tensors]
+    return passes.differentiated(passes.one_pass(value), passes.one_pass(gradient))

@@ -1,11 +1,12 @@
 """Token cross-entropy with z-loss, normalised as the T5X trainer does it, and token accuracy."""
 
+import functools
 import math
 
 import keras
 from keras import ops
 
-from keras_spot import gradients
+from keras_spot import passes
 from keras_spot.distribution import global_sum
 from keras_spot.errors import invalid
 
@@ -81,7 +82,7 @@ class TokenCrossEntropy(keras.losses.Loss):
         # The published form: the target keeps 1 - s, each other token gets s / (V - 1), and the
         # entropy of that distribution is subtracted, so that a perfect guess costs 0.
         low = self.label_smoothing / (y_pred.shape[-1] - 1)
-        found = gradients.log_partition(y_pred, ops.cast(y_true, "int32"), low)
+        found = log_partition(y_pred, ops.cast(y_true, "int32"), low)
         loss = found[0] - found[1] + self.z_loss * ops.square(found[0])
         if self.label_smoothing:
             high = 1.0 - self.label_smoothing
@@ -103,6 +104,56 @@ class TokenCrossEntropy(keras.losses.Loss):
             "label_smoothing": self.label_smoothing,
             "name": self.name,
         }
+
+
+def log_partition(logits, targets, low=0.0):
+    """Return the log-partition and the expected logit of every position, `[2, B, D]` in float32.
+
+    By hand only the logits are kept, and the way back is one pass over them.
+
+    Args:
+        logits: `[B, D, V]`.
+        targets: `[B, D]` int32.
+        low: in the expectation, the share of each token but the target. Default 0.
+    """
+    if passes.way() is None:
+        return _log_partition(logits, targets, low)
+    value, slope = _over_logits(low, passes.way() == "compiled")
+
+    def both(logits):
+        found = value(logits, targets)
+        return found, lambda upstream: slope(upstream, logits, targets, found[0])
+
+    return passes.with_gradient(both)(logits)
+
+
+def _log_partition(logits, targets, low):
+    logits = ops.cast(logits, "float32")
+    picked = ops.squeeze(ops.take_along_axis(logits, targets[..., None], axis=-1), -1)
+    if low:
+        picked = (1.0 - low * logits.shape[-1]) * picked + low * ops.sum(logits, axis=-1)
+    return ops.stack([ops.logsumexp(logits, axis=-1), picked])
+
+
+@functools.cache
+def _over_logits(low, compiled):
+    def value(logits, targets):
+        return _log_partition(logits, targets, low)
+
+    def slope(upstream, logits, targets, log_z):
+        """The gradients' sum: of the log-partition it is the softmax, of the rest the shares."""
+        classes = logits.shape[-1]
+        softmax = ops.exp(ops.cast(logits, "float32") - log_z[..., None])
+        hit = ops.equal(ops.arange(classes, dtype="int32"), targets[..., None])
+        shares = ops.where(hit, 1.0 - low * (classes - 1), low)
+        found = upstream[0][..., None] * softmax + upstream[1][..., None] * shares
+        return ops.cast(found, logits.dtype)
+
+    if not compiled:
+        return value, slope
+    import tensorflow as tf
+
+    return [tf.function(function, jit_compile=True) for function in (value, slope)]
 
 
 @keras.saving.register_keras_serializable("keras_spot")

@@ -6,7 +6,7 @@ import keras
 import keras_hub
 from keras import ops
 
-from keras_spot import backbones, distribution, gradients, prompt_files, serving
+from keras_spot import backbones, distribution, passes, prompt_files, serving
 from keras_spot import prompt_names as naming
 from keras_spot.errors import invalid
 from keras_spot.forward import PromptDecoder, PromptEncoder
@@ -240,7 +240,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         # Compiling takes longer than it saves a small backbone, and GPUs compile whole steps.
         elif distribution.on_cpu() and self.backbone.count_params() >= distribution.LARGE:
             way = "compiled"
-        with gradients.by_hand(way):
+        with passes.by_hand(way):
             return super().train_step(*args, **kwargs)
 
     def compile_from_config(self, config):

@@ -120,6 +120,23 @@ def test_operations_against_a_plain_count():
     assert alone - flops.training_step(shape, prompt, 1, tokens, targets, shared=True) == saved
 
 
+def test_operations_of_generation_against_a_plain_count():
+    shape = workload.Shape(layers=2, width=3, inner=5, heads=2, head_width=4, vocabulary=11)
+    rows, prompt, tokens, length, inner = 2, 3, 4, 5, 8
+    keys = prompt + tokens
+
+    def product(m, k, n):
+        return 2 * m * k * n
+
+    layer = 4 * product(keys, 3, inner) + 3 * product(keys, 3, 5) + 2 * product(keys, inner, keys)
+    layer += 2 * product(keys, 3, inner)
+    for position in range(1, length + 1):
+        layer += 6 * product(1, 3, inner) + 3 * product(1, 3, 5)
+        layer += 2 * product(1, inner, position) + 2 * product(1, inner, keys)
+    expected = rows * (2 * layer + product(length, 3, 11))
+    assert flops.generation(shape, prompt, rows, tokens, length) == expected
+
+
 @pytest.mark.parametrize("module", [flops, report])
 def test_examples_in_docstrings(module):
     found = doctest.testmod(module)
@@ -147,6 +164,9 @@ def test_the_report():
             "target": 2.0,
             "faster": True,
             "items": [3, "tokens"],
+            "precision": "float32",
+            "operations": {"ours": 5 * 10**6},
+            "gemm": gemm,
         },
         "startup: s": {"sides": {"ours": side(0.25)}, "limit": 0.5},
         "memory: m": {
@@ -168,10 +188,11 @@ def test_the_report():
     for line in (
         "X (avx2), 2 cores for either side, 1 GB; Python 3, keras 3.",
         "| B=1 | 2 s (1 s) | peer: 4 s (4 s) | 0.50 | ≤ 0.5 | yes |",
-        "| B=1 | ours | 3 | 2.00 | 5 | 50% |",
+        "| B=1 | ours | 3 | 2.00 | 5 | 50% | 0.25 |",
         "- B=1: said; **not alone: other processes used 50% as much CPU**",
         "| g | 1 ms (1 ms), 3e+03 tokens/s | peer: 1.5 ms (1.5 ms), 2e+03 tokens/s | "
         "1.50 x faster | ≥ 2 | **no** |",
+        "| g | ours | 1 | 0.00 | 5 | 50% | 3.00 x faster |",
         "| s | 250 ms (250 ms) |  |  | ≤ 0.5 s | yes |",
         "| m | 3 MB (+2 in the steps) |  |  | ≤ 1 |  |",
         "| T: input tokens | full | T=1 10 ms, T=2 30 ms | 20 | -10 |",

@@ -8,14 +8,14 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_spot import PromptedT5, distribution, gradients
+from keras_spot import PromptedT5, distribution, gradients, losses, passes
 
 TANH = keras.saving.get_registered_object("keras_hub>gelu_approximate")
 WAYS = {
     "Keras": contextlib.nullcontext,
-    "by hand": gradients.by_hand,
-    "compiled": lambda: gradients.by_hand("compiled"),
-    "whole": lambda: gradients.by_hand("whole"),
+    "by hand": passes.by_hand,
+    "compiled": lambda: passes.by_hand("compiled"),
+    "whole": lambda: passes.by_hand("whole"),
 }
 
 
@@ -109,7 +109,7 @@ def test_loss_of_logits_has_the_gradient_derived(dtype, low, way):
     targets = np.array([[3, 0, 8], [1, 1, 5]])
     inputs = [numbers((2, 3, 9), dtype, scale=5.0)]
     sides = [
-        found(lambda x: gradients.log_partition(x, targets, low), inputs, w) for w in (way, "Keras")
+        found(lambda x: losses.log_partition(x, targets, low), inputs, w) for w in (way, "Keras")
     ]
     for ours, derived in zip(*sides):
         np.testing.assert_allclose(ours, derived, rtol=1e-5, atol=1e-5)
@@ -117,7 +117,7 @@ def test_loss_of_logits_has_the_gradient_derived(dtype, low, way):
 
 def test_what_is_compiled_serves_every_shape():
     layer = norm_layer("float32")
-    with gradients.by_hand("compiled"):
+    with passes.by_hand("compiled"):
         for rows in (2, 3, 5):
             x = numbers((rows, 4, 6), "float32")
             np.testing.assert_allclose(gradients.norm(layer, x), layer(x), rtol=1e-5)
@@ -126,8 +126,8 @@ def test_what_is_compiled_serves_every_shape():
 def test_steps_of_large_backbones_are_compiled_between_products_on_cpu(monkeypatch):
     x, y, weight = toy.batch()
     backbone, prompts, ways = toy.backbone(gain=None, dtype="float64"), [], []
-    true = gradients.by_hand
-    monkeypatch.setattr(gradients, "by_hand", lambda way: ways.append(way) or true(way))
+    true = passes.by_hand
+    monkeypatch.setattr(passes, "by_hand", lambda way: ways.append(way) or true(way))
     for large in (10**9, 1):
         monkeypatch.setattr(distribution, "LARGE", large)
         model = PromptedT5(backbone, prompt_length=5)

@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+from benchmarks import flops
 from benchmarks.bench import PRECISIONS, Bench, Part
 from benchmarks.settings import Settings
 
@@ -39,8 +40,12 @@ def generate(rows: int, length: int, precision: str, bench: Bench) -> dict[str, 
         notes.append(f"same tokens, {different} different ones")
     elif bench.has_peer:
         notes.append(bench.peers_bfloat16[1])
+    found = bench.against_peer("generate", precision, TARGET, warm=1, **asked)
+    operations = flops.generation(settings.shape, settings.prompt, **asked)
     return {
-        **bench.against_peer("generate", precision, TARGET, warm=1, **asked),
+        **found,
+        "precision": precision,
+        "operations": dict.fromkeys(found["sides"], operations),
         "faster": True,
         "items": [rows * length, "tokens"],
         "notes": notes,
