@@ -143,14 +143,15 @@ class Bench:
         return self._peers_bfloat16
 
     def against_peer(
-        self, name: str, precision: str, target: float, *, warm: int, **asked: Any
+        self, name: str, precision: str, target: float, *, warm: int, xla: bool, **asked: Any
     ) -> dict[str, Any]:
-        """Time both sides' loaded models, in float32 ours through XLA too.
+        """Time both sides' loaded models.
 
         Args:
             name: what to ask of them, with `asked`.
             target: of the ratio to the peer.
             warm: how many laps are not counted after compiling.
+            xla: time ours through XLA too.
 
         Returns:
             `sides` and `comparisons` of a measurement.
@@ -162,7 +163,7 @@ class Bench:
 
         turns = {side: turn(side) for side in self.sides}
         pairs = [["ours", "peer", target]]
-        if precision == "float32":
+        if xla:
             self.load("ours", precision, key="XLA", xla=True)
             self.ask("ours", name, **asked, key="XLA", count=warm)
             turns["ours, XLA"] = turn("ours", key="XLA")

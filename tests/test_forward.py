@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_spot import PromptCheckpoint, PromptedT5, build, gradients, initializers
+from keras_spot import PromptCheckpoint, PromptedT5, build, initializers, passes
 from keras_spot.forward import VISIBILITIES, absorbed, absorbed_is_cheaper
 from keras_spot.generation import INPUTS
 
@@ -100,8 +100,8 @@ def test_steps_and_answers_through_xla_are_the_same(backbone):
 def test_steps_with_gradients_written_out_are_the_same(visibility, remat, monkeypatch):
     x, y, weight = toy.batch()
     exact, found = toy.backbone(gain=1.0, dtype="float64"), []
-    for by_hand in (gradients.by_hand, lambda compiled: contextlib.nullcontext()):
-        monkeypatch.setattr(gradients, "by_hand", by_hand)
+    for by_hand in (passes.by_hand, lambda way: contextlib.nullcontext()):
+        monkeypatch.setattr(passes, "by_hand", by_hand)
         model = prompted(exact, visibility, remat=remat)
         model.fit(x, y, sample_weight=weight, epochs=3, verbose=0, shuffle=False)
         found.append(model.prompt)

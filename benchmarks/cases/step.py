@@ -42,7 +42,8 @@ def against_peer(rows: int, tokens: int, precision: str, bench: Bench) -> dict[s
             notes.append(bench.peers_bfloat16[1])
         elif difference > AGREEMENT:
             raise ValueError(f"the first losses differ: {losses}")
-    found = bench.against_peer("step", precision, TARGET, warm=2, **batch)
+    xla = precision == "float32"
+    found = bench.against_peer("step", precision, TARGET, warm=2, xla=xla, **batch)
     operations = flops.training_step(settings.shape, settings.prompt, **batch)
     return {
         **found,
