@@ -12,7 +12,7 @@ import pytest
 
 import keras_spot
 from keras_spot import PromptLibrary, library, prompt_files, transfer
-from keras_spot.library import folder
+from keras_spot.library import reading
 from keras_spot.prompt_files import Prompt
 
 RNG = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def test_any_name_is_one_folder_of_the_library(tmp_path, name):
 
 @pytest.mark.parametrize("by", transfer.SIMILARITIES)
 def test_ranking_equals_that_of_the_arrays(tmp_path, by, monkeypatch):
-    monkeypatch.setattr(folder, "_BLOCK", 3)
+    monkeypatch.setattr(reading, "_BLOCK", 3)
     found = PromptLibrary(tmp_path)
     embeddings = {f"t{i:02}": RNG.normal(size=(3 + i % 2, 6)) for i in range(10)}
     for name, embedding in embeddings.items():
