@@ -8,8 +8,10 @@ from typing import Any
 
 from benchmarks import process, workload
 from benchmarks.protocol import Skip, serve
+from keras_spot.cli.options import prepare_tensorflow
 
 THREADS = process.threads()
+prepare_tensorflow()
 
 import keras  # noqa: E402  after the cores are chosen
 import numpy as np  # noqa: E402

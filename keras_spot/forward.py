@@ -244,9 +244,16 @@ def absorbing_kernels(attention, dtype):
     """Return the kernels of keys and values by heads, `[n, H, d]`."""
     shape = (-1, attention.num_heads, attention.key_value_dim)
     return [
-        ops.transpose(ops.reshape(ops.cast(projector.kernel, dtype), shape), (1, 0, 2))
+        ops.transpose(ops.reshape(_kernel(projector, dtype), shape), (1, 0, 2))
         for projector in (attention.key_projector, attention.value_projector)
     ]
+
+
+def _kernel(projector, dtype):
+    if projector.quantization_mode is None:
+        return ops.cast(projector.kernel, dtype)
+    # What it makes of the identity is its kernel, however that is stored.
+    return projector(ops.eye(projector.kernel.shape[0], dtype=dtype))
 
 
 def attend(attention, query, key, value, bias):

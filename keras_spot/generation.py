@@ -91,7 +91,8 @@ class TextGeneration:
         ids = inputs["decoder_token_ids"]
         given = ops.cast(inputs["decoder_padding_mask"], "bool")
         embed = self.backbone.token_embedding
-        decoder = CachedDecoder(self.backbone, states, mask, ops.shape(ids)[1], self.compute_dtype)
+        length, xla = ops.shape(ids)[1], bool(self.jit_compile)
+        decoder = CachedDecoder(self.backbone, states, mask, length, self.compute_dtype, xla)
 
         def next(tokens, cache, index):
             token = ops.slice(tokens, [0, index - 1], [ops.shape(tokens)[0], 1])

@@ -50,7 +50,7 @@ def gated(projector, gate_projector, x, gate):
         gate: `[..., H]`; the same numbers, with a gradient of its own.
     """
     kind = None if passes.way() is None else _gelu(projector.activation)
-    if kind is None:
+    if kind is None or projector.quantization_mode:
         return projector(x) * gate_projector(gate)
     sides = (projector, x), (gate_projector, gate)
     return _gated(kind)(*(_product(y, ops.cast(p.kernel, y.dtype)) for p, y in sides))

@@ -14,6 +14,7 @@ from keras_spot.generation import INPUTS, TextGeneration
 from keras_spot.losses import TokenAccuracy, TokenCrossEntropy, per_prompt
 from keras_spot.optimizers import Adafactor
 from keras_spot.recipe import Recipe
+from keras_spot.samplers import GreedySampler
 from keras_spot.soft_prompt import SoftPrompt
 from keras_spot.versions import versions
 
@@ -200,6 +201,8 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             weighted_metrics = [TokenAccuracy()]
         if kwargs.get("jit_compile", "auto") == "auto":
             kwargs["jit_compile"] = distribution.default_jit()
+        if sampler == "greedy":
+            sampler = GreedySampler()
         distribution.check(optimizer, loss, kwargs, self.dropout)
         if self.num_prompts is not None and not isinstance(loss, keras.losses.Loss):
             raise invalid("loss", "must be a keras.losses.Loss for a bank of prompts", f"{loss!r}")

@@ -11,6 +11,7 @@ RANKS = {
     "errors": 0,
     "files": 0,
     "recipe": 1,
+    "samplers": 1,
     "remote": 1,
     "t5x_files": 1,
     "versions": 1,

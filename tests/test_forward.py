@@ -3,12 +3,13 @@
 import contextlib
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
 import toy
 
-from keras_spot import PromptCheckpoint, PromptedT5, build, initializers, passes
+from keras_spot import PromptCheckpoint, PromptedT5, build, decoding, initializers, passes
 from keras_spot.forward import VISIBILITIES, absorbed, absorbed_is_cheaper
 from keras_spot.generation import INPUTS
 
@@ -126,6 +127,54 @@ def test_cached_decoding_is_the_full_pass(tokenizer, visibility, length):
             if decoded[0, i + 1] == 1:
                 break
         assert model.detokenize(decoded[:, 1:], np.ones((1, length))) == [answer]
+
+
+def test_decoding_without_copies_of_kernels_is_the_same(backbone, monkeypatch):
+    x, _, _ = toy.batch()
+    x["decoder_padding_mask"] = np.eye(1, 4, dtype="int32").repeat(4, axis=0)
+    found = []
+    for limit in (decoding.LARGEST_COPY, 0):
+        monkeypatch.setattr(decoding, "LARGEST_COPY", limit)
+        for rows in (1, 4):
+            generate = prompted(backbone, "full").make_generate_function()
+            found.append(generate({key: value[:rows] for key, value in x.items()}))
+    one, four, *others = (np.asarray(ids["decoder_token_ids"]) for ids in found)
+    np.testing.assert_array_equal(one, four[:1])
+    for ids, expected in zip(others, (one, four)):
+        np.testing.assert_array_equal(ids, expected)
+
+
+def test_the_greedy_sampler_takes_what_keras_hub_takes(backbone):
+    x, _, _ = toy.batch()
+    start = np.eye(1, 4, dtype="int32").repeat(4, axis=0)
+    found = []
+    for sampler in ("greedy", keras_hub.samplers.GreedySampler()):
+        model = prompted(backbone, "full")
+        model.compile(sampler=sampler)
+        ids = model.make_generate_function()({**x, "decoder_padding_mask": start})
+        found.append(np.asarray(ids["decoder_token_ids"]))
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@pytest.mark.parametrize("targets", [3, 12])
+def test_a_quantized_backbone_gives_what_its_layers_give(targets, monkeypatch):
+    backbone = toy.backbone(gain=1.0)
+    x, y, weight = toy.batch(targets=targets)
+    exact = np.asarray(prompted(backbone, "full")(x))
+    backbone.quantize("int8")
+    found = []
+    for by_hand in (passes.by_hand, lambda way: contextlib.nullcontext()):
+        monkeypatch.setattr(passes, "by_hand", by_hand)
+        model = prompted(backbone, "full")
+        model.compile(optimizer=keras.optimizers.SGD(0.1))
+        model.fit(x, y, sample_weight=weight, verbose=0)
+        found.append(model.prompt)
+    np.testing.assert_allclose(*found, atol=1e-5)
+    assert np.abs(np.asarray(prompted(backbone, "full")(x)) - exact).mean() < 0.02
+    start = np.eye(1, targets, dtype="int32").repeat(4, axis=0)
+    ids = model.make_generate_function()({**x, "decoder_padding_mask": start})
+    assert ids["decoder_token_ids"].shape == (4, targets)
 
 
 def test_bfloat16_stays_close():

@@ -20,7 +20,7 @@ from keras_spot.cli.options import (
     TaskName,
     find_task,
     load_model,
-    quiet_tensorflow,
+    prepare_tensorflow,
 )
 
 
@@ -41,7 +41,7 @@ def evaluate_command(
 ) -> None:
     """Score a prompt on a task and print the scores as JSON."""
     record = find_task(task)
-    quiet_tensorflow()
+    prepare_tensorflow()
     from keras_spot.evaluation import evaluate
 
     model = load_model(backbone, prompt, dtype, record)
@@ -86,7 +86,7 @@ def predict_command(
         received = f"texts={texts or []}, task={task!r}"
         raise invalid("texts", "must be given, or `task` instead", received)
     record = None if task is None else find_task(task)
-    quiet_tensorflow()
+    prepare_tensorflow()
     from keras_spot.evaluation import predict
     from keras_spot.files import atomic_write
 
@@ -128,7 +128,7 @@ def submit_command(
 ) -> None:
     """Write a GLUE or SuperGLUE submission file from a task's test split."""
     record = find_task(task)
-    quiet_tensorflow()
+    prepare_tensorflow()
     from keras_spot.evaluation import submit
 
     file = submit(
@@ -158,6 +158,6 @@ def export_command(
     dtype: Dtype = None,
 ) -> None:
     """Write a SavedModel: text in, text out, tensorflow and tensorflow_text to run it."""
-    quiet_tensorflow()
+    prepare_tensorflow()
     load_model(backbone, prompt, dtype).export(output, max_length=max_length)
     typer.echo(f"saved: {output}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from keras_spot.cli.app import app
-from keras_spot.cli.options import Dtype, quiet_tensorflow
+from keras_spot.cli.options import Dtype, prepare_tensorflow
 
 
 class Form(StrEnum):
@@ -53,7 +53,7 @@ def convert_command(
     dtype: Dtype = None,
 ) -> None:
     """Write a backbone as a KerasHub preset folder, or a prompt in another form."""
-    quiet_tensorflow()
+    prepare_tensorflow()
     from keras_spot import backbones, prompt_files
 
     a_prompt = to is not None or output.suffix in (".npy", ".npz")

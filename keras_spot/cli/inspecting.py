@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_spot.cli.app import app
-from keras_spot.cli.options import Dtype, quiet_tensorflow
+from keras_spot.cli.options import Dtype, prepare_tensorflow
 
 
 @app.command("inspect")
@@ -43,7 +43,7 @@ def inspect_command(
 
 
 def _load(name: str, dtype: str | None) -> Any:
-    quiet_tensorflow()
+    prepare_tensorflow()
     from keras_spot import backbones
 
     return backbones.load(name, dtype=dtype)

@@ -9,7 +9,7 @@ from keras_spot.cli.app import app
 from keras_spot.cli.options import (
     DataDir,
     find_task,
-    quiet_tensorflow,
+    prepare_tensorflow,
 )
 
 
@@ -18,7 +18,7 @@ def demo_command(
     output: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("spot-demo"),
 ) -> None:
     """Transfer a prompt, compare, draw, export and answer: the whole story in minutes."""
-    quiet_tensorflow()
+    prepare_tensorflow()
     from keras_spot import demo
 
     demo.show(demo.run_demo(output))
@@ -35,7 +35,7 @@ def tasks_command(
     from keras_spot import tasks
 
     if prepare is not None:
-        quiet_tensorflow()
+        prepare_tensorflow()
         from keras_spot import pipeline
 
         typer.echo(f"prepared: {pipeline.prepare(find_task(prepare), data_dir)}")

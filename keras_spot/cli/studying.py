@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_spot.cli.app import app
-from keras_spot.cli.options import quiet_tensorflow
+from keras_spot.cli.options import prepare_tensorflow
 
 study_app = typer.Typer(help="A source x target x seed grid of transfers.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
@@ -26,7 +26,7 @@ def run_command(
     ] = None,
 ) -> None:
     """Run what a study still lacks, then write its report."""
-    quiet_tensorflow()
+    prepare_tensorflow()
     import dataclasses
 
     from keras_spot import study

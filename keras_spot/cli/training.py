@@ -17,7 +17,7 @@ from keras_spot.cli.options import (
     Similarity,
     TaskName,
     find_task,
-    quiet_tensorflow,
+    prepare_tensorflow,
     recipe_for,
 )
 
@@ -94,7 +94,7 @@ def train_command(
         rule = "must not be given with `transfer`, which finds one"
         raise invalid("prompt_init", rule, f"prompt_init={prompt_init[0]!r}")
     record = find_task(task)
-    quiet_tensorflow()
+    prepare_tensorflow()
     from keras_spot import progress, retrieval
     from keras_spot.training import train
 
@@ -165,7 +165,7 @@ def train_bank_command(
 ) -> None:
     """Train several prompts at once on one backbone: tasks, seeds or learning rates."""
     records = [find_task(one) for one in task]
-    quiet_tensorflow()
+    prepare_tensorflow()
     from keras_spot import progress
     from keras_spot.bank_training import train_bank
 
