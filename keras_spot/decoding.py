@@ -26,13 +26,14 @@ class CachedDecoder:
         length: D, positions at most; a scalar where it is not known while tracing.
         dtype: compute dtype.
         xla: whether XLA compiles the steps. Default False.
+        copies: whether kernels may be copied. Default True.
 
     Attributes:
         cache: what the first `step` takes. Every array in it has the batch first, so that a
             sampler may repeat and reorder rows.
     """
 
-    def __init__(self, backbone, states, mask, length, dtype, xla=False):
+    def __init__(self, backbone, states, mask, length, dtype, xla=False, copies=True):
         layers = backbone.decoder_transformer_layers
         attention = layers[0].self_attention
         heads, width = attention.num_heads, attention.key_value_dim
@@ -40,7 +41,7 @@ class CachedDecoder:
         on_cpu = distribution.on_cpu()
         # Only a size that is not known while tracing may change from step to step.
         self.grows = on_cpu and several and not xla and not isinstance(rows, int)
-        copied = on_cpu and _may_copy(layers)
+        copied = copies and on_cpu and _may_copy(layers)
         self.turned = copied and several
         self.layers = [_Layer(layer, dtype, copied, self.turned) for layer in layers]
         self.length = length

@@ -61,15 +61,9 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
             "decoder_padding_mask": given,
             **dict(zip(["prompt_index"], prompt_index)),
         }
-
-        def answered(inputs):
-            out = model.generate_step(inputs, (end,), states)
-            return out["decoder_token_ids"][:, 1:], out["decoder_padding_mask"][:, 1:]
-
-        # What is fast for several texts is not for one. A slice and not `ensure_shape`, after which
-        # TensorFlow 2.21 took the one for the other.
-        single = {key: x[:1] for key, x in inputs.items()}
-        return tf.cond(batch == 1, lambda: answered(single), lambda: answered(inputs))
+        # Requests are mostly single texts, whose answers copies would only delay.
+        out = model.generate_step(inputs, (end,), states, copies=False)
+        return out["decoder_token_ids"][:, 1:], out["decoder_padding_mask"][:, 1:]
 
     def number(prompt):
         same = prompt[:, None] == tf.constant(names)
