@@ -59,9 +59,10 @@ def case(name, dtype):
         inputs = [numbers(query, dtype), *(numbers(o, dtype, seed=4) for o in others)]
         return lambda *inputs: gradients.attention(*inputs, bias, drop), inputs
     if name == "absorbed":
-        bias = numbers((3, 1, 5), dtype, seed=3)
-        kernels = [numbers((2, 7, 6), dtype, seed, 0.5) for seed in (4, 5)]
-        inputs = [numbers((3, 4, 2, 6), dtype), numbers((3, 5, 7), dtype, seed=1)]
+        # Of few rows the mean rounding error is chance, which differs between processors.
+        rows, kernels = 48, [numbers((2, 7, 6), dtype, seed, 0.5) for seed in (4, 5)]
+        bias = numbers((rows, 1, 5), dtype, seed=3)
+        inputs = [numbers((rows, 4, 2, 6), dtype), numbers((rows, 5, 7), dtype, seed=1)]
         return lambda *inputs: gradients.absorbed(*inputs, *kernels, bias, drop), inputs
     activation = {"exact": "gelu", "tanh": TANH, "relu": "relu"}[name]
     projectors = [keras.layers.Dense(1024, f, False, dtype=dtype) for f in (activation, None)]
@@ -99,8 +100,7 @@ def test_bfloat16_loses_no_more_than_derived_gradients_do(name, way):
     for ours, derived, true in zip(
         found(function, inputs, way), found(function, inputs, "Keras"), truth
     ):
-        # Of so few numbers the mean error is partly chance, which differs between processors.
-        assert abs(ours - true).mean() <= 1.2 * abs(derived - true).mean()
+        assert abs(ours - true).mean() <= 1.05 * abs(derived - true).mean()
 
 
 @pytest.mark.parametrize("way", ["by hand", "compiled"])
