@@ -42,8 +42,7 @@ class CachedDecoder:
         # Only a size that is not known while tracing may change from step to step.
         self.grows = on_cpu and several and not xla and not isinstance(rows, int)
         copied = copies and on_cpu and _may_copy(layers)
-        self.turned = copied and several
-        self.layers = [_Layer(layer, dtype, copied, self.turned) for layer in layers]
+        self.layers = [_Layer(layer, dtype, copied, turned=copied and several) for layer in layers]
         self.length = length
         seen = ops.arange(length)[None, :] <= ops.arange(length)[:, None]
         bias = ops.cast(attention.compute_bias(length, length), dtype)
@@ -74,7 +73,7 @@ class CachedDecoder:
             index: a scalar, from 0.
         """
         own, cross, across = cache
-        flip = ops.transpose if self.turned else _same
+        flip = self.layers[0].flip
         seen = index + 1 if self.grows else self.length
         bias = ops.slice(self.bias, (0, 0, index, 0), (1, self.bias.shape[1], 1, seen))
         x, kept = flip(x[:, 0]), []
@@ -169,8 +168,7 @@ class _Layer:
         return ops.expand_dims(ops.cast(layer.weight, x.dtype), 1 - self.axis) * (x * inverse)
 
     def _by_heads(self, attention, x):
-        shape = attention.num_heads, 1, attention.key_value_dim
-        return ops.reshape(self.flip(x), (-1, *shape))
+        return ops.reshape(self.flip(x), (-1, attention.num_heads, 1, attention.key_value_dim))
 
     def _merged(self, attention, x):
         return self.flip(ops.reshape(x, (-1, attention.inner_dim)))

@@ -227,15 +227,14 @@ def absorbed_is_cheaper(queries, keys, width, heads, head_width):
     return absorbed < keys * inner * (width + queries)
 
 
-def absorbed(attention, x, states, bias, kernels=None):
+def absorbed(attention, x, states, bias):
     """Return cross-attention of `x` `[B, D, H]` over encoder states `[B, K, H]`.
 
     Args:
         bias: `[B, 1, K]`.
-        kernels: what `absorbing_kernels` returned. Default: made anew.
     """
     query = split_heads(attention, attention.query_projector(x))
-    kernels = kernels or absorbing_kernels(attention, x.dtype)
+    kernels = absorbing_kernels(attention, x.dtype)
     mixed = gradients.absorbed(query, states, *kernels, bias, attention.dropout_layer)
     return attention.output_projector(merge_heads(attention, mixed))
 
