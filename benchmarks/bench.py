@@ -53,7 +53,7 @@ class Bench:
         self._pythons = {"ours": Path(sys.executable), "peer": peer_python}
         self._workers: dict[str, Worker] = {}
         self._others = [0.0, 0.0]
-        self._peers_bfloat16: tuple[str, str] | None = None
+        self._peers_bfloat16: dict[Any, tuple[str, str]] = {}
 
     @property
     def has_peer(self) -> bool:
@@ -118,29 +118,38 @@ class Bench:
             workload.write_backbone(folder, shape)
         return str(folder)
 
-    def load(self, side: str, precision: str = "float32", **options: Any) -> Any:
-        """Let a side build its model of the settings' shape."""
+    def load(
+        self, side: str, precision: str = "float32", way: str | None = None, **options: Any
+    ) -> Any:
+        """Let a side build its model of the settings' shape.
+
+        Args:
+            way: the peer's to bfloat16. Default: the faster in a training step.
+        """
         shape = [self.settings.prompt, self.settings.shape.width]
         options = {"backbone": self.backbone(), "prompt": shape, **options}
         if side == "peer" and precision == "bfloat16":
-            precision, _ = self.peers_bfloat16
+            precision = way or self.peers_bfloat16()[0]
         return self.ask(side, "load", precision=precision, **options)
 
-    @property
-    def peers_bfloat16(self) -> tuple[str, str]:
-        """The faster of the peer's two ways to bfloat16, and a note that says so."""
-        if self._peers_bfloat16 is None:
-            rows, tokens = self.settings.batches[0]
+    def peers_bfloat16(self, name: str = "step", **asked: Any) -> tuple[str, str]:
+        """Return the faster of the peer's two ways to bfloat16, and a note that says so.
+
+        Args:
+            name: what is asked of both, with `asked`. Default: a training step.
+        """
+        asked = asked or self.batch(*self.settings.batches[0])
+        key = name, *asked.values()
+        if key not in self._peers_bfloat16:
             seconds = {}
             for way in ("bfloat16", "autocast"):
-                shape = [self.settings.prompt, self.settings.shape.width]
-                self.ask("peer", "load", backbone=self.backbone(), prompt=shape, precision=way)
-                found = self.ask("peer", "step", **self.batch(rows, tokens), count=4)
+                self.load("peer", "bfloat16", way)
+                found = self.ask("peer", name, **asked, count=4)
                 seconds[way] = min(found["wall"][1:])
             best = min(seconds, key=lambda way: seconds[way])
             each = ", ".join(f"{way} {1e3 * s:.0f} ms" for way, s in seconds.items())
-            self._peers_bfloat16 = best, f"peer's bfloat16 is the faster of {each}"
-        return self._peers_bfloat16
+            self._peers_bfloat16[key] = best, f"peer's bfloat16 is the faster of {each}"
+        return self._peers_bfloat16[key]
 
     def against_peer(
         self, name: str, precision: str, target: float, *, warm: int, xla: bool, **asked: Any

@@ -1,57 +1,72 @@
 """Cached decoding by a frozen T5's decoder, one position at a time."""
 
+import numpy as np
 from keras import ops
 
 from keras_spot import distribution, gradients
-from keras_spot.forward import absorbed_is_cheaper, absorbing_kernels, heads_first, hidden
+from keras_spot.forward import (
+    absorbed_is_cheaper,
+    absorbing_kernels,
+    heads_first,
+    hidden,
+    split_heads,
+)
 
 LARGEST_COPY = 2**29  # parameters of a decoder that is copied; a larger one takes much memory
+PIECE = 2**18  # parameters of a kernel that one core multiplies by a row at memory's speed
+FEW = 5  # positions for which copying kernels does not pay
 
 
 class CachedDecoder:
     """The decoder for one answer of D positions to given encoder states.
 
     Keys and values of the decoder's own positions are kept. The encoder's are projected once, or
-    never where so few positions ask that absorbed cross-attention takes less (`forward`); of a
-    single row they are always projected, for there each position's time goes into reading weights.
+    never where so few positions ask that absorbed cross-attention takes less (`forward`).
 
-    On CPU a step works on copies of the kernels that suit it (`_Layer`). There, without XLA, which
-    writes into what it has, adding a position copies all those before it: the cache of several rows
-    begins empty and grows, so that only as much is copied, and looked up, as has been decoded.
+    On CPU without XLA, which writes into what it has, adding a position copies all those before it:
+    there the cache begins empty and grows, so that only as much is copied, and looked up, as has
+    been decoded. Of a single row a position's time goes into reading weights and into beginning
+    operations: kernels are copied once, `_by_pieces`, and attention is one product, `_Blocks`.
 
     Args:
         backbone: `T5Backbone`.
         states: encoder states `[B, P + T, H]`.
-        mask: `[B, P + T]`, 1 on prompt and tokens.
+        mask: `[B, P + T]`, 1 on prompt and tokens; only where its B is known to be 1 while tracing
+            is a row a single one.
         length: D, positions at most; a scalar where it is not known while tracing.
         dtype: compute dtype.
         xla: whether XLA compiles the steps. Default False.
-        copies: whether kernels may be copied. Default True.
 
     Attributes:
         cache: what the first `step` takes. Every array in it has the batch first, so that a
             sampler may repeat and reorder rows.
     """
 
-    def __init__(self, backbone, states, mask, length, dtype, xla=False, copies=True):
+    def __init__(self, backbone, states, mask, length, dtype, xla=False):
         layers = backbone.decoder_transformer_layers
         attention = layers[0].self_attention
         heads, width = attention.num_heads, attention.key_value_dim
-        rows, several = ops.shape(states)[0], mask.shape[0] != 1
-        on_cpu = distribution.on_cpu()
+        rows, keys = ops.shape(states)[:2]
+        on_cpu = distribution.on_cpu() and not xla
+        single = mask.shape[0] == 1
+        if single:
+            # Known to be one further on, too.
+            states = ops.reshape(states, (1, keys, states.shape[2]))
         # Only a size that is not known while tracing may change from step to step.
-        self.grows = on_cpu and several and not xla and not isinstance(rows, int)
-        copied = copies and on_cpu and _may_copy(layers)
-        self.layers = [_Layer(layer, dtype, copied, turned=copied and several) for layer in layers]
+        unknown = next((size for size in (rows, keys) if not isinstance(size, int)), None)
+        self.grows = on_cpu and unknown is not None
+        copied = on_cpu and single and _may_copy(layers, length)
+        self.layers = [_Layer(layer, dtype, copied) for layer in layers]
+        self.memory = (_Blocks if on_cpu and single else _Heads)(attention, dtype)
         self.length = length
         seen = ops.arange(length)[None, :] <= ops.arange(length)[:, None]
         bias = ops.cast(attention.compute_bias(length, length), dtype)
         self.bias = bias + hidden(seen, dtype)
-        empty = ops.zeros((rows, heads, 0 * rows if self.grows else length, width), dtype)
+        empty = self.memory.empty(rows, 0 * unknown if self.grows else length)
         own = tuple((empty, empty) for _ in layers)
         self.absorb = (
             isinstance(length, int)
-            and several
+            and not single
             and absorbed_is_cheaper(length, states.shape[1], backbone.hidden_dim, heads, width)
         )
         cross = states
@@ -59,7 +74,9 @@ class CachedDecoder:
             self.kernels = [absorbing_kernels(layer.cross_attention, dtype) for layer in layers]
         else:
             cross = tuple(
-                tuple(heads_first(a, p(states)) for p in (a.key_projector, a.value_projector))
+                tuple(
+                    self.memory.of_states(p(states)) for p in (a.key_projector, a.value_projector)
+                )
                 for a in (layer.cross_attention for layer in layers)
             )
         self.cache = own, cross, hidden(mask, dtype)[:, None, None, :]
@@ -73,117 +90,170 @@ class CachedDecoder:
             index: a scalar, from 0.
         """
         own, cross, across = cache
-        flip = self.layers[0].flip
+        memory = self.memory
         seen = index + 1 if self.grows else self.length
         bias = ops.slice(self.bias, (0, 0, index, 0), (1, self.bias.shape[1], 1, seen))
-        x, kept = flip(x[:, 0]), []
+        x, kept = x[:, 0], []
         for number, layer in enumerate(self.layers):
             query, *new = layer.own_heads(x)
+            new = map(memory.of_position, new)
             kept.append(tuple(self._with(y, z, index) for y, z in zip(own[number], new)))
-            x = x + layer.own_output(look_up(query, *kept[-1], bias))
+            x = x + layer.own_output(memory.look_up(query, *kept[-1], bias))
             query = layer.cross_query(x)
             if self.absorb:
-                query = ops.transpose(query, (0, 2, 1, 3))
+                query = split_heads(layer.cross, query[:, None])
                 kernels, dropout = self.kernels[number], layer.cross.dropout_layer
                 mixed = gradients.absorbed(query, cross, *kernels, across[:, 0], dropout)
+                mixed = ops.reshape(mixed, (-1, layer.cross.inner_dim))
             else:
-                mixed = look_up(query, *cross[number], across)
+                mixed = memory.look_up(query, *cross[number], across)
             x = x + layer.cross_output(mixed)
             x = x + layer.feed_forward(x)
-        return flip(x)[:, None], (tuple(kept), cross, across)
+        return x[:, None], (tuple(kept), cross, across)
 
     def _with(self, kept, new, index):
-        """Return keys or values `[B, n, D, d]` with those of the position `index`."""
+        """Return keys or values of D positions with those of the position `index`."""
+        axis = self.memory.axis
         if self.grows:
-            return ops.concatenate([kept, new], axis=2)
-        return ops.slice_update(kept, (0, 0, index, 0), new)
+            return ops.concatenate([kept, new], axis=axis)
+        start = [0] * len(kept.shape)
+        start[axis] = index
+        return ops.slice_update(kept, start, new)
+
+
+class _Heads:
+    """Keys and values of K positions by heads, `[B, n, K, d]`.
+
+    Args:
+        attention: `T5MultiHeadAttention`, any of the decoder's.
+        dtype: of the keys and values.
+    """
+
+    axis = 2
+
+    def __init__(self, attention, dtype):
+        self.attention, self.dtype = attention, dtype
+
+    def empty(self, rows, length):
+        """Return keys or values of `length` positions, all 0."""
+        attention = self.attention
+        shape = rows, attention.num_heads, length, attention.key_value_dim
+        return ops.zeros(shape, self.dtype)
+
+    def of_states(self, x):
+        """Return keys or values, given those of encoder states `[B, K, n d]`."""
+        return heads_first(self.attention, x)
+
+    def of_position(self, x):
+        """Return keys or values of one position, given `[B, n d]`."""
+        return heads_first(self.attention, x[:, None])
+
+    def look_up(self, query, keys, values, bias):
+        """Return attention `[B, n d]` of one position, its query `[B, n d]`.
+
+        Bias `[1 or B, 1 or n, 1, K]`.
+        """
+        query = self.of_position(query)
+        scores = ops.einsum("bnqd,bnkd->bnqk", query, keys) + bias
+        mixed = ops.einsum("bnqk,bnkd->bnqd", ops.softmax(scores, axis=-1), values)
+        return ops.reshape(mixed, (-1, self.attention.inner_dim))
+
+
+class _Blocks(_Heads):
+    """Keys and values as they are projected, `[B, K, n d]`.
+
+    A query is spread over n rows, in each what belongs to one head, and one product looks up for
+    all heads. Most of it multiplies by 0, but of a single row a product's size does not matter as
+    much as the number of products.
+    """
+
+    axis = 1
+
+    def __init__(self, attention, dtype):
+        super().__init__(attention, dtype)
+        heads = np.eye(attention.num_heads)
+        self.blocks = ops.cast(np.repeat(heads, attention.key_value_dim, axis=1), dtype)
+
+    def empty(self, rows, length):
+        return ops.zeros((rows, length, self.attention.inner_dim), self.dtype)
+
+    def of_states(self, x):
+        return x
+
+    def of_position(self, x):
+        return x[:, None]
+
+    def look_up(self, query, keys, values, bias):
+        query, bias = query[:, None], bias[:, :, 0]
+        if keys.shape[0] == 1:
+            # TensorFlow takes longer to begin a product with more axes.
+            query, keys, values, bias = (ops.squeeze(x, 0) for x in (query, keys, values, bias))
+        scores = ops.matmul(query * self.blocks, ops.swapaxes(keys, -1, -2)) + bias
+        # A quarter of the time that the softmax of so few numbers takes.
+        scores = ops.cast(scores, "float32")
+        weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+        weights = ops.cast(weights / ops.sum(weights, axis=-1, keepdims=True), self.dtype)
+        mixed = ops.sum(ops.matmul(weights, values) * self.blocks, axis=-2)
+        return ops.reshape(mixed, (-1, self.attention.inner_dim))
 
 
 class _Layer:
-    """A decoder layer's parts, for one position of B rows: states `[B, H]`, turned `[H, B]`.
-
-    Where kernels may be copied, once for all positions, those that take the same input become one.
-    Of several rows they are turned as well: a product first puts its right side in order, and the
-    states are less than any kernel.
+    """A decoder layer's parts, for one position: states `[B, H]`; by heads `[B, n d]`.
 
     Args:
         layer: `T5TransformerLayer`.
         dtype: compute dtype.
-        copied: whether kernels may be copied.
-        turned: whether states are turned; needs copied kernels.
+        copied: whether kernels are copied, `_by_pieces`.
     """
 
-    def __init__(self, layer, dtype, copied, turned):
-        self.layer, self.own, self.cross = layer, layer.self_attention, layer.cross_attention
-        self.axis, self.flip = (0, ops.transpose) if turned else (1, _same)
+    def __init__(self, layer, dtype, copied):
+        def product(projector):
+            return _by_pieces(projector, dtype) if copied else projector
 
-        def product(*projectors):
-            if not copied:
-                return lambda x: [projector(x) for projector in projectors]
-            kernels = [self.flip(ops.cast(projector.kernel, dtype)) for projector in projectors]
-            kernel = ops.concatenate(kernels, axis=self.axis)
-            activations = [projector.activation for projector in projectors]
-
-            def found(x):
-                y = ops.matmul(kernel, x) if turned else ops.matmul(x, kernel)
-                parts = ops.split(y, len(kernels), axis=self.axis)
-                return [activation(part) for activation, part in zip(activations, parts)]
-
-            return found
-
-        own, cross = self.own, self.cross
-        self._heads = product(own.query_projector, own.key_projector, own.value_projector)
-        self._own_output = product(own.output_projector)
-        self._query = product(cross.query_projector)
-        self._cross_output = product(cross.output_projector)
-        gate = [layer.gate_projector] if layer.use_gated_activation else []
-        self._inner = product(layer.input_projector, *gate)
+        self.layer, own, cross = layer, layer.self_attention, layer.cross_attention
+        self.cross = cross
+        heads = own.query_projector, own.key_projector, own.value_projector
+        self._own_heads = [product(projector) for projector in heads]
+        self.own_output = product(own.output_projector)
+        self._cross_query = product(cross.query_projector)
+        self.cross_output = product(cross.output_projector)
+        self._inner = product(layer.input_projector)
+        self._gate = product(layer.gate_projector) if layer.use_gated_activation else None
         self._outer = product(layer.output_projector)
 
     def own_heads(self, x):
-        """Return query, key and value `[B, n, 1, d]` of the self-attention."""
-        found = self._heads(self._norm(self.layer.self_attention_layer_norm, x))
-        return [self._by_heads(self.own, y) for y in found]
-
-    def own_output(self, mixed):
-        """Return the self-attention's output, given its values in sum `[B, n, 1, d]`."""
-        return self._own_output(self._merged(self.own, mixed))[0]
+        """Return query, key and value of the self-attention."""
+        x = self.layer.self_attention_layer_norm(x)
+        return [project(x) for project in self._own_heads]
 
     def cross_query(self, x):
-        """Return the query `[B, n, 1, d]` of the cross-attention."""
-        found = self._query(self._norm(self.layer.cross_attention_layer_norm, x))
-        return self._by_heads(self.cross, found[0])
-
-    def cross_output(self, mixed):
-        """Return the cross-attention's output, given `[B, n, 1, d]` or `[B, 1, n, d]`."""
-        return self._cross_output(self._merged(self.cross, mixed))[0]
+        """Return the query of the cross-attention."""
+        return self._cross_query(self.layer.cross_attention_layer_norm(x))
 
     def feed_forward(self, x):
         """Return the feed-forward block's output."""
-        y, *gate = self._inner(self._norm(self.layer.layer_norm, x))
-        return self._outer(y * gate[0] if gate else y)[0]
-
-    def _norm(self, layer, x):
-        inverse = ops.rsqrt(ops.mean(ops.square(x), axis=self.axis, keepdims=True) + layer.epsilon)
-        return ops.expand_dims(ops.cast(layer.weight, x.dtype), 1 - self.axis) * (x * inverse)
-
-    def _by_heads(self, attention, x):
-        return ops.reshape(self.flip(x), (-1, attention.num_heads, 1, attention.key_value_dim))
-
-    def _merged(self, attention, x):
-        return self.flip(ops.reshape(x, (-1, attention.inner_dim)))
+        x = self.layer.layer_norm(x)
+        y = self._inner(x)
+        return self._outer(y * self._gate(x) if self._gate else y)
 
 
-def look_up(query, keys, values, bias):
-    """Return attention `[B, n, 1, d]` of one position over `[B, n, K, d]` keys and values."""
-    scores = ops.einsum("bnqd,bnkd->bnqk", query, keys) + bias
-    return ops.einsum("bnqk,bnkd->bnqd", ops.softmax(scores, axis=-1), values)
+def _by_pieces(projector, dtype):
+    """Return what projects `[1, I]` by some columns of the kernel at a time.
+
+    A core reads them at memory's speed, and the cores share them out; of the whole kernel each
+    would read a part of every line.
+    """
+    kernel = ops.cast(projector.kernel, dtype)
+    rows, columns = kernel.shape
+    width = max(16, min(128, PIECE // rows // 16 * 16))
+    pieces = [kernel[:, start : start + width] for start in range(0, columns, width)]
+    return lambda x: projector.activation(
+        ops.concatenate([ops.matmul(x, piece) for piece in pieces], axis=1)
+    )
 
 
-def _may_copy(layers):
+def _may_copy(layers, length):
+    if isinstance(length, int) and length < FEW:
+        return False
     quantized = any(layer.input_projector.quantization_mode for layer in layers)
     return not quantized and sum(layer.count_params() for layer in layers) <= LARGEST_COPY
-
-
-def _same(x):
-    return x

@@ -74,7 +74,7 @@ class TextGeneration:
                 answers[i] = answer
         return answers[0] if single else answers
 
-    def generate_step(self, inputs, stop_token_ids=None, prompt_states=None, copies=True):
+    def generate_step(self, inputs, stop_token_ids=None, prompt_states=None):
         """Decode one batch of token ids with cached keys and values.
 
         Args:
@@ -82,7 +82,6 @@ class TextGeneration:
                 at least the start token.
             stop_token_ids: ids that end a row, `None` to fill all D positions.
             prompt_states: see `PromptedT5.prompt_states`. Default: computed anew.
-            copies: whether kernels may be copied, see `CachedDecoder`. Default True.
 
         Returns:
             `decoder_token_ids` `[B, D]` and the boolean `decoder_padding_mask` `[B, D]`.
@@ -93,9 +92,7 @@ class TextGeneration:
         given = ops.cast(inputs["decoder_padding_mask"], "bool")
         embed = self.backbone.token_embedding
         length, xla = ops.shape(ids)[1], bool(self.jit_compile)
-        decoder = CachedDecoder(
-            self.backbone, states, mask, length, self.compute_dtype, xla, copies
-        )
+        decoder = CachedDecoder(self.backbone, states, mask, length, self.compute_dtype, xla)
 
         def next(tokens, cache, index):
             token = ops.slice(tokens, [0, index - 1], [ops.shape(tokens)[0], 1])

@@ -61,8 +61,7 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
             "decoder_padding_mask": given,
             **dict(zip(["prompt_index"], prompt_index)),
         }
-        # Requests are mostly single texts, whose answers copies would only delay.
-        out = model.generate_step(inputs, (end,), states, copies=False)
+        out = model.generate_step(inputs, (end,), states)
         return out["decoder_token_ids"][:, 1:], out["decoder_padding_mask"][:, 1:]
 
     def number(prompt):

@@ -29,17 +29,18 @@ def generate(rows: int, length: int, precision: str, bench: Bench) -> dict[str, 
     settings = bench.settings
     sides = bench.sides
     asked = {"rows": rows, "tokens": settings.generation_tokens, "length": length}
-    ids, notes = {}, []
+    ids, notes, way = {}, [], None
+    if bench.has_peer and precision == "bfloat16":
+        way, note = bench.peers_bfloat16("generate", **asked)
+        notes.append(note)
     for side in sides:
-        bench.load(side, precision)
+        bench.load(side, precision, way)
         ids[side] = bench.ask(side, "generate", **asked, count=1)["ids"]
     if bench.has_peer and precision == "float32":
         if ids["ours"] != ids["peer"]:
             raise ValueError("the two sides generate different tokens")
         different = len({token for row in ids["ours"] for token in row})
         notes.append(f"same tokens, {different} different ones")
-    elif bench.has_peer:
-        notes.append(bench.peers_bfloat16[1])
     # XLA's bfloat16 products on CPU are slow; of a single row reading the weights takes longer.
     xla = precision == "float32" or rows == 1
     found = bench.against_peer("generate", precision, TARGET, warm=1, xla=xla, **asked)

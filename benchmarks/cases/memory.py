@@ -29,7 +29,7 @@ def measure(rows: int, tokens: int, precision: str, bench: Bench) -> dict[str, A
         for side, f in found.items()
     ]
     if precision == "bfloat16" and bench.has_peer:
-        notes.append(f"peer: {bench.peers_bfloat16[0]}")
+        notes.append(f"peer: {bench.peers_bfloat16()[0]}")
     pairs = [["ours", "peer", TARGET], ["ours, remat", "peer", TARGET]]
     pairs.append(["ours, remat", "ours", None])
     return {"sides": found, "comparisons": pairs, "unit": "bytes", "notes": notes}
@@ -45,7 +45,7 @@ def peak(
     """
     settings = bench.settings
     if side == "peer" and precision == "bfloat16":
-        precision, _ = bench.peers_bfloat16
+        precision, _ = bench.peers_bfloat16()
     worker = bench.fresh(side)
     try:
         worker.request(

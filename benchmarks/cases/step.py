@@ -39,7 +39,7 @@ def against_peer(rows: int, tokens: int, precision: str, bench: Bench) -> dict[s
         difference = abs(losses["ours"] / losses["peer"] - 1)
         notes.append(f"first losses differ by {difference:.0e} relative")
         if precision == "bfloat16":
-            notes.append(bench.peers_bfloat16[1])
+            notes.append(bench.peers_bfloat16()[1])
         elif difference > AGREEMENT:
             raise ValueError(f"the first losses differ: {losses}")
     xla = precision == "float32"
