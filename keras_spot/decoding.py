@@ -55,7 +55,7 @@ class CachedDecoder:
         # Only a size that is not known while tracing may change from step to step.
         unknown = next((size for size in (rows, keys) if not isinstance(size, int)), None)
         self.grows = on_cpu and unknown is not None
-        copied = on_cpu and single and _may_copy(layers, length)
+        copied = on_cpu and single and _copying_pays(layers, length)
         self.layers = [_Layer(layer, dtype, copied) for layer in layers]
         self.memory = (_Blocks if on_cpu and single else _Heads)(attention, dtype)
         self.length = length
@@ -252,8 +252,9 @@ def _by_pieces(projector, dtype):
     )
 
 
-def _may_copy(layers, length):
-    if isinstance(length, int) and length < FEW:
+def _copying_pays(layers, length):
+    # Without oneDNN the cores share out the pieces as well.
+    if not distribution.by_onednn() or (isinstance(length, int) and length < FEW):
         return False
     quantized = any(layer.input_projector.quantization_mode for layer in layers)
     return not quantized and sum(layer.count_params() for layer in layers) <= LARGEST_COPY

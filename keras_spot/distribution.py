@@ -128,6 +128,13 @@ def on_cpu() -> bool:
     return not tf.config.list_logical_devices("GPU") and not tf.distribute.has_strategy()
 
 
+def by_onednn() -> bool:
+    """Return whether oneDNN computes TensorFlow's products on CPU."""
+    from tensorflow.python.util import _pywrap_util_port  # the only place that tells
+
+    return bool(_pywrap_util_port.IsMklEnabled())
+
+
 def jit_pays(parameters: int, dtype: str, steps: int) -> bool:
     """Return whether XLA pays for a training run on CPU, where `default_jit` says no.
 

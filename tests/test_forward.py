@@ -9,7 +9,15 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_spot import PromptCheckpoint, PromptedT5, build, decoding, initializers, passes
+from keras_spot import (
+    PromptCheckpoint,
+    PromptedT5,
+    build,
+    decoding,
+    distribution,
+    initializers,
+    passes,
+)
 from keras_spot.forward import VISIBILITIES, absorbed, absorbed_is_cheaper
 from keras_spot.generation import INPUTS
 
@@ -133,6 +141,7 @@ def test_a_single_row_is_decoded_as_among_others(backbone, monkeypatch):
     x, _, _ = toy.batch(targets=8)
     x["decoder_padding_mask"] = np.eye(1, 8, dtype="int32").repeat(4, axis=0)
     monkeypatch.setattr(decoding, "PIECE", 16)
+    monkeypatch.setattr(distribution, "by_onednn", lambda: True)
     found = []
     for rows, few in (4, 9), (1, 9), (1, 1):  # at the last with copies of the kernels
         monkeypatch.setattr(decoding, "FEW", few)
