@@ -146,7 +146,7 @@ class _Heads:
 
     def of_position(self, x):
         """Return keys or values of one position, given `[B, n d]`."""
-        return heads_first(self.attention, x[:, None])
+        return ops.reshape(x, (-1, self.attention.num_heads, 1, self.attention.key_value_dim))
 
     def look_up(self, query, keys, values, bias):
         """Return attention `[B, n d]` of one position, its query `[B, n d]`.
@@ -210,8 +210,8 @@ class _Layer:
         def product(projector):
             return _by_pieces(projector, dtype) if copied else projector
 
-        self.layer, own, cross = layer, layer.self_attention, layer.cross_attention
-        self.cross = cross
+        own, cross = layer.self_attention, layer.cross_attention
+        self.layer, self.cross = layer, cross
         heads = own.query_projector, own.key_projector, own.value_projector
         self._own_heads = [product(projector) for projector in heads]
         self.own_output = product(own.output_projector)
@@ -238,7 +238,7 @@ class _Layer:
 
 
 def _by_pieces(projector, dtype):
-    """Return what projects `[1, I]` by some columns of the kernel at a time.
+    """Return what projects `[B, I]`, of few rows, by some columns of the kernel at a time.
 
     A core reads them at memory's speed, and the cores share them out; of the whole kernel each
     would read a part of every line.

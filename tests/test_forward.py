@@ -140,14 +140,19 @@ def test_cached_decoding_is_the_full_pass(tokenizer, visibility, length):
 def test_a_single_row_is_decoded_as_among_others(backbone, monkeypatch):
     x, _, _ = toy.batch(targets=8)
     x["decoder_padding_mask"] = np.eye(1, 8, dtype="int32").repeat(4, axis=0)
+    copied, by_pieces = [], decoding._by_pieces
+    monkeypatch.setattr(decoding, "_by_pieces", lambda *a: copied.append(a) or by_pieces(*a))
     monkeypatch.setattr(decoding, "PIECE", 16)
     monkeypatch.setattr(distribution, "by_onednn", lambda: True)
     found = []
-    for rows, few in (4, 9), (1, 9), (1, 1):  # at the last with copies of the kernels
+    for rows, few, limit in (4, 1, 2**29), (1, 9, 2**29), (1, 1, 0), (1, 1, 2**29):
+        assert not copied  # but by the last
         monkeypatch.setattr(decoding, "FEW", few)
+        monkeypatch.setattr(decoding, "LARGEST_COPY", limit)
         generate = prompted(backbone, "full").make_generate_function()
         ids = generate({key: value[:rows] for key, value in x.items()})["decoder_token_ids"]
         found.append(np.asarray(ids)[0])
+    assert copied
     assert len(set(found[0])) > 2
     for row in found[1:]:
         np.testing.assert_array_equal(row, found[0])
