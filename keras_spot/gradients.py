@@ -19,6 +19,8 @@ from keras_spot.converters.architecture import TANH_GELU
 _LINEAR = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715 * _LINEAR
 
+KEPT = 2**21  # attention weights of a layer that are kept for the way back
+
 
 def norm(layer, x):
     """Return `x` `[..., H]` behind a frozen `T5LayerNorm`.
@@ -59,8 +61,8 @@ def gated(projector, gate_projector, x, gate):
 def attention(query, key, value, bias, dropout):
     """Return the values' rows in sum `[B, n, Q, d]` as `softmax(query key^T + bias)` has them.
 
-    By hand the weights `[B, n, Q, K]` are not kept: of everything in a layer they alone grow with
-    the square of the length. The way back takes one more product to have them again.
+    By hand no more than `KEPT` weights `[B, n, Q, K]` are kept: of everything in a layer they alone
+    grow with the square of the length. The way back takes one more product to have others again.
 
     Args:
         query: `[B, n, Q, d]`.
@@ -91,6 +93,24 @@ def absorbed(query, states, key, value, bias, dropout):
         return _lean_absorbed()(query, states, key, value, bias)
     weights = dropout(_row_weights(_folded(query, key), states, bias))
     return _unfolded(ops.matmul(weights, states), value)
+
+
+def logits(embedding, x):
+    """Return the logits `[B, D, V]` of `x` `[B, D, H]` by a frozen `ReversibleEmbedding`."""
+    plain = not (embedding.tie_weights or embedding.quantization_mode or embedding.logit_soft_cap)
+    if passes.way() != "compiled" or not plain or embedding.reverse_dtype:
+        return embedding(x, reverse=True)
+    return _from_the_left()(x, ops.cast(embedding.reverse_embeddings, x.dtype))
+
+
+@functools.cache
+def _from_the_left():
+    def gradient(upstream, x, kernel):
+        # The kernel is read as it lies; as a transposed right side it would be packed anew.
+        rows = ops.reshape(upstream, (-1, kernel.shape[1]))
+        return ops.reshape(ops.transpose(ops.matmul(kernel, ops.transpose(rows))), ops.shape(x))
+
+    return passes.differentiated(ops.matmul, gradient)
 
 
 def _product(x, kernel):
@@ -130,21 +150,24 @@ def _mixed(weights, value):
 def _lean():
     scores = passes.one_pass(_scores)
 
-    def forward(query, key, value, bias):
-        return _mixed(_weights(query, key, bias), value)
+    def both(query, key, value, bias):
+        found = _weights(query, key, bias)
+        recall = passes.kept(found, KEPT, _weights, query, key, bias)
 
-    def gradient(upstream, query, key, value, bias):
-        weights = _weights(query, key, bias)
-        of_scores = scores(ops.einsum("bnqd,bnkd->bnqk", upstream, value), weights)
-        return (
-            _mixed(of_scores, key),
-            *(
-                ops.matmul(ops.transpose(left, (0, 1, 3, 2)), right)
-                for left, right in ((of_scores, query), (weights, upstream))
-            ),
-        )
+        def gradient(upstream):
+            weights = recall(upstream)
+            of_scores = scores(ops.einsum("bnqd,bnkd->bnqk", upstream, value), weights)
+            return (
+                _mixed(of_scores, key),
+                *(
+                    ops.matmul(ops.transpose(left, (0, 1, 3, 2)), right)
+                    for left, right in ((of_scores, query), (weights, upstream))
+                ),
+            )
 
-    return passes.differentiated(forward, gradient)
+        return _mixed(found, value), gradient
+
+    return passes.with_gradient(both)
 
 
 def _folded(x, kernel):

@@ -9,6 +9,7 @@ own matrix products. Elsewhere everything does as it always does.
 import contextlib
 import contextvars
 import functools
+import math
 
 import keras
 from keras import ops
@@ -88,6 +89,33 @@ def after(upstreams, tensors):
 
     with tf.control_dependencies(upstreams):
         return [tf.identity(tensor) for tensor in tensors]
+
+
+def kept(value, limit, function, *tensors):
+    """Return a function of an upstream that returns `value`, which is `function` of the tensors.
+
+    No more than `limit` numbers are kept for that; others are computed again.
+    """
+
+    def again(upstream):
+        return function(*after([upstream], tensors))
+
+    if None not in value.shape:
+        return again if math.prod(value.shape) > limit else lambda upstream: value
+    if keras.config.backend() != "tensorflow" or _way.get() == "whole":
+        return again
+    import tensorflow as tf
+
+    few = tf.size(value) <= limit
+    held = tf.cond(few, lambda: value, lambda: tf.zeros([0] * len(value.shape), value.dtype))
+
+    def recall(upstream):
+        found = after([upstream], tensors)
+        result = tf.cond(few, lambda: held, lambda: function(*found))
+        result.set_shape(value.shape)
+        return result
+
+    return recall
 
 
 def row_means(x):

@@ -6,7 +6,7 @@ import keras
 import keras_hub
 from keras import ops
 
-from keras_spot import backbones, distribution, passes, prompt_files, serving
+from keras_spot import backbones, distribution, gradients, passes, prompt_files, serving
 from keras_spot import prompt_names as naming
 from keras_spot.errors import invalid
 from keras_spot.forward import PromptDecoder, PromptEncoder
@@ -167,7 +167,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         x = backbone.decoder_dropout(backbone.decoder_layer_norm(x))
         if backbone.tie_embedding_weights:
             x = x * ops.cast(backbone.hidden_dim**-0.5, x.dtype)
-        return backbone.token_embedding(x, reverse=True)
+        return gradients.logits(backbone.token_embedding, x)
 
     # === Training ===
 

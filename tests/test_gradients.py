@@ -82,6 +82,53 @@ def test_values_and_gradients_are_those_derived(name, way):
         np.testing.assert_allclose(ours, derived, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (None, 3)])
+@pytest.mark.parametrize("way", ["by hand", "compiled", "whole"])
+def test_few_numbers_are_kept_for_the_way_back_and_many_computed_again(way, shape):
+    @tf.function(input_signature=[tf.TensorSpec(shape)])
+    def graph(x):
+        with WAYS[way]():
+            # What is computed again differs here, to be told from what was kept.
+            return [passes.kept(x, n, lambda y: -y, x)(x[0, 0]) for n in (6, 5)]
+
+    x = numbers((2, 3), "float32")
+    few, many = graph(x)
+    unknown_to_xla = way == "whole" and None in shape
+    np.testing.assert_array_equal(few, -x if unknown_to_xla else x)
+    np.testing.assert_array_equal(many, -x)
+
+
+@pytest.mark.parametrize("kept", [0, 10**6])
+@pytest.mark.parametrize("way", ["by hand", "compiled"])
+def test_attention_of_unknown_lengths_has_the_gradients_derived(way, kept, monkeypatch):
+    monkeypatch.setattr(gradients, "KEPT", kept)
+    function, inputs = case("attention", "float64")
+    unknown = [tf.TensorSpec([None] * 4, tf.float64) for _ in inputs]
+
+    @tf.function(input_signature=unknown)
+    def graph(*inputs):
+        with WAYS[way](), tf.GradientTape() as tape:
+            tape.watch(inputs)
+            value = function(*inputs)
+        return value, *tape.gradient(value, inputs, numbers((3, 2, 4, 6), "float64", seed=9))
+
+    for ours, derived in zip(graph(*inputs), found(function, inputs, "Keras")):
+        np.testing.assert_allclose(ours, derived, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"tie_weights": False}, {"tie_weights": True}])
+def test_logits_have_the_gradient_derived(options):
+    embedding = keras.layers.ReversibleEmbedding(9, 6, dtype="float64", **options)
+    embedding.build()
+    embedding.trainable = False
+    inputs = [numbers((3, 5, 6), "float64")]
+    sides = [
+        found(lambda x: gradients.logits(embedding, x), inputs, w) for w in ("compiled", "Keras")
+    ]
+    for ours, derived in zip(*sides):
+        np.testing.assert_allclose(ours, derived, rtol=1e-6, atol=1e-6)
+
+
 def test_float32_products_with_a_turned_kernel_are_products():
     function, inputs = case("tanh", "float32")
     for ours, derived in zip(found(function, inputs, "compiled"), found(function, inputs, "Keras")):
