@@ -94,7 +94,8 @@ def after(upstreams, tensors):
 def kept(value, limit, function, *tensors):
     """Return a function of an upstream that returns `value`, which is `function` of the tensors.
 
-    No more than `limit` numbers are kept for that; others are computed again.
+    No more than `limit` numbers are kept for that; others are computed again. Of an unknown shape
+    that is seen as it runs where the way is `"compiled"`; elsewhere it is computed again.
     """
 
     def again(upstream):
@@ -102,7 +103,8 @@ def kept(value, limit, function, *tensors):
 
     if None not in value.shape:
         return again if math.prod(value.shape) > limit else lambda upstream: value
-    if keras.config.backend() != "tensorflow" or _way.get() == "whole":
+    # XLA, which compiles a GPU's plain steps, wants both sides of a choice to have one shape.
+    if _way.get() != "compiled":
         return again
     import tensorflow as tf
 
