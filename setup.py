@@ -20,6 +20,7 @@ DEV = [
     "hypothesis>=6.100",
     "mypy>=1.10",
     "pytest>=8",
+    "pytest-xdist>=3.6,<4",
     "ruff>=0.9",
     "sentencepiece>=0.2",
     "types-PyYAML",

@@ -56,7 +56,7 @@ def test_commands_and_options_exist():
 def test_the_two_commands_stand_in_readme():
     setup = r"^python3 -m venv \.venv && \.venv/bin/pip install .* && \.venv/bin/"
     assert re.search(setup + r"keras-spot demo$", README, re.MULTILINE)
-    assert re.search(setup + r"python -m pytest$", README, re.MULTILINE)
+    assert re.search(setup + r"python -m pytest -n 2$", README, re.MULTILINE)
 
 
 def test_every_dependency_has_its_reason():
