@@ -85,10 +85,10 @@ class PromptEncoder(_Borrowed):
         return backbone.encoder_dropout(gradients.norm(backbone.encoder_layer_norm, x))
 
     def _join(self, prompt_index, of_prompts, of_tokens):
-        """Return `[B, P + T, ...]` of what there is once a prompt `[K, P, ...]` and each row."""
+        """Return `[B, ..., P + T, .]` of what each prompt has, `[K, ..., P, .]`, and each row."""
         rows = ops.shape(of_tokens)[0]
         of_rows = self._soft_prompt().of_rows(of_prompts, prompt_index, rows)
-        return ops.concatenate([of_rows, of_tokens], axis=1)
+        return ops.concatenate([of_rows, of_tokens], axis=-2)
 
     def _kept(self, function, *given):
         """Return the function of a layer, its inner states kept or, with `remat`, computed anew."""
@@ -99,7 +99,7 @@ class PromptEncoder(_Borrowed):
         """Return what there is to see of prompts that do not see the tokens.
 
         Returns:
-            Keys and values `[K, P, n d]` of every layer, and the last states `[K, P, H]`.
+            Keys and values `[K, n, P, d]` of every layer, and the last states `[K, P, H]`.
         """
         backbone, length = self.backbone, self._soft_prompt().length
         x, seen = self._soft_prompt().stacked(self.compute_dtype), []
@@ -182,11 +182,11 @@ class PromptDecoder(_Borrowed):
 
 
 def projections(layer, x):
-    """Return `x` `[B, S, H]` and its queries, keys and values `[B, S, n d]` in an encoder layer."""
+    """Return `x` `[B, S, H]` and a layer's queries, keys and values of it, `[B, n, S, d]`."""
     attention = layer.self_attention
     projectors = attention.query_projector, attention.key_projector, attention.value_projector
     x, *normed = gradients.residual_norm(layer.self_attention_layer_norm, x, len(projectors))
-    return x, *(projector(y) for projector, y in zip(projectors, normed))
+    return x, *(heads_first(attention, project(y)) for project, y in zip(projectors, normed))
 
 
 def encoder_layer(layer, x, bias):
@@ -196,7 +196,7 @@ def encoder_layer(layer, x, bias):
 
 
 def behind_projections(layer, x, bias, *projected):
-    """Return `x` behind a layer, given its queries, keys and values `[B, S, n d]`."""
+    """Return `x` behind a layer, given its queries, keys and values `[B, n, S, d]`."""
     mixed = attend(layer.self_attention, *projected, bias)
     return feed_forward(layer, x + layer.self_attention_dropout(mixed))
 
@@ -256,13 +256,12 @@ def _kernel(projector, dtype):
 
 
 def attend(attention, query, key, value, bias):
-    """Return attention of `query` `[B, Q, n d]` over keys and values `[B, K, n d]`.
+    """Return attention of `query` `[B, n, Q, d]` over keys and values `[B, n, K, d]`.
 
     Bias `[1 or B, 1 or n, Q, K]`.
     """
-    heads = (heads_first(attention, y) for y in (query, key, value))
     bias = ops.cast(bias, query.dtype)
-    mixed = gradients.attention(*heads, bias, attention.dropout_layer)
+    mixed = gradients.attention(query, key, value, bias, attention.dropout_layer)
     return attention.output_projector(merge_heads(attention, ops.transpose(mixed, (0, 2, 1, 3))))
 
 
