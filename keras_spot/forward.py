@@ -85,7 +85,7 @@ class PromptEncoder(_Borrowed):
         return backbone.encoder_dropout(gradients.norm(backbone.encoder_layer_norm, x))
 
     def _join(self, prompt_index, of_prompts, of_tokens):
-        """Return `[B, ..., P + T, .]` of what each prompt has, `[K, ..., P, .]`, and each row."""
+        """Return what each prompt has, `[K, .., P, W]`, before what a row has, `[B, .., T, W]`."""
         rows = ops.shape(of_tokens)[0]
         of_rows = self._soft_prompt().of_rows(of_prompts, prompt_index, rows)
         return ops.concatenate([of_rows, of_tokens], axis=-2)

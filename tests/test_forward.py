@@ -71,6 +71,30 @@ def test_logits_and_gradient_are_those_of_the_long_way(backbone, visibility, tar
         np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("visibility", VISIBILITIES)
+def test_a_step_multiplies_for_no_frozen_weights_gradient(backbone, visibility):
+    model = prompted(backbone, visibility)
+    model.optimizer.build(model.trainable_variables)
+    data = keras.tree.map_structure(tf.constant, toy.batch(targets=3))
+    graph = tf.function(model.train_step).get_concrete_function(data).graph
+    kernels = {tuple(w.shape) for w in backbone.weights if len(w.shape) == 2}
+    kernels |= {shape[::-1] for shape in kernels}
+
+    def gradients_of_kernels(ops):  # no other product has a kernel's shape
+        products = (op for op in ops if "MatMul" in op.type)
+        return [op.name for op in products if tuple(op.outputs[0].shape) in kernels]
+
+    needed, ahead = set(), [*graph.control_outputs, *(output.op for output in graph.outputs)]
+    while ahead:
+        op = ahead.pop()
+        if op not in needed:
+            needed.add(op)
+            ahead += [*op.control_inputs, *(tensor.op for tensor in op.inputs)]
+    # TensorFlow writes them down in any case, and does not compute what nobody asks for.
+    assert gradients_of_kernels(graph.get_operations())
+    assert not gradients_of_kernels(needed)
+
+
 def test_what_the_prompt_sees_makes_a_difference(backbone):
     x, _, _ = toy.batch()
     full, prompt, causal = (np.asarray(prompted(backbone, v)(x)) for v in VISIBILITIES)
