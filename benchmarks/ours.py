@@ -6,7 +6,7 @@ import inspect
 import time
 from typing import Any
 
-from benchmarks import process, workload
+from benchmarks import process, products, workload
 from benchmarks.protocol import Skip, serve
 from keras_spot.cli.options import prepare_tensorflow
 
@@ -18,6 +18,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import keras_spot  # noqa: E402
+from keras_spot.forward import absorbed_is_cheaper  # noqa: E402
 
 POLICIES = {"float32": "float32", "bfloat16": "bfloat16"}
 models: dict[str, Any] = {}
@@ -140,6 +141,29 @@ def generate(rows: int, tokens: int, length: int, count: int, key: str = "model"
         with laps.lap():
             found = model.generate(dict(x), stop_token_ids=None)
     return {**laps.samples, "ids": found["decoder_token_ids"][:, 1:].tolist()}
+
+
+def products_alone(
+    shape: dict[str, int], prompt: int, rows: int, tokens: int, length: int, dtype: str
+) -> dict[str, float]:
+    """Return the seconds that a generation's products take alone, added up by part.
+
+    Args:
+        shape: fields of `workload.Shape`.
+        prompt: P.
+        rows: B, more than one.
+        tokens: T.
+        length: tokens to generate.
+        dtype: of the operands.
+    """
+    sizes = workload.Shape(**shape)
+    across = length + 1, prompt + tokens, sizes.width, sizes.heads, sizes.head_width
+    absorbed = absorbed_is_cheaper(*across)
+    found: dict[str, float] = {}
+    for product in products.generation(sizes, prompt, rows, tokens, length, absorbed):
+        seconds = product.count * products.alone(product, dtype)
+        found[product.part] = found.get(product.part, 0.0) + seconds
+    return found
 
 
 def _inputs(inputs: np.ndarray, targets: np.ndarray, given: np.ndarray) -> dict[str, np.ndarray]:
@@ -266,7 +290,7 @@ def score(
 
 
 FUNCTIONS = (hello, gemm, load, free, step, generate, export, warm_up, epoch, score)
-FUNCTIONS += (export_model, serve_text)
+FUNCTIONS += (export_model, serve_text, products_alone)
 FUNCTIONS += (process.memory, process.forget_peak)
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import cases, flops, plot, report, results, settings, workload
+from benchmarks import cases, flops, plot, products, report, results, settings, workload
 from benchmarks.protocol import Skip, Worker, WorkerError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -66,7 +66,11 @@ def test_beside_the_peer(tmp_path):
     assert all(list(found["sides"]) == sides for found in measured.values())
     losses = measured["step: B=2 T=8 float32"]["losses"]
     np.testing.assert_allclose(losses["ours"], losses["peer"], rtol=1e-4)
-    assert "same tokens" in measured["generate: 3 tokens, B=2 float32"]["notes"][0]
+    same, alone = measured["generate: 3 tokens, B=2 float32"]["notes"]
+    assert "same tokens" in same
+    for part in ("encoding", "decoder's kernels", "logits", "attention"):
+        assert f"{part} " in alone
+    assert alone.endswith(" x faster if nothing else took time")
 
 
 def test_an_unknown_case(tmp_path):
@@ -135,6 +139,23 @@ def test_operations_of_generation_against_a_plain_count():
         layer += 2 * product(1, inner, position) + 2 * product(1, inner, keys)
     expected = rows * (2 * layer + product(length, 3, 11))
     assert flops.generation(shape, prompt, rows, tokens, length) == expected
+
+    def operations(prompt, tokens):
+        found = products.generation(shape, prompt, rows, tokens, length, absorbed=False)
+        return sum(one.operations for one in found)
+
+    assert operations(0, keys) == expected
+    # Before the first layer all rows have the same prompt.
+    assert expected - operations(prompt, tokens) == 3 * product((rows - 1) * prompt, 3, inner)
+
+
+def test_absorbed_products_take_fewer_operations_when_few_tokens_are_generated():
+    def operations(length, absorbed):
+        found = products.generation(workload.Shape(), 100, 32, 64, length, absorbed)
+        return sum(one.operations for one in found)
+
+    assert operations(7, absorbed=True) < operations(7, absorbed=False)
+    assert operations(63, absorbed=True) > operations(63, absorbed=False)
 
 
 @pytest.mark.parametrize("module", [flops, report])
