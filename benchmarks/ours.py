@@ -157,8 +157,13 @@ def products_alone(
         dtype: of the operands.
     """
     sizes = workload.Shape(**shape)
-    across = length + 1, prompt + tokens, sizes.width, sizes.heads, sizes.head_width
-    absorbed = absorbed_is_cheaper(*across)
+    absorbed = absorbed_is_cheaper(
+        length + 1,  # with the start token
+        prompt + tokens,
+        sizes.width,
+        sizes.heads,
+        sizes.head_width,
+    )
     found: dict[str, float] = {}
     for product in products.generation(sizes, prompt, rows, tokens, length, absorbed):
         seconds = product.count * products.alone(product, dtype)

@@ -76,7 +76,7 @@ def alone(product: Product, dtype: str) -> float:
     """Return the seconds of one product in the fastest of its forms: medians of 9 laps.
 
     As it is, both sides turned, the right one kept turned, and of a kernel some columns at a time.
-    Products do not wait for one another, as those of a decoder must: it takes no less.
+    Products do not wait for one another, as those of a decoder must.
     """
     import tensorflow as tf
 
@@ -87,12 +87,13 @@ def alone(product: Product, dtype: str) -> float:
     m, k, n = product.m, product.k, product.n
     size = product.batch * (m * k + k * n + m * n) * tf.as_dtype(dtype).size
     copies = min(-(-COLD // size), product.count)
+
+    def kernel() -> Any:
+        return normal(*lead, k, n)
+
     forms: list[tuple[Callable[..., Any], Callable[[], Any]]] = [
-        (tf.matmul, lambda: normal(*lead, k, n)),
-        (
-            lambda x, y: tf.matmul(y, x, transpose_a=True, transpose_b=True),
-            lambda: normal(*lead, k, n),
-        ),
+        (tf.matmul, kernel),
+        (lambda x, y: tf.matmul(y, x, transpose_a=True, transpose_b=True), kernel),
         (lambda x, y: tf.matmul(x, y, transpose_b=True), lambda: normal(*lead, n, k)),
     ]
     if not lead:

@@ -82,6 +82,7 @@ def table(measured: dict[str, dict[str, Any]]) -> list[str]:
             lines.append("| " + " | ".join(cells(work, measurement, found)) + " |")
         rates += list(rate_lines(work, measurement))
         said = list(measurement.get("notes", []))
+        said += [products(measurement)] if "alone" in measurement else []
         if measurement.get("others", 0) > CROWDED:
             share = measurement["others"]
             said.append(f"**not alone: other processes used {share:.0%} as much CPU**")
@@ -127,6 +128,17 @@ def rate_lines(work: str, measurement: dict[str, Any]) -> Iterator[str]:
             ratio = operations / best / 1e9 / middle(measurement["sides"]["peer"])
             row[-1] = f"{1 / ratio:.2f} x faster" if measurement.get("faster") else f"{ratio:.2f}"
         yield "| " + " | ".join(map(str, row)) + " |"
+
+
+def products(measurement: dict[str, Any]) -> str:
+    """Return what our products take alone, and what ratio that leaves to the peer."""
+    alone, peer = measurement["alone"], measurement["sides"].get("peer")
+    each = ", ".join(f"{part} {seconds(value)}" for part, value in alone.items())
+    total = sum(alone.values())
+    text = f"products alone, each in its fastest form: {each}; {seconds(total)} in all"
+    if peer is None:
+        return text
+    return f"{text}, {middle(peer) / total:.2f} x faster if nothing else took time"
 
 
 def middle(sample: dict[str, list[float]]) -> float:

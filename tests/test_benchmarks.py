@@ -4,6 +4,7 @@ import doctest
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -66,11 +67,15 @@ def test_beside_the_peer(tmp_path):
     assert all(list(found["sides"]) == sides for found in measured.values())
     losses = measured["step: B=2 T=8 float32"]["losses"]
     np.testing.assert_allclose(losses["ours"], losses["peer"], rtol=1e-4)
-    same, alone = measured["generate: 3 tokens, B=2 float32"]["notes"]
-    assert "same tokens" in same
-    for part in ("encoding", "decoder's kernels", "logits", "attention"):
-        assert f"{part} " in alone
-    assert alone.endswith(" x faster if nothing else took time")
+    generated = measured["generate: 3 tokens, B=2 float32"]
+    assert "same tokens" in generated["notes"][0]
+    parts = ["encoding", "decoder's kernels", "logits", "attention"]
+    assert list(generated["alone"]) == parts
+    assert min(generated["alone"].values()) > 0
+    (said,) = re.findall(r"; products alone, .*", (tmp_path / "results.md").read_text())
+    for part in parts:
+        assert f"{part} " in said
+    assert said.endswith(" x faster if nothing else took time")
 
 
 def test_an_unknown_case(tmp_path):

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from typing import Any
 
-from benchmarks import flops, report
+from benchmarks import flops
 from benchmarks.bench import PRECISIONS, Bench, Part
 from benchmarks.settings import Settings
 
@@ -48,8 +48,7 @@ def generate(rows: int, length: int, precision: str, bench: Bench) -> dict[str, 
     operations = flops.generation(settings.shape, settings.prompt, **asked)
     if rows > 1:
         sizes = {"shape": dataclasses.asdict(settings.shape), "prompt": settings.prompt}
-        alone = bench.ask("ours", "products_alone", **sizes, **asked, dtype=precision)
-        notes.append(_limit(alone, found["sides"]))
+        found["alone"] = bench.ask("ours", "products_alone", **sizes, **asked, dtype=precision)
     return {
         **found,
         "precision": precision,
@@ -58,13 +57,3 @@ def generate(rows: int, length: int, precision: str, bench: Bench) -> dict[str, 
         "items": [rows * length, "tokens"],
         "notes": notes,
     }
-
-
-def _limit(alone: dict[str, float], sides: dict[str, Any]) -> str:
-    """Return what is left when nothing but our products takes time, each as if alone."""
-    each = ", ".join(f"{part} {report.seconds(value)}" for part, value in alone.items())
-    total = sum(alone.values())
-    text = f"products alone, each in its fastest form: {each}; {report.seconds(total)} in all"
-    if "peer" not in sides:
-        return text
-    return f"{text}, {report.middle(sides['peer']) / total:.2f} x faster if nothing else took time"
