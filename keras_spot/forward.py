@@ -3,7 +3,8 @@
 Both layers run a KerasHub backbone's own layers and weights and have none of their own:
 
 - `PromptEncoder` computes the prompt's states once a batch where the prompt sees only itself;
-- `PromptDecoder` never projects the encoder's states where few decoder positions ask for them.
+- `PromptDecoder` never projects the encoder's states where few decoder positions ask for them, and
+  looks at a prompt that every row has alike once a batch.
 """
 
 import functools
@@ -51,9 +52,11 @@ class PromptEncoder(_Borrowed):
         mask: `[B, T]`, 1 on tokens.
         prompt_index: of a bank of prompts, `[B]` int32.
         prompt_states: what `prompt_states` returned, where the prompts have not changed since.
+        apart: return the states of a prompt that every row has alike once. Default False.
 
     Returns:
-        Encoder states `[B, P + T, H]`.
+        Encoder states `[B, P + T, H]`; apart, if all rows have the same prompt's: a prompt's
+        `[1, P, H]` and the tokens' `[B, T, H]`.
     """
 
     def __init__(self, backbone, soft_prompt, visibility="full", remat=False, **kwargs):
@@ -64,10 +67,15 @@ class PromptEncoder(_Borrowed):
         self.visibility = visibility
         self.remat = remat
 
-    def call(self, tokens, mask, prompt_index=None, prompt_states=None):
+    def call(self, tokens, mask, prompt_index=None, prompt_states=None, apart=False):
         if self.visibility == "full":
             return self._together(tokens, mask, prompt_index)
-        return self._apart(tokens, mask, prompt_index, *(prompt_states or self.prompt_states()))
+        seen, last = prompt_states or self.prompt_states()
+        tokens = self._behind(tokens, mask, prompt_index, seen)
+        dropout = self.backbone.encoder_dropout
+        if apart and prompt_index is None and not dropout.rate:
+            return last, tokens
+        return dropout(self._join(prompt_index, last, tokens))
 
     def _together(self, tokens, mask, prompt_index):
         backbone, soft_prompt = self.backbone, self._soft_prompt()
@@ -113,7 +121,8 @@ class PromptEncoder(_Borrowed):
             x = behind_projections(layer, x, bias, *projected)
         return seen, gradients.norm(backbone.encoder_layer_norm, x)
 
-    def _apart(self, tokens, mask, prompt_index, seen, last):
+    def _behind(self, tokens, mask, prompt_index, seen):
+        """Return the tokens' states `[B, T, H]` behind all layers, given what prompts are seen."""
         backbone, soft_prompt = self.backbone, self._soft_prompt()
         join = functools.partial(self._join, prompt_index)
         layers, length = backbone.encoder_transformer_layers, soft_prompt.length
@@ -122,8 +131,7 @@ class PromptEncoder(_Borrowed):
         bias = bias + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
         for layer, of_prompts in zip(layers, seen):
             tokens = self._kept(encoder_layer_apart, layer, join)(tokens, bias, *of_prompts)
-        tokens = gradients.norm(backbone.encoder_layer_norm, tokens)
-        return backbone.encoder_dropout(join(last, tokens))
+        return gradients.norm(backbone.encoder_layer_norm, tokens)
 
 
 class PromptDecoder(_Borrowed):
@@ -139,7 +147,8 @@ class PromptDecoder(_Borrowed):
     Call arguments:
         embedded: embedded decoder inputs `[B, D, H]`.
         padding_mask: `[B, D]`, 1 on tokens.
-        states: encoder states `[B, P + T, H]`.
+        states: encoder states `[B, P + T, H]`, or a prompt's `[1, P, H]` that all rows have alike
+            and the tokens' `[B, T, H]`.
         mask: `[B, P + T]`, 1 on prompt and tokens.
 
     Returns:
@@ -149,35 +158,41 @@ class PromptDecoder(_Borrowed):
     def call(self, embedded, padding_mask, states, mask):
         layers = self.backbone.decoder_transformer_layers
         attention = layers[0].cross_attention
+        *prompt, of_rows = states if isinstance(states, (list, tuple)) else [states]
         absorb = absorbed_is_cheaper(
             embedded.shape[1],
-            states.shape[1],
+            of_rows.shape[1],
             self.backbone.hidden_dim,
             attention.num_heads,
             attention.key_value_dim,
         )
-        x, bias = embedded, None
+        if not (absorb or prompt):
+            return self._as_always(embedded, padding_mask, states, mask)
+        look_up = absorbed if absorb else projected
+        bias = causal_bias(layers[0].self_attention, padding_mask)
+        across = hidden(mask, self.compute_dtype)[:, None]
+        x = embedded
         for layer in layers:
-            if not absorb:
-                x, bias = layer(
-                    x,
-                    attention_mask=padding_mask[:, None, :],
-                    position_bias=bias,
-                    encoder_hidden_states=states,
-                    encoder_attention_mask=mask[:, None, :],
-                    use_causal_mask=True,
-                )
-                continue
-            if bias is None:
-                bias = causal_bias(layer.self_attention, padding_mask)
-                across = hidden(mask, self.compute_dtype)[:, None]
             y = gradients.norm(layer.self_attention_layer_norm, x)
             y, _, _ = layer.self_attention(y, position_bias=bias)
             x = x + layer.self_attention_dropout(y)
             y = gradients.norm(layer.cross_attention_layer_norm, x)
-            y = absorbed(layer.cross_attention, y, states, across)
+            y = look_up(layer.cross_attention, y, of_rows, across, *prompt)
             x = x + layer.cross_attention_dropout(y)
             x = feed_forward(layer, x)
+        return x
+
+    def _as_always(self, x, padding_mask, states, mask):
+        bias = None
+        for layer in self.backbone.decoder_transformer_layers:
+            x, bias = layer(
+                x,
+                attention_mask=padding_mask[:, None, :],
+                position_bias=bias,
+                encoder_hidden_states=states,
+                encoder_attention_mask=mask[:, None, :],
+                use_causal_mask=True,
+            )
         return x
 
 
@@ -227,16 +242,37 @@ def absorbed_is_cheaper(queries, keys, width, heads, head_width):
     return absorbed < keys * inner * (width + queries)
 
 
-def absorbed(attention, x, states, bias):
+def absorbed(attention, x, states, bias, prompt=None):
     """Return cross-attention of `x` `[B, D, H]` over encoder states `[B, K, H]`.
 
     Args:
-        bias: `[B, 1, K]`.
+        bias: `[B, 1, K]`; with a prompt `[B, 1, P + K]`.
+        prompt: states `[1, P, H]` that all rows have before their own.
     """
     query = split_heads(attention, attention.query_projector(x))
     kernels = absorbing_kernels(attention, x.dtype)
-    mixed = gradients.absorbed(query, states, *kernels, bias, attention.dropout_layer)
+    shared = () if prompt is None else [y[0] for y in keys_and_values(attention, prompt)]
+    mixed = gradients.absorbed(query, states, *kernels, bias, attention.dropout_layer, *shared)
     return attention.output_projector(merge_heads(attention, mixed))
+
+
+def projected(attention, x, states, bias, prompt):
+    """Return what `absorbed` does, by keys and values; the prompt's are projected once."""
+    query = heads_first(attention, attention.query_projector(x))
+    of_prompt, of_rows = (keys_and_values(attention, y) for y in (prompt, states))
+    join = functools.partial(_joined, ops.shape(x)[0])
+    return attend(attention, query, *map(join, of_prompt, of_rows), bias[:, None])
+
+
+def _joined(rows, of_prompt, of_rows):
+    of_prompts = ops.broadcast_to(of_prompt, (rows, *of_prompt.shape[1:]))
+    return ops.concatenate([of_prompts, of_rows], axis=-2)
+
+
+def keys_and_values(attention, states):
+    """Return a layer's keys and values of states `[B, K, H]`, `[B, n, K, d]`."""
+    projectors = attention.key_projector, attention.value_projector
+    return [heads_first(attention, project(states)) for project in projectors]
 
 
 def absorbing_kernels(attention, dtype):

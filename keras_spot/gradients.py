@@ -76,7 +76,7 @@ def attention(query, key, value, bias, dropout):
     return _mixed(dropout(_weights(query, key, bias)), value)
 
 
-def absorbed(query, states, key, value, bias, dropout):
+def absorbed(query, states, key, value, bias, dropout, *prompt):
     """Return cross-attention `[B, Q, n, d]` over states `[B, K, H]` that are never projected.
 
     The key projection is folded into the query and the value projection into what it finds.
@@ -86,13 +86,17 @@ def absorbed(query, states, key, value, bias, dropout):
         states: `[B, K, H]`.
         key: kernel of the projection to keys, `[n, H, d]`.
         value: kernel of the projection to values, `[n, H, d]`.
-        bias: `[1 or B, 1, K]`, which by hand has no gradient.
+        bias: `[1 or B, 1, K]`, with a prompt `[1 or B, 1, P + K]`; by hand it has no gradient.
         dropout: a layer through which the weights go.
+        *prompt: keys and values `[n, P, d]` of what all rows have before their states, if anything.
+            For those the rows' queries are one matrix a head.
     """
     if passes.way() is not None and not dropout.rate:
-        return _lean_absorbed()(query, states, key, value, bias)
-    weights = dropout(_row_weights(_folded(query, key), states, bias))
-    return _unfolded(ops.matmul(weights, states), value)
+        return _lean_absorbed()(query, states, *prompt, key, value, bias)
+    rows, query = ops.shape(query)[1], _by_heads(query)
+    scores = _row_products(query, rows, _folded(query, key, rows), states, *prompt[:1])
+    weights = dropout(ops.softmax(scores + bias, axis=-1))
+    return _with_heads(_row_mixed(weights, states, value, *prompt[1:]), rows)
 
 
 def logits(embedding, x):
@@ -170,25 +174,56 @@ def _lean():
     return passes.with_gradient(both)
 
 
-def _folded(x, kernel):
-    """`[B, Q, n, d]` times a kernel `[n, H, d]` -> `[B, n Q, H]`."""
-    rows, heads = ops.shape(x)[1], kernel.shape[0]
-    x = ops.transpose(ops.reshape(x, (-1, *kernel.shape[::2])), (1, 0, 2))
-    x = ops.matmul(x, ops.transpose(kernel, (0, 2, 1)))
-    x = ops.transpose(ops.reshape(x, (heads, -1, rows, kernel.shape[1])), (1, 0, 2, 3))
-    return ops.reshape(x, (-1, heads * rows, kernel.shape[1]))
+def _by_heads(x):
+    """`[B, Q, n, d]` -> `[n, B Q, d]`."""
+    return ops.reshape(ops.transpose(x, (2, 0, 1, 3)), (x.shape[2], -1, x.shape[3]))
 
 
-def _unfolded(x, kernel):
-    """`[B, n Q, H]` times a kernel `[n, H, d]` -> `[B, Q, n, d]`."""
-    rows, heads = ops.shape(x)[1] // kernel.shape[0], kernel.shape[0]
-    x = ops.transpose(ops.reshape(x, (-1, heads, rows, kernel.shape[1])), (1, 0, 2, 3))
-    x = ops.matmul(ops.reshape(x, (heads, -1, kernel.shape[1])), kernel)
-    return ops.reshape(ops.transpose(x, (1, 0, 2)), (-1, rows, *kernel.shape[::2]))
+def _with_heads(x, queries):
+    """`[n, B Q, d]` -> `[B, Q, n, d]`."""
+    x = ops.reshape(x, (x.shape[0], -1, queries, x.shape[2]))
+    return ops.transpose(x, (1, 2, 0, 3))
 
 
-def _row_weights(query, states, bias):
-    return ops.softmax(ops.matmul(query, ops.transpose(states, (0, 2, 1))) + bias, axis=-1)
+def _to_rows(x, queries):
+    """`[n, B Q, W]` -> `[B, n Q, W]`."""
+    heads, _, width = x.shape
+    x = ops.transpose(ops.reshape(x, (heads, -1, queries, width)), (1, 0, 2, 3))
+    return ops.reshape(x, (-1, heads * queries, width))
+
+
+def _to_heads(x, heads):
+    """`[B, n Q, W]` -> `[n, B Q, W]`."""
+    queries, width = ops.shape(x)[1] // heads, ops.shape(x)[2]
+    x = ops.transpose(ops.reshape(x, (-1, heads, queries, width)), (1, 0, 2, 3))
+    return ops.reshape(x, (heads, -1, width))
+
+
+def _folded(x, kernel, queries):
+    """`[n, B Q, d]` times a kernel `[n, H, d]` -> `[B, n Q, H]`."""
+    return _to_rows(ops.matmul(x, ops.transpose(kernel, (0, 2, 1))), queries)
+
+
+def _row_products(x, queries, folded, states, prompt=None):
+    """Return products of `x` `[n, B Q, d]`, folded `[B, n Q, H]`, `[B, n Q, (P +) K]`.
+
+    With states `[B, K, H]`, and before those of a prompt `[n, P, d]`.
+    """
+    found = ops.matmul(folded, ops.transpose(states, (0, 2, 1)))
+    if prompt is None:
+        return found
+    before = _to_rows(ops.matmul(x, ops.transpose(prompt, (0, 2, 1))), queries)
+    return ops.concatenate([before, found], axis=-1)
+
+
+def _row_mixed(weights, states, kernel, prompt=None):
+    """Return the sums `[n, B Q, d]` that weights `[B, n Q, (P +) K]` have, see `_row_products`."""
+    heads, length = kernel.shape[0], 0 if prompt is None else prompt.shape[1]
+    of_states = ops.matmul(weights[..., length:], states)
+    found = ops.matmul(_to_heads(of_states, heads), kernel)
+    if prompt is None:
+        return found
+    return found + ops.matmul(_to_heads(weights[..., :length], heads), prompt)
 
 
 def _scores(upstream, weights):
@@ -199,23 +234,33 @@ def _scores(upstream, weights):
 def _lean_absorbed():
     scores = passes.one_pass(_scores)
 
-    def both(query, states, key, value, bias):
-        query = _folded(query, key)
-        weights = _row_weights(query, states, bias)
+    def both(query, states, *others):
+        *prompt, key, value, bias = others
+        of_key, of_value = prompt or (None, None)
+        rows, heads = ops.shape(query)[1], key.shape[0]
+        query = _by_heads(query)
+        folded = _folded(query, key, rows)
+        weights = ops.softmax(_row_products(query, rows, folded, states, of_key) + bias, axis=-1)
 
         def gradient(upstream):
-            upstream = _folded(upstream, value)
-            of_weights = ops.matmul(upstream, ops.transpose(states, (0, 2, 1)))
-            of_scores = scores(of_weights, weights)
+            upstream = _by_heads(upstream)
+            found = _folded(upstream, value, rows)
+            of_scores = scores(_row_products(upstream, rows, found, states, of_value), weights)
+            of_query = _with_heads(_row_mixed(of_scores, states, key, of_key), rows)
             # The states are looked up twice, as keys and as values: one product for both.
             left = ops.concatenate([of_scores, weights], axis=1)
-            right = ops.concatenate([query, upstream], axis=1)
-            return (
-                _unfolded(ops.matmul(of_scores, states), key),
-                ops.matmul(ops.transpose(left, (0, 2, 1)), right),
-            )
+            right = ops.concatenate([folded, found], axis=1)
+            if not prompt:
+                return of_query, ops.matmul(ops.transpose(left, (0, 2, 1)), right)
+            length = of_key.shape[1]
+            of_states = ops.matmul(ops.transpose(left[..., length:], (0, 2, 1)), right)
+            of_prompt = [
+                ops.matmul(ops.transpose(_to_heads(x[..., :length], heads), (0, 2, 1)), y)
+                for x, y in ((of_scores, query), (weights, upstream))
+            ]
+            return of_query, of_states, *of_prompt
 
-        return _unfolded(ops.matmul(weights, states), value), gradient
+        return _with_heads(_row_mixed(weights, states, value, of_value), rows), gradient
 
     return passes.with_gradient(both)
 

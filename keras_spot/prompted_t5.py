@@ -97,9 +97,8 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         inputs = {key: backbone.input[key] for key in INPUTS}
         if num_prompts is not None:
             inputs["prompt_index"] = keras.Input((), dtype="int32", name="prompt_index")
-        states, mask = self.encode(
-            inputs["encoder_token_ids"], inputs["encoder_padding_mask"], inputs.get("prompt_index")
-        )
+        texts = inputs["encoder_token_ids"], inputs["encoder_padding_mask"]
+        states, mask = self._encode(*texts, inputs.get("prompt_index"), apart=True)
         logits = self.decode(
             inputs["decoder_token_ids"], inputs["decoder_padding_mask"], states, mask
         )
@@ -136,9 +135,12 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         Returns:
             Encoder states `[B, P + T, H]` and their padding mask `[B, P + T]`.
         """
-        backbone = self.backbone
-        x = backbone.encoder_embedding_dropout(backbone.token_embedding(token_ids))
-        states = self._encoder(x, padding_mask, prompt_index, prompt_states)
+        return self._encode(token_ids, padding_mask, prompt_index, prompt_states)
+
+    def _encode(self, token_ids, padding_mask, prompt_index=None, prompt_states=None, apart=False):
+        x = self.backbone.token_embedding(token_ids)
+        x = self.backbone.encoder_embedding_dropout(x)
+        states = self._encoder(x, padding_mask, prompt_index, prompt_states, apart=apart)
         return states, self.soft_prompt.extend_mask(padding_mask)
 
     def prompt_states(self):
