@@ -124,13 +124,17 @@ class PromptEncoder(_Borrowed):
     def _behind(self, tokens, mask, prompt_index, seen):
         """Return the tokens' states `[B, T, H]` behind all layers, given what prompts are seen."""
         backbone, soft_prompt = self.backbone, self._soft_prompt()
-        join = functools.partial(self._join, prompt_index)
         layers, length = backbone.encoder_transformer_layers, soft_prompt.length
         rows = ops.shape(tokens)[1]
         bias = layers[0].self_attention.compute_bias(rows, length + rows, length)
-        bias = bias + hidden(soft_prompt.extend_mask(mask), bias.dtype)[:, None, None, :]
+        unseen = hidden(soft_prompt.extend_mask(mask), bias.dtype)
+        if prompt_index is None and soft_prompt.num_prompts is None:
+            run, bias = encoder_layer_alike, bias[0][:, None] + unseen[:, None, :]
+        else:
+            run = functools.partial(encoder_layer_apart, functools.partial(self._join, prompt_index))
+            bias = bias + unseen[:, None, None, :]
         for layer, of_prompts in zip(layers, seen):
-            tokens = self._kept(encoder_layer_apart, layer, join)(tokens, bias, *of_prompts)
+            tokens = self._kept(run, layer)(tokens, bias, *of_prompts)
         return gradients.norm(backbone.encoder_layer_norm, tokens)
 
 
@@ -196,12 +200,17 @@ class PromptDecoder(_Borrowed):
         return x
 
 
-def projections(layer, x):
-    """Return `x` `[B, S, H]` and a layer's queries, keys and values of it, `[B, n, S, d]`."""
+def projections(layer, x, split=None):
+    """Return `x` `[B, S, H]` and a layer's queries, keys and values of it, split by heads.
+
+    Args:
+        split: default `heads_first`.
+    """
     attention = layer.self_attention
     projectors = attention.query_projector, attention.key_projector, attention.value_projector
     x, *normed = gradients.residual_norm(layer.self_attention_layer_norm, x, len(projectors))
-    return x, *(heads_first(attention, project(y)) for project, y in zip(projectors, normed))
+    split = split or heads_first
+    return x, *(split(attention, project(y)) for project, y in zip(projectors, normed))
 
 
 def encoder_layer(layer, x, bias):
@@ -211,13 +220,22 @@ def encoder_layer(layer, x, bias):
 
 
 def behind_projections(layer, x, bias, *projected):
-    """Return `x` behind a layer, given its queries, keys and values `[B, n, S, d]`."""
-    mixed = attend(layer.self_attention, *projected, bias)
+    """Return `x` behind a layer, given what `attend` wants of it."""
+    mixed = attend(layer.self_attention, bias, *projected)
     return feed_forward(layer, x + layer.self_attention_dropout(mixed))
 
 
+def encoder_layer_alike(layer, x, bias, key, value):
+    """Return tokens `x` `[B, T, H]` behind a layer, all of them with one prompt that sees itself.
+
+    Its keys and values `[1, n, P, d]`; bias `[n, B, T, P + T]`.
+    """
+    x, *projected = projections(layer, x, heads_outermost)
+    return behind_projections(layer, x, bias, *projected, key[0], value[0])
+
+
 def encoder_layer_apart(layer, join, x, bias, key, value):
-    """Return tokens `x` `[B, T, H]` behind a layer whose prompts do not see them.
+    """Return tokens `x` `[B, T, H]` behind a layer whose prompts see themselves.
 
     Keys and values of the prompts, put before the tokens' own by `join`; bias `[B, n, T, P + T]`.
     """
@@ -251,28 +269,24 @@ def absorbed(attention, x, states, bias, prompt=None):
     """
     query = split_heads(attention, attention.query_projector(x))
     kernels = absorbing_kernels(attention, x.dtype)
-    shared = () if prompt is None else [y[0] for y in keys_and_values(attention, prompt)]
-    mixed = gradients.absorbed(query, states, *kernels, bias, attention.dropout_layer, *shared)
+    shared = () if prompt is None else keys_and_values(attention, prompt)
+    mixed = gradients.absorbed(
+        query, states, *kernels, bias, attention.dropout_layer, *(y[:, 0] for y in shared)
+    )
     return attention.output_projector(merge_heads(attention, mixed))
 
 
 def projected(attention, x, states, bias, prompt):
     """Return what `absorbed` does, by keys and values; the prompt's are projected once."""
-    query = heads_first(attention, attention.query_projector(x))
-    of_prompt, of_rows = (keys_and_values(attention, y) for y in (prompt, states))
-    join = functools.partial(_joined, ops.shape(x)[0])
-    return attend(attention, query, *map(join, of_prompt, of_rows), bias[:, None])
-
-
-def _joined(rows, of_prompt, of_rows):
-    of_prompts = ops.broadcast_to(of_prompt, (rows, *of_prompt.shape[1:]))
-    return ops.concatenate([of_prompts, of_rows], axis=-2)
+    query = heads_outermost(attention, attention.query_projector(x))
+    own, shared = (keys_and_values(attention, y) for y in (states, prompt))
+    return attend(attention, bias, query, *own, *(y[:, 0] for y in shared))
 
 
 def keys_and_values(attention, states):
-    """Return a layer's keys and values of states `[B, K, H]`, `[B, n, K, d]`."""
+    """Return a layer's keys and values of states `[B, K, H]`, `[n, B, K, d]`."""
     projectors = attention.key_projector, attention.value_projector
-    return [heads_first(attention, project(states)) for project in projectors]
+    return [heads_outermost(attention, project(states)) for project in projectors]
 
 
 def absorbing_kernels(attention, dtype):
@@ -291,14 +305,20 @@ def _kernel(projector, dtype):
     return projector(ops.eye(projector.kernel.shape[0], dtype=dtype))
 
 
-def attend(attention, query, key, value, bias):
-    """Return attention of `query` `[B, n, Q, d]` over keys and values `[B, n, K, d]`.
+def attend(attention, bias, query, key, value, *prompt):
+    """Return attention of queries over keys and values.
 
-    Bias `[1 or B, 1 or n, Q, K]`.
+    Args:
+        bias: `[1 or B, 1 or n, Q, K]`; with a prompt `[1 or n, B, Q, P + K]`.
+        query: `[B, n, Q, d]`; with a prompt `[n, B, Q, d]`, and so the others.
+        key: `[B, n, K, d]`.
+        value: `[B, n, K, d]`.
+        *prompt: keys and values `[n, P, d]` that all rows have before their own, if any.
     """
     bias = ops.cast(bias, query.dtype)
-    mixed = gradients.attention(query, key, value, bias, attention.dropout_layer)
-    return attention.output_projector(merge_heads(attention, ops.transpose(mixed, (0, 2, 1, 3))))
+    mixed = gradients.attention(query, key, value, bias, attention.dropout_layer, *prompt)
+    mixed = ops.transpose(mixed, (1, 2, 0, 3) if prompt else (0, 2, 1, 3))
+    return attention.output_projector(merge_heads(attention, mixed))
 
 
 def feed_forward(layer, x):
@@ -334,6 +354,11 @@ def split_heads(attention, x):
 def heads_first(attention, x):
     """`[B, T, n d]` -> `[B, n, T, d]`."""
     return ops.transpose(split_heads(attention, x), (0, 2, 1, 3))
+
+
+def heads_outermost(attention, x):
+    """`[B, T, n d]` -> `[n, B, T, d]`."""
+    return ops.transpose(split_heads(attention, x), (2, 0, 1, 3))
 
 
 def merge_heads(attention, x):

@@ -58,7 +58,7 @@ def gated(projector, gate_projector, x, gate):
     return _gated(kind)(*(_product(y, ops.cast(p.kernel, y.dtype)) for p, y in sides))
 
 
-def attention(query, key, value, bias, dropout):
+def attention(query, key, value, bias, dropout, *prompt):
     """Return the values' rows in sum `[B, n, Q, d]` as `softmax(query key^T + bias)` has them.
 
     By hand no more than `KEPT` weights `[B, n, Q, K]` are kept: of everything in a layer they alone
@@ -70,10 +70,14 @@ def attention(query, key, value, bias, dropout):
         value: `[B, n, K, d]`.
         bias: `[1 or B, 1 or n, Q, K]`, which by hand has no gradient.
         dropout: a layer through which the weights go.
+        *prompt: keys and values `[n, P, d]` of what all rows have before their own, if anything.
+            The heads come before the rows then, `[n, B, Q, d]` and `[n, B, K, d]`, so that the
+            rows' queries are one matrix a head; bias `[n, B, Q, P + K]`.
     """
     if passes.way() is not None and not dropout.rate:
-        return _lean()(query, key, value, bias)
-    return _mixed(dropout(_weights(query, key, bias)), value)
+        return _lean()(query, key, value, *prompt, bias)
+    weights = _weights(query, key, bias, *prompt[:1])
+    return _mixed(dropout(weights), value, *prompt[1:])
 
 
 def absorbed(query, states, key, value, bias, dropout, *prompt):
@@ -142,34 +146,66 @@ def _turned_back():
     return passes.differentiated(ops.matmul, gradient)
 
 
-def _weights(query, key, bias):
-    return ops.softmax(ops.einsum("bnqd,bnkd->bnqk", query, key) + bias, axis=-1)
+def _products(query, key, prompt=None):
+    """Return products `[.., Q, (P +) K]` of rows, before those with the rows of a prompt."""
+    found = ops.matmul(query, _turned(key))
+    if prompt is None:
+        return found
+    before = ops.matmul(_together(query), _turned(prompt))
+    before = ops.reshape(before, (*ops.shape(query)[:3], prompt.shape[1]))
+    return ops.concatenate([before, found], axis=-1)
 
 
-def _mixed(weights, value):
-    return ops.einsum("bnqk,bnkd->bnqd", weights, value)
+def _weights(query, key, bias, prompt=None):
+    return ops.softmax(_products(query, key, prompt) + bias, axis=-1)
+
+
+def _mixed(weights, value, prompt=None):
+    """Return the sums `[.., Q, d]` that weights have, see `_products`."""
+    length = 0 if prompt is None else prompt.shape[1]
+    found = ops.matmul(weights[..., length:], value)
+    if prompt is None:
+        return found
+    before = ops.matmul(_together(weights[..., :length]), prompt)
+    return found + ops.reshape(before, ops.shape(found))
+
+
+def _together(x):
+    """`[n, B, Q, W]` -> `[n, B Q, W]`."""
+    return ops.reshape(x, (x.shape[0], -1, ops.shape(x)[3]))
+
+
+def _turned(x):
+    """`[.., Q, W]` -> `[.., W, Q]`."""
+    *lead, last, width = range(len(x.shape))
+    return ops.transpose(x, (*lead, width, last))
 
 
 @functools.cache
 def _lean():
     scores = passes.one_pass(_scores)
 
-    def both(query, key, value, bias):
-        found = _weights(query, key, bias)
-        recall = passes.kept(found, KEPT, _weights, query, key, bias)
+    def both(query, key, value, *others):
+        *prompt, bias = others
+        of_key, of_value = prompt or (None, None)
+        found = _weights(query, key, bias, of_key)
+        recall = passes.kept(found, KEPT, _weights, query, key, bias, *prompt[:1])
 
         def gradient(upstream):
             weights = recall(upstream)
-            of_scores = scores(ops.einsum("bnqd,bnkd->bnqk", upstream, value), weights)
+            of_scores = scores(_products(upstream, value, of_value), weights)
+            sides = (of_scores, query), (weights, upstream)
+            length = of_key.shape[1] if prompt else 0
             return (
-                _mixed(of_scores, key),
+                _mixed(of_scores, key, of_key),
+                *(ops.matmul(_turned(left[..., length:]), right) for left, right in sides),
                 *(
-                    ops.matmul(ops.transpose(left, (0, 1, 3, 2)), right)
-                    for left, right in ((of_scores, query), (weights, upstream))
+                    ops.matmul(_turned(_together(left[..., :length])), _together(right))
+                    for left, right in sides[: len(prompt)]
                 ),
             )
 
-        return _mixed(found, value), gradient
+        return _mixed(found, value, of_value), gradient
 
     return passes.with_gradient(both)
 
@@ -201,7 +237,7 @@ def _to_heads(x, heads):
 
 def _folded(x, kernel, queries):
     """`[n, B Q, d]` times a kernel `[n, H, d]` -> `[B, n Q, H]`."""
-    return _to_rows(ops.matmul(x, ops.transpose(kernel, (0, 2, 1))), queries)
+    return _to_rows(ops.matmul(x, _turned(kernel)), queries)
 
 
 def _row_products(x, queries, folded, states, prompt=None):
@@ -209,10 +245,10 @@ def _row_products(x, queries, folded, states, prompt=None):
 
     With states `[B, K, H]`, and before those of a prompt `[n, P, d]`.
     """
-    found = ops.matmul(folded, ops.transpose(states, (0, 2, 1)))
+    found = ops.matmul(folded, _turned(states))
     if prompt is None:
         return found
-    before = _to_rows(ops.matmul(x, ops.transpose(prompt, (0, 2, 1))), queries)
+    before = _to_rows(ops.matmul(x, _turned(prompt)), queries)
     return ops.concatenate([before, found], axis=-1)
 
 
@@ -251,11 +287,11 @@ def _lean_absorbed():
             left = ops.concatenate([of_scores, weights], axis=1)
             right = ops.concatenate([folded, found], axis=1)
             if not prompt:
-                return of_query, ops.matmul(ops.transpose(left, (0, 2, 1)), right)
+                return of_query, ops.matmul(_turned(left), right)
             length = of_key.shape[1]
-            of_states = ops.matmul(ops.transpose(left[..., length:], (0, 2, 1)), right)
+            of_states = ops.matmul(_turned(left[..., length:]), right)
             of_prompt = [
-                ops.matmul(ops.transpose(_to_heads(x[..., :length], heads), (0, 2, 1)), y)
+                ops.matmul(_turned(_to_heads(x[..., :length], heads)), y)
                 for x, y in ((of_scores, query), (weights, upstream))
             ]
             return of_query, of_states, *of_prompt
