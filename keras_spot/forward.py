@@ -131,8 +131,8 @@ class PromptEncoder(_Borrowed):
         if prompt_index is None and soft_prompt.num_prompts is None:
             run, bias = encoder_layer_alike, bias[0][:, None] + unseen[:, None, :]
         else:
-            run = functools.partial(encoder_layer_apart, functools.partial(self._join, prompt_index))
-            bias = bias + unseen[:, None, None, :]
+            join = functools.partial(self._join, prompt_index)
+            run, bias = functools.partial(encoder_layer_apart, join), bias + unseen[:, None, None]
         for layer, of_prompts in zip(layers, seen):
             tokens = self._kept(run, layer)(tokens, bias, *of_prompts)
         return gradients.norm(backbone.encoder_layer_norm, tokens)
@@ -234,7 +234,7 @@ def encoder_layer_alike(layer, x, bias, key, value):
     return behind_projections(layer, x, bias, *projected, key[0], value[0])
 
 
-def encoder_layer_apart(layer, join, x, bias, key, value):
+def encoder_layer_apart(join, layer, x, bias, key, value):
     """Return tokens `x` `[B, T, H]` behind a layer whose prompts see themselves.
 
     Keys and values of the prompts, put before the tokens' own by `join`; bias `[B, n, T, P + T]`.

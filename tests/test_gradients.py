@@ -46,6 +46,10 @@ def norm_layer(dtype):
     return layer
 
 
+NAMES = ["norm", "residual norm", "tanh", "exact", "attention", "absorbed"]
+NAMES += ["attention behind a prompt", "absorbed behind a prompt"]
+
+
 def case(name, dtype):
     if "norm" in name:
         layer, inputs = norm_layer(dtype), [numbers((3, 5, 6), dtype)]
@@ -58,12 +62,21 @@ def case(name, dtype):
         query, *others = [(3, 2, 4, 6), (3, 2, 5, 6), (3, 2, 5, 6)]
         inputs = [numbers(query, dtype), *(numbers(o, dtype, seed=4) for o in others)]
         return lambda *inputs: gradients.attention(*inputs, bias, drop), inputs
-    if name == "absorbed":
-        # Of few rows the mean rounding error is chance, which differs between processors.
-        rows, kernels = 48, [numbers((2, 7, 6), dtype, seed, 0.5) for seed in (4, 5)]
+    rows = 48  # of few the mean rounding error is chance, which differs between processors
+    if name == "attention behind a prompt":
+        bias = numbers((2, rows, 4, 10), dtype, seed=3)
+        own, prompt = (2, rows, 5, 6), (2, 5, 6)
+        inputs = [numbers((2, rows, 4, 6), dtype)]
+        inputs += [numbers(size, dtype, seed=4) for size in (own, own, prompt, prompt)]
+        return lambda q, k, v, *p: gradients.attention(q, k, v, bias, drop, *p), inputs
+    if "absorbed" in name:
+        kernels = [numbers((2, 7, 6), dtype, seed, 0.5) for seed in (4, 5)]
         bias = numbers((rows, 1, 5), dtype, seed=3)
         inputs = [numbers((rows, 4, 2, 6), dtype), numbers((rows, 5, 7), dtype, seed=1)]
-        return lambda *inputs: gradients.absorbed(*inputs, *kernels, bias, drop), inputs
+        if name == "absorbed behind a prompt":
+            bias = numbers((rows, 1, 8), dtype, seed=3)
+            inputs += [numbers((2, 3, 6), dtype, seed) for seed in (6, 7)]
+        return lambda q, s, *p: gradients.absorbed(q, s, *kernels, bias, drop, *p), inputs
     activation = {"exact": "gelu", "tanh": TANH, "relu": "relu"}[name]
     projectors = [keras.layers.Dense(1024, f, False, dtype=dtype) for f in (activation, None)]
     for number, projector in enumerate(projectors):
@@ -73,9 +86,7 @@ def case(name, dtype):
 
 
 @pytest.mark.parametrize("way", ["by hand", "compiled", "whole"])
-@pytest.mark.parametrize(
-    "name", ["norm", "residual norm", "tanh", "exact", "relu", "attention", "absorbed"]
-)
+@pytest.mark.parametrize("name", [*NAMES, "relu"])
 def test_values_and_gradients_are_those_derived(name, way):
     function, inputs = case(name, "float64")
     for ours, derived in zip(found(function, inputs, way), found(function, inputs, "Keras")):
@@ -137,9 +148,7 @@ def test_float32_products_with_a_turned_kernel_are_products():
 
 
 @pytest.mark.parametrize("way", ["by hand", "compiled"])
-@pytest.mark.parametrize(
-    "name", ["norm", "residual norm", "tanh", "exact", "attention", "absorbed"]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_loses_no_more_than_derived_gradients_do(name, way):
     function, inputs = case(name, "bfloat16")
     exactly = [tf.cast(x, "float32") for x in inputs]
