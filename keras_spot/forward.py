@@ -52,7 +52,8 @@ class PromptEncoder(_Borrowed):
         mask: `[B, T]`, 1 on tokens.
         prompt_index: of a bank of prompts, `[B]` int32.
         prompt_states: what `prompt_states` returned, where the prompts have not changed since.
-        apart: return the states of a prompt that every row has alike once. Default False.
+        apart: return the states of a prompt that every row has alike once, where dropout does not
+            make them differ. Default False.
 
     Returns:
         Encoder states `[B, P + T, H]`; apart, if all rows have the same prompt's: a prompt's
@@ -73,8 +74,8 @@ class PromptEncoder(_Borrowed):
         seen, last = prompt_states or self.prompt_states()
         tokens = self._behind(tokens, mask, prompt_index, seen)
         dropout = self.backbone.encoder_dropout
-        if apart and prompt_index is None and not dropout.rate:
-            return last, tokens
+        if apart and prompt_index is None:
+            return dropout(last), dropout(tokens)
         return dropout(self._join(prompt_index, last, tokens))
 
     def _together(self, tokens, mask, prompt_index):

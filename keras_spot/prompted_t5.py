@@ -98,7 +98,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         if num_prompts is not None:
             inputs["prompt_index"] = keras.Input((), dtype="int32", name="prompt_index")
         texts = inputs["encoder_token_ids"], inputs["encoder_padding_mask"]
-        states, mask = self._encode(*texts, inputs.get("prompt_index"), apart=True)
+        states, mask = self._encode(*texts, inputs.get("prompt_index"), apart=not dropout)
         logits = self.decode(
             inputs["decoder_token_ids"], inputs["decoder_padding_mask"], states, mask
         )
