@@ -169,6 +169,36 @@ def fingerprint(backbone: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def check_fingerprint(prompt: Any, expected: str) -> None:
+    """Raise ValueError for a `prompt_files.Prompt` that was trained on another backbone."""
+    recorded = prompt.provenance.get("backbone")
+    if recorded and recorded != expected:
+        rule = (
+            f"must come from this backbone ({expected}); "
+            "to use its numbers all the same, pass the array"
+        )
+        raise invalid("prompt_init", rule, f"backbone={recorded} in {prompt.path}")
+
+
+def freeze(backbone: Any, dropout: float) -> None:
+    """Freeze a backbone in place and set the rate of its dropout layers.
+
+    Raises:
+        ValueError: a rate outside [0, 1), or one above 0 for a backbone built without dropout.
+    """
+    import keras
+
+    if not 0 <= dropout < 1:
+        raise invalid("dropout", "must be in [0, 1)", f"{dropout=}")
+    backbone.trainable = False
+    for layer in backbone._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.Dropout):
+            if dropout and getattr(layer, "seed_generator", None) is None:
+                rule = "must be 0 for a backbone built with dropout=0"
+                raise invalid("dropout", rule, f"{dropout=}")
+            layer.rate = dropout
+
+
 def _strided(weight: Any, stride: int) -> np.ndarray:
     from keras import ops
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_spot import backbones, initializers, prompt_files, remote, transfer
 from keras_spot.errors import invalid
-from keras_spot.prompted_t5 import PromptedT5, check_fingerprint
+from keras_spot.prompted_t5 import PromptedT5
 
 
 def build(
@@ -101,7 +101,7 @@ def build(
         remat=remat,
     )
     for source in sources:
-        check_fingerprint(source, model)
+        backbones.check_fingerprint(source, model.fingerprint)
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     expected = len(starts) * model.prompt_length * backbone.hidden_dim
     if trainable != expected:

@@ -83,7 +83,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
     ):
         names = naming.check(prompt_names, num_prompts)
         # === Layers ===
-        _freeze(backbone, dropout)
+        backbones.freeze(backbone, dropout)
         self.backbone = backbone
         self.preprocessor = preprocessor
         self.soft_prompt = SoftPrompt(
@@ -331,7 +331,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         """
         variable = self._variable(prompt)
         found = prompt_files.read(path, step)
-        check_fingerprint(found, self)
+        backbones.check_fingerprint(found, self.fingerprint)
         recorded = found.provenance.get("prompt_attention", self.prompt_attention)
         if recorded != self.prompt_attention:
             rule = f"must hold a prompt trained with prompt_attention={self.prompt_attention!r}"
@@ -377,26 +377,3 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
     @classmethod
     def from_config(cls, config):
         return super().from_config({**config, "recipe": Recipe(**config["recipe"])})
-
-
-def _freeze(backbone, dropout):
-    if not 0 <= dropout < 1:
-        raise invalid("dropout", "must be in [0, 1)", f"{dropout=}")
-    backbone.trainable = False
-    for layer in backbone._flatten_layers(include_self=False):
-        if isinstance(layer, keras.layers.Dropout):
-            if dropout and getattr(layer, "seed_generator", None) is None:
-                rule = "must be 0 for a backbone built with dropout=0"
-                raise invalid("dropout", rule, f"{dropout=}")
-            layer.rate = dropout
-
-
-def check_fingerprint(prompt, model):
-    """Raise ValueError for a `prompt_files.Prompt` that was trained on another backbone."""
-    recorded = prompt.provenance.get("backbone")
-    if recorded and recorded != model.fingerprint:
-        rule = (
-            f"must come from this backbone ({model.fingerprint}); "
-            "to use its numbers all the same, pass the array"
-        )
-        raise invalid("prompt_init", rule, f"backbone={recorded} in {prompt.path}")
