@@ -7,7 +7,8 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(
-    r'__version__ = "(.+?)"', (HERE / "keras_spot" / "versions.py").read_text(encoding="utf-8")
+    r'__version__ = "(.+?)"',
+    (HERE / "keras_spot" / "base" / "versions.py").read_text(encoding="utf-8"),
 )[1]
 
 RAY = ["ray>=2.40,<3"]
@@ -34,7 +35,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["keras_spot", "keras_spot.*"]),
-    package_data={"keras_spot": ["presets/**/*", "py.typed"]},
+    package_data={"keras_spot": ["backbones/presets/**/*", "py.typed"]},
     python_requires=">=3.11,<3.14",  # keras-hub 0.32 needs 3.11
     install_requires=[
         "keras>=3.15",

@@ -20,7 +20,7 @@ from benchmarks.settings import QUICK, Settings
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared" / "data"
-TINY_VOCABULARY = HERE.parent / "keras_spot/presets/tiny/assets/tokenizer/vocabulary.spm"
+TINY_VOCABULARY = HERE.parent / "keras_spot/backbones/presets/tiny/assets/tokenizer/vocabulary.spm"
 IDLE = 0.3
 """Cores at work from which the machine counts as busy."""
 

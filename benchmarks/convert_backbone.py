@@ -19,8 +19,8 @@ import numpy as np
 import typer
 from safetensors.numpy import save_file
 
-from keras_spot.converters import huggingface
-from keras_spot.converters.names import HUGGING_FACE
+from keras_spot.backbones.converters import huggingface
+from keras_spot.backbones.converters.names import HUGGING_FACE
 
 # d_model, layers, heads, d_ff
 SIZES = {

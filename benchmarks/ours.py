@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import keras_spot  # noqa: E402
-from keras_spot.forward import absorbed_is_cheaper  # noqa: E402
+from keras_spot.model.fast.forward import absorbed_is_cheaper  # noqa: E402
 
 POLICIES = {"float32": "float32", "bfloat16": "bfloat16"}
 models: dict[str, Any] = {}
@@ -203,10 +203,10 @@ def _task_data(
 
 
 def _prepare(task: str, data_dir: str) -> None:
-    from keras_spot import pipeline
+    from keras_spot import data
 
     if task.startswith("synthetic/"):
-        pipeline.prepare(task, data_dir)
+        data.prepare(task, data_dir)
 
 
 def export(

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from keras_spot.files import atomic_write
+from keras_spot.base.atomic import atomic_write
 
 FILE = "results.json"
 

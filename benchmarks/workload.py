@@ -38,8 +38,8 @@ def write_backbone(folder: Path, shape: Shape) -> None:
     """
     from safetensors.numpy import save_file
 
-    from keras_spot.converters import huggingface
-    from keras_spot.converters.names import HUGGING_FACE
+    from keras_spot.backbones.converters import huggingface
+    from keras_spot.backbones.converters.names import HUGGING_FACE
 
     config: dict[str, Any] = {
         "architectures": ["T5ForConditionalGeneration"],

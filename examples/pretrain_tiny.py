@@ -8,7 +8,7 @@ vocabulary, the teacher's sentence embeddings, training (continues from its last
 the export of a KerasHub preset folder. Training begins with nothing, or with `--start FOLDER` from
 the weights and the vocabulary of an earlier preset. `--data-dir` holds the prepared TFDS
 directories that `tiny_t5/corpus.py` lists. `--tiny` runs every stage on a few rows, to try the
-code. Cost and results: keras_spot/presets/tiny/README.md.
+code. Cost and results: keras_spot/backbones/presets/tiny/README.md.
 """
 
 import argparse

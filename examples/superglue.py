@@ -15,7 +15,8 @@ import pathlib
 from rich.console import Console
 from rich.table import Table
 
-from keras_spot import build, evaluate, metrics
+from keras_spot import build, evaluate
+from keras_spot.tasks import metrics
 
 
 def main(words=None):

@@ -135,13 +135,14 @@ class Bench:
 
 def majority(args, task: str) -> dict:
     """Scores of always giving the most frequent label of the train split."""
-    from keras_spot import metrics, pipeline, tasks
+    from keras_spot import data, tasks
+    from keras_spot.tasks import metrics
 
     task = tasks.get(task)
-    train = list(pipeline.load_examples(task, "train", data_dir=args.data_dir))
+    train = list(data.load_examples(task, "train", data_dir=args.data_dir))
     names, counts = np.unique([e.target for e in train], return_counts=True)
     rows = list(
-        pipeline.load_examples(task, task.validation[0], data_dir=args.data_dir, limit=args.limit)
+        data.load_examples(task, task.validation[0], data_dir=args.data_dir, limit=args.limit)
     )
     return metrics.score(task, [str(names[counts.argmax()])] * len(rows), rows)
 
@@ -234,7 +235,7 @@ def read_sources(bench: Bench) -> dict[str, np.ndarray]:
         time.sleep(2)
     found = sorted(lines(bench.args.work_dir / "sources.jsonl"), key=lambda r: max(r["scores"]))
     best = {r["source"]: prompt_path(bench.args, r["source"], r["rate"]) for r in found}
-    return {source: bench.spot.prompt_files.read(path).values for source, path in best.items()}
+    return {source: bench.spot.prompts.read(path).values for source, path in best.items()}
 
 
 def compare(bench: Bench, starts: dict, part: tuple[int, int]) -> None:

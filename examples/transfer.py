@@ -15,8 +15,10 @@ import json
 import pathlib
 import statistics
 
-from keras_spot import backbones, plots, progress, tasks, train
-from keras_spot.files import atomic_write
+from keras_spot import backbones, tasks, train
+from keras_spot.base import progress
+from keras_spot.base.atomic import atomic_write
+from keras_spot.study import plots
 
 PAIRS = ("mr:glue/sst2", "snli:super_glue/cb")
 # snli's train split in the prepared data is small; its test split is to train on there.
@@ -101,8 +103,8 @@ def majority(options, name):
     """Return the score of always answering the most frequent label of the training split."""
     from collections import Counter
 
-    from keras_spot import metrics
-    from keras_spot.pipeline import load_examples
+    from keras_spot.data import load_examples
+    from keras_spot.tasks import metrics
 
     task = tasks.get(name)
     trained = load_examples(task, "train", data_dir=options.data_dir)

@@ -1,53 +1,102 @@
 """Soft prompt tuning and transfer (SPoT) for a frozen T5, in Keras."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
-from keras_spot.versions import __version__
+from keras_spot.base.versions import __version__
 
-# Public name -> module that defines it. Imported on first use: listing tasks or reading a
-# prompt file must not wait for TensorFlow.
-_HOMES = {
-    "PromptCheckpoint": "checkpoints",
-    "PromptLibrary": "library",
-    "PromptedT5": "prompted_t5",
-    "Recipe": "recipe",
-    "SoftPrompt": "soft_prompt",
-    "build": "building",
-    "evaluate": "evaluation",
-    "load_bank": "pipeline",
-    "load_mixture": "pipeline",
-    "load_task": "pipeline",
-    "strategy": "distribution",
-    "train": "training",
-    "train_bank": "bank_training",
-    "warm_up": "training",
+if TYPE_CHECKING:  # what editors and type checkers see; at run time names load on first use
+    from keras_spot import backbones, prompts, study, tasks, transfer
+    from keras_spot.base.devices import strategy
+    from keras_spot.base.recipe import Recipe
+    from keras_spot.data import load_bank, load_mixture, load_task
+    from keras_spot.model import losses, optimizers
+    from keras_spot.model.build import build
+    from keras_spot.model.prompted_t5 import PromptedT5
+    from keras_spot.model.soft_prompt import SoftPrompt
+    from keras_spot.prompts import hub, initializers, inspection
+    from keras_spot.tasks import metrics
+    from keras_spot.training import submission
+    from keras_spot.training.bank import train_bank
+    from keras_spot.training.checkpoints import PromptCheckpoint
+    from keras_spot.training.evaluate import evaluate
+    from keras_spot.training.train import train, warm_up
+    from keras_spot.transfer import retrieval
+    from keras_spot.transfer.library import PromptLibrary
+
+# Public name -> the module that it is, or that defines it. Listing tasks or reading a prompt file
+# must not wait for TensorFlow.
+_MODULES = {
+    "backbones": "backbones",
+    "hub": "prompts.hub",
+    "initializers": "prompts.initializers",
+    "inspection": "prompts.inspection",
+    "losses": "model.losses",
+    "metrics": "tasks.metrics",
+    "optimizers": "model.optimizers",
+    "prompts": "prompts",
+    "retrieval": "transfer.retrieval",
+    "study": "study",
+    "submission": "training.submission",
+    "tasks": "tasks",
+    "transfer": "transfer",
 }
-_MODULES = (
+_DEFINED_IN = {
+    "PromptCheckpoint": "training.checkpoints",
+    "PromptLibrary": "transfer.library",
+    "PromptedT5": "model.prompted_t5",
+    "Recipe": "base.recipe",
+    "SoftPrompt": "model.soft_prompt",
+    "build": "model.build",
+    "evaluate": "training.evaluate",
+    "load_bank": "data",
+    "load_mixture": "data",
+    "load_task": "data",
+    "strategy": "base.devices",
+    "train": "training.train",
+    "train_bank": "training.bank",
+    "warm_up": "training.train",
+}
+
+__all__ = [
+    "PromptCheckpoint",
+    "PromptLibrary",
+    "PromptedT5",
+    "Recipe",
+    "SoftPrompt",
+    "__version__",
     "backbones",
+    "build",
+    "evaluate",
     "hub",
     "initializers",
     "inspection",
+    "load_bank",
+    "load_mixture",
+    "load_task",
     "losses",
     "metrics",
     "optimizers",
-    "prompt_files",
+    "prompts",
     "retrieval",
+    "strategy",
     "study",
     "submission",
     "tasks",
+    "train",
+    "train_bank",
     "transfer",
-)
+    "warm_up",
+]
 
-__all__ = ["__version__", *_HOMES, *_MODULES]
 
-
-def __getattr__(name):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"keras_spot.{_HOMES[name]}"), name)
+def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"keras_spot.{name}")
+        return importlib.import_module(f"keras_spot.{_MODULES[name]}")
+    if name in _DEFINED_IN:
+        return getattr(importlib.import_module(f"keras_spot.{_DEFINED_IN[name]}"), name)
     raise AttributeError(f"module 'keras_spot' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -42,7 +42,7 @@ def tokenizer():
     import sentencepiece
     from keras_hub.tokenizers import T5Tokenizer
 
-    from keras_spot.synthetic import CONFIGS, rows
+    from keras_spot.tasks.synthetic_data import CONFIGS, rows
 
     def sentences():
         for name, (labels, features, _) in CONFIGS.items():

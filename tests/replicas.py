@@ -14,9 +14,10 @@ import keras
 import numpy as np
 import toy
 
-from keras_spot import PromptCheckpoint, PromptedT5, Recipe, distribution
-from keras_spot.losses import TokenCrossEntropy
-from keras_spot.optimizers import Adafactor
+from keras_spot import PromptCheckpoint, PromptedT5, Recipe
+from keras_spot.base import devices
+from keras_spot.model.losses import TokenCrossEntropy
+from keras_spot.model.optimizers import Adafactor
 
 
 def data():
@@ -108,7 +109,7 @@ def saved(strategy):
 
 one = make()
 one_loss = fit(one)
-strategy = distribution.strategy("mirrored")
+strategy = devices.strategy("mirrored")
 with strategy.scope():
     two = make()
 two_loss = fit(two)
@@ -120,7 +121,7 @@ bank_losses.append(fit(two_bank))
 banks = [float(np.abs(one_bank.prompt - two_bank.prompt).max()), *bank_losses]
 moved = np.abs(one.prompt - make().prompt).max()
 with strategy.scope():
-    inside = distribution.replicas()
+    inside = devices.replicas()
 found = {
     "replicas": inside,
     "jit": bool(two.jit_compile),

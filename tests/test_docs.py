@@ -9,7 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = sorted(p for p in ROOT.glob("*.md")) + sorted(ROOT.glob("keras_spot/presets/*/*.md"))
+DOCUMENTS = sorted(ROOT.glob("*.md"))
+DOCUMENTS += sorted(ROOT.glob("keras_spot/backbones/presets/*/*.md"))
 
 
 def blocks(language):

@@ -48,9 +48,9 @@ def test_transfer(preset, data_dir, tmp_path, capsys):
 def test_superglue(preset, shared, tmp_path, capsys):
     import numpy as np
 
-    from keras_spot import prompt_files
+    from keras_spot import prompts
 
-    prompt = prompt_files.write(tmp_path / "p.npy", np.ones((3, toy.CONFIG["hidden_dim"])))
+    prompt = prompts.write(tmp_path / "p.npy", np.ones((3, toy.CONFIG["hidden_dim"])))
     words = ["--prompt", str(prompt), "--backbone", preset, "--limit", "2"]
     words += ["--data-dir", str(shared / "data/tfds"), "--predictions", str(tmp_path / "out")]
     found = example("superglue").main(words)

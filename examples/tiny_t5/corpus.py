@@ -13,7 +13,7 @@ import re
 
 import numpy as np
 
-from keras_spot import synthetic
+from keras_spot.tasks import synthetic_data
 
 # Dataset folder, version, split, features that are read as texts (two features form a pair).
 READ = (
@@ -158,8 +158,8 @@ def build(data_dir: pathlib.Path, limit: int | None = None, log=print) -> Corpus
                 if len(kept) > 1:
                     documents.append(" ".join(texts[i] for i in kept))
     # The package's own grammar, without its labels, so that its words are known.
-    for config, (_, keys, _) in synthetic.CONFIGS.items():
-        for row in itertools.islice(synthetic.rows(config, "train"), limit or SYNTHETIC_ROWS):
+    for config, (_, keys, _) in synthetic_data.CONFIGS.items():
+        for row in itertools.islice(synthetic_data.rows(config, "train"), limit or SYNTHETIC_ROWS):
             ids = [add(row[key], f"synthetic/{config}") for key in keys]
             if len(keys) == 2 and all(ids):
                 pairs.append((ids[0][0], ids[1][0]))

@@ -42,7 +42,7 @@ def evaluate_command(
     """Score a prompt on a task and print the scores as JSON."""
     record = find_task(task)
     prepare_tensorflow()
-    from keras_spot.evaluation import evaluate
+    from keras_spot.training.evaluate import evaluate
 
     model = load_model(backbone, prompt, dtype, record)
     found = evaluate(
@@ -80,15 +80,15 @@ def predict_command(
     ] = None,
 ) -> None:
     """Answer texts, or every example of a task's split, as JSON lines."""
-    from keras_spot.errors import invalid
+    from keras_spot.base.errors import invalid
 
     if (task is None) == (not texts):
         received = f"texts={texts or []}, task={task!r}"
         raise invalid("texts", "must be given, or `task` instead", received)
     record = None if task is None else find_task(task)
     prepare_tensorflow()
-    from keras_spot.evaluation import predict
-    from keras_spot.files import atomic_write
+    from keras_spot.base.atomic import atomic_write
+    from keras_spot.training.evaluate import predict
 
     if record is None:
         lines = sys.stdin.read().splitlines() if texts == ["-"] else list(texts or [])
@@ -129,7 +129,7 @@ def submit_command(
     """Write a GLUE or SuperGLUE submission file from a task's test split."""
     record = find_task(task)
     prepare_tensorflow()
-    from keras_spot.evaluation import submit
+    from keras_spot.training.evaluate import submit
 
     file = submit(
         load_model(backbone, prompt, dtype, record),

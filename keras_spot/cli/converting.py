@@ -54,7 +54,7 @@ def convert_command(
 ) -> None:
     """Write a backbone as a KerasHub preset folder, or a prompt in another form."""
     prepare_tensorflow()
-    from keras_spot import backbones, prompt_files
+    from keras_spot import backbones, prompts
 
     a_prompt = to is not None or output.suffix in (".npy", ".npz")
     if not a_prompt and backbones.is_backbone(source):
@@ -64,6 +64,6 @@ def convert_command(
         typer.echo(f"backbone: {backbones.save(loaded, vocabulary, output)}")
         return
     which = int(step) if step is not None and step.isdigit() else step
-    prompt = prompt_files.read(source, which, task_id=task_id)
+    prompt = prompts.read(source, which, task_id=task_id)
     provenance = {**prompt.provenance, **({"base_model": base_model} if base_model else {})}
-    typer.echo(f"prompt: {prompt_files.write(output, prompt.values, provenance, to)}")
+    typer.echo(f"prompt: {prompts.write(output, prompt.values, provenance, to)}")

@@ -24,12 +24,13 @@ def inspect_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Show a prompt's shape, norms and provenance, and its nearest tokens in a backbone."""
-    from keras_spot import inspection, prompt_files
-    from keras_spot.errors import invalid
+    from keras_spot import prompts
+    from keras_spot.base.errors import invalid
+    from keras_spot.prompts import inspection
 
     if path is None and backbone is None:
         raise invalid("path", "must be given, or `--backbone`, or both", "neither")
-    prompt = None if path is None else prompt_files.read(path, task_id=task_id)
+    prompt = None if path is None else prompts.read(path, task_id=task_id)
     loaded, tokenizer = (None, None) if backbone is None else _load(backbone, dtype)
     if prompt is None:
         report = inspection.inspect_backbone(loaded)

@@ -50,18 +50,18 @@ def add_command(
     ] = None,
 ) -> None:
     """Add the best prompts of runs, with an early checkpoint as the task embedding."""
-    from keras_spot import prompt_files
-    from keras_spot.errors import invalid
-    from keras_spot.library import PromptLibrary
+    from keras_spot import prompts
+    from keras_spot.base.errors import invalid
+    from keras_spot.transfer.library import PromptLibrary
 
     if name is not None and len(runs) > 1:
         raise invalid("name", "must be given for one prompt at a time", f"{len(runs)} prompts")
     found = PromptLibrary(library)
     for run in runs:
-        if prompt_files.steps(run):
+        if prompts.steps(run):
             entry = found.add_run(run, embedding_step, name)
         else:
-            prompt = prompt_files.read(run)
+            prompt = prompts.read(run)
             called = name or prompt.provenance.get("task")
             if called is None:
                 raise invalid("name", "must be given where a prompt has no task", run)
@@ -99,7 +99,7 @@ def merge_command(
     other: Annotated[str, typer.Argument(help="The library to copy from.")], library: Library
 ) -> None:
     """Copy what another library has and this one has not."""
-    from keras_spot.library import PromptLibrary
+    from keras_spot.transfer.library import PromptLibrary
 
     for name in PromptLibrary(library).merge(_existing(other)):
         typer.echo(f"added: {name}")
@@ -126,8 +126,8 @@ def remove_command(
 
 
 def _existing(folder: str) -> Any:
-    from keras_spot.errors import invalid
-    from keras_spot.library import PromptLibrary
+    from keras_spot.base.errors import invalid
+    from keras_spot.transfer.library import PromptLibrary
 
     library = PromptLibrary(folder)
     if isinstance(library.folder, Path) and not library.folder.is_dir():

@@ -78,7 +78,7 @@ def load_model(backbone: str, prompt: str | list[str], dtype: str | None, task: 
 
     Of several prompts it is a bank, each called by the name of its file or folder.
     """
-    from keras_spot.building import build
+    from keras_spot.model.build import build
 
     lengths = {}
     if task is not None:

@@ -19,7 +19,7 @@ def push_command(
     private: Annotated[bool, typer.Option("--private", help="Make it for you alone.")] = False,
 ) -> None:
     """Upload a prompt with a PEFT adapter and a card."""
-    from keras_spot import hub
+    from keras_spot.prompts import hub
 
     typer.echo(
         f"pushed: {hub.push_prompt(prompt, repository, base_model=base_model, private=private)}"
@@ -32,7 +32,8 @@ def pull_command(
     output: Annotated[str, typer.Argument(help="*.npz (keeps the provenance) or *.npy.")],
 ) -> None:
     """Download a prompt: one pushed from here, or any PEFT adapter of prompt tuning."""
-    from keras_spot import hub, prompt_files
+    from keras_spot import prompts
+    from keras_spot.prompts import hub
 
     prompt = hub.pull_prompt(repository)
-    typer.echo(f"saved: {prompt_files.write(output, prompt.values, prompt.provenance)}")
+    typer.echo(f"saved: {prompts.write(output, prompt.values, prompt.provenance)}")

@@ -6,11 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_spot.cli.app import app
-from keras_spot.cli.options import (
-    DataDir,
-    find_task,
-    prepare_tensorflow,
-)
+from keras_spot.cli.options import DataDir, find_task, prepare_tensorflow
 
 
 @app.command("demo")
@@ -19,7 +15,7 @@ def demo_command(
 ) -> None:
     """Transfer a prompt, compare, draw, export and answer: the whole story in minutes."""
     prepare_tensorflow()
-    from keras_spot import demo
+    from keras_spot.cli import demo
 
     demo.show(demo.run_demo(output))
 
@@ -36,9 +32,9 @@ def tasks_command(
 
     if prepare is not None:
         prepare_tensorflow()
-        from keras_spot import pipeline
+        from keras_spot import data
 
-        typer.echo(f"prepared: {pipeline.prepare(find_task(prepare), data_dir)}")
+        typer.echo(f"prepared: {data.prepare(find_task(prepare), data_dir)}")
         return
     from rich.console import Console
     from rich.table import Table

@@ -48,7 +48,7 @@ def run_command(
 @study_app.command("report")
 def report_command(folder: Folder) -> None:
     """Write report.html, summary.md, the pictures and the tables of a study, finished or not."""
-    from keras_spot import report
+    from keras_spot.study import report
 
     typer.echo(f"report: {report.write_report(folder)}")
 

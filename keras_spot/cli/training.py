@@ -85,7 +85,7 @@ def train_command(
     ] = None,
 ) -> None:
     """Train a soft prompt; the same command again continues an interrupted run."""
-    from keras_spot.errors import invalid
+    from keras_spot.base.errors import invalid
 
     if (transfer is None) != (library is None):
         received = f"transfer={transfer and transfer.value!r}, library={library!r}"
@@ -95,8 +95,9 @@ def train_command(
         raise invalid("prompt_init", rule, f"prompt_init={prompt_init[0]!r}")
     record = find_task(task)
     prepare_tensorflow()
-    from keras_spot import progress, retrieval
-    from keras_spot.training import train
+    from keras_spot.base import progress
+    from keras_spot.training.train import train
+    from keras_spot.transfer import retrieval
 
     recipe = recipe_for(
         backbone,
@@ -166,8 +167,8 @@ def train_bank_command(
     """Train several prompts at once on one backbone: tasks, seeds or learning rates."""
     records = [find_task(one) for one in task]
     prepare_tensorflow()
-    from keras_spot import progress
-    from keras_spot.bank_training import train_bank
+    from keras_spot.base import progress
+    from keras_spot.training.bank import train_bank
 
     recipe = recipe_for(
         backbone,

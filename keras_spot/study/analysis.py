@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_spot import transfer
-from keras_spot.errors import invalid, unknown
+from keras_spot.base.errors import invalid, unknown
 
 Record = dict[str, Any]
 DRAWS = 2000

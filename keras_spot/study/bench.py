@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_spot.building import build, named_prompt
-from keras_spot.files import atomic_write
-from keras_spot.pipeline import BUCKETS
-from keras_spot.pipeline.dataset import Shape
+from keras_spot.base.atomic import atomic_write
+from keras_spot.data import BUCKETS
+from keras_spot.data.dataset import Shape
+from keras_spot.model.build import build, named_prompt
 from keras_spot.study.cells import Cell
 from keras_spot.study.data import KeptTask
 from keras_spot.study.description import Study

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot import evaluation, metrics
-from keras_spot.errors import invalid
-from keras_spot.pipeline import BUCKETS, load_examples
-from keras_spot.pipeline.batches import Batch, Encoded, encoded, encoder, shuffled
-from keras_spot.pipeline.dataset import Shape, make_dataset
-from keras_spot.pipeline.load import FEW
-from keras_spot.pipeline.streams import endless, examples, numbered, open_labelled
+from keras_spot.base.errors import invalid
+from keras_spot.data import BUCKETS, load_examples
+from keras_spot.data.batches import Batch, Encoded, encoded, encoder, shuffled
+from keras_spot.data.dataset import Shape, make_dataset
+from keras_spot.data.load import FEW
+from keras_spot.data.streams import endless, examples, numbered, open_labelled
 from keras_spot.study.description import Study, StudyTask
+from keras_spot.tasks import metrics
+from keras_spot.training import evaluate
 
 
 class KeptTask:
@@ -117,6 +118,6 @@ class KeptTask:
         task, method = self.entry.task, self.entry.method or self.study.method
         parts = []
         for found in self.scored.values():
-            answers, _ = evaluation.answer(model, task, found, method=method, batch_size=batch_size)
+            answers, _ = evaluate.answer(model, task, found, method=method, batch_size=batch_size)
             parts.append(metrics.score(task, answers, found))
         return metrics.mean(parts)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot import backbones, tasks
-from keras_spot.errors import invalid, unknown
-from keras_spot.recipe import Recipe
+from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.recipe import Recipe
 from keras_spot.study.cells import Cell
 
 SCORES = ("best", "last")

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras_spot import prompt_files
-from keras_spot.library import PromptLibrary
-from keras_spot.prompt_files import Prompt
+from keras_spot import prompts
+from keras_spot.base.versions import versions
+from keras_spot.prompts import Prompt
 from keras_spot.study.cells import Cell
 from keras_spot.study.claims import identity
 from keras_spot.study.description import Study
 from keras_spot.study.table import StudyFolder
-from keras_spot.versions import versions
+from keras_spot.transfer.library import PromptLibrary
 
 POLL = 1.0  # seconds between looks at a folder where others do all that can be done
 
@@ -122,7 +122,7 @@ def _claim(
 def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> None:
     began = time.monotonic()
     needed = study.needs(cell)
-    start = None if needed is None else prompt_files.read(folder.prompt(needed)).values
+    start = None if needed is None else prompts.read(folder.prompt(needed)).values
     found = trainer(cell, start, folder.partial(cell))
     provenance: dict[str, Any] = {
         "task": cell.task,
@@ -134,11 +134,11 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
     }
     if cell.kind == "transfer":
         provenance["source"] = cell.source
-    prompt_files.write(folder.prompt(cell), found.prompt, provenance)
+    prompts.write(folder.prompt(cell), found.prompt, provenance)
     early = {k: v for k, v in provenance.items() if k != "score"}
     early["step"] = study.embedding_steps
     if cell.kind != "transfer":
-        prompt_files.write(folder.embedding(cell), found.embedding, early)
+        prompts.write(folder.embedding(cell), found.embedding, early)
     if cell.kind == "source":
         library = PromptLibrary(folder.library)
         if cell.task in library:  # of a run that was killed before it wrote its row

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot import backbones
-from keras_spot.errors import invalid, unknown
+from keras_spot.base.errors import invalid, unknown
 from keras_spot.study.claims import STALE_AFTER
 from keras_spot.study.description import Study, load
 from keras_spot.study.engine import Trainer, work
@@ -83,19 +83,19 @@ def check(study: Study) -> None:
     """
     from keras_hub.models import T5Backbone
 
-    from keras_spot import evaluation
-    from keras_spot.pipeline.sources import count_rows
-    from keras_spot.pipeline.streams import open_labelled
+    from keras_spot.data.sources import count_rows
+    from keras_spot.data.streams import open_labelled
+    from keras_spot.training import evaluate
 
     if not backbones.is_backbone(study.backbone):
         known = [*backbones.EMBEDDED, *backbones.SHORTCUTS, *T5Backbone.presets]
         raise unknown("backbone", study.backbone, known)
     for entry in (*study.sources, *study.targets):
         task, method = entry.task, entry.method or study.method
-        evaluation.check_method(task, method)
+        evaluate.check_method(task, method)
         open_labelled(task, entry.split, study.data_dir)
         for split in entry.scored:
-            evaluation.check_labelled(task, split, study.data_dir)
+            evaluate.check_labelled(task, split, study.data_dir)
     largest = max((size for size in study.examples if size), default=0)
     for target in study.targets if largest else ():
         rows = count_rows(target.task, target.split, study.data_dir)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot import prompt_files, transfer
-from keras_spot.errors import invalid
+from keras_spot import prompts, transfer
+from keras_spot.base.errors import invalid
 from keras_spot.study import analysis
 from keras_spot.study.analysis import Grid, Record
 from keras_spot.study.cells import Cell
@@ -122,7 +122,7 @@ def _part(
 
 
 def _read(place: StudyFolder, cell: Cell) -> np.ndarray:
-    return np.asarray(prompt_files.read(place.embedding(cell)).values)
+    return np.asarray(prompts.read(place.embedding(cell)).values)
 
 
 def size_name(examples: int | None) -> str:

@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_spot.errors import invalid
-from keras_spot.files import atomic_write
+from keras_spot.base.atomic import atomic_write
+from keras_spot.base.errors import invalid
 from keras_spot.study.cells import Cell
 from keras_spot.study.claims import STALE_AFTER, Claims
 from keras_spot.study.description import Study

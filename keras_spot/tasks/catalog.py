@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-from keras_spot.errors import invalid, unknown
+from keras_spot.base.errors import invalid, unknown
 from keras_spot.tasks import glue, sentences, sources, super_glue, synthetic
 from keras_spot.tasks.task import Task
 

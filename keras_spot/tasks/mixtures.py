@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from keras_spot.errors import invalid, unknown
+from keras_spot.base.errors import invalid, unknown
 
 K = 2**19
 """The SPoT paper's artificial limit on the size of a data set (Vu et al. 2022, section 2.2.2)."""

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from keras_spot.errors import invalid
+from keras_spot.base.errors import invalid
 
 PREFIX_WORDS = 384
 """Words of a C4 page that the prefix language model sees: about 512 T5 pieces."""

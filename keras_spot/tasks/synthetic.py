@@ -1,4 +1,4 @@
-"""The package's own synthetic tasks, served by `keras_spot.synthetic`."""
+"""The package's own synthetic tasks, served by `keras_spot.tasks.synthetic_data`."""
 
 from keras_spot.tasks.task import Task
 

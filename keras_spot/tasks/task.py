@@ -7,7 +7,7 @@ import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from keras_spot.errors import invalid, unknown
+from keras_spot.base.errors import invalid, unknown
 from keras_spot.tasks.rows import PREPROCESS
 
 METRICS = (

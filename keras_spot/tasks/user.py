@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from keras_spot.errors import invalid, unknown
+from keras_spot.base.errors import invalid, unknown
 from keras_spot.tasks.task import Task
 
 FILE_TYPES = (".csv", ".tsv", ".json", ".jsonl")

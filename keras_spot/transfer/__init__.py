@@ -5,8 +5,8 @@ larger for what is more alike. `by` takes the name of one of `SIMILARITIES` or a
 there is nothing to register.
 """
 
-from keras_spot.transfer.arithmetic import add_task_vectors, average, task_vector
-from keras_spot.transfer.comparing import (
+from keras_spot.prompts.arithmetic import add_task_vectors, average, task_vector
+from keras_spot.prompts.similarity import (
     SIMILARITIES,
     SUMMARIES,
     Similarity,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.errors import invalid
+from keras_spot.base.errors import invalid
 
 
 def relative_error_reduction(score: Any, baseline: Any) -> Any:

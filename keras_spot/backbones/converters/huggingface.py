@@ -1,0 +1,199 @@
+"""Hugging Face T5 folders: config.json, safetensors whole or sharded, spiece.model."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_spot.backbones.converters.architecture import ACTIVATIONS, Architecture
+from keras_spot.backbones.converters.fill import check_coverage, fill
+from keras_spot.backbones.converters.names import (
+    COPIES,
+    HUGGING_FACE,
+    TIED_COPIES,
+    UNUSED_HUGGING_FACE,
+)
+from keras_spot.base.errors import invalid
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+VOCABULARY = "spiece.model"
+PATTERNS = (CONFIG, INDEX, "model*.safetensors", VOCABULARY)
+MODEL_TYPES = ("t5", "mt5")
+
+# config.json's key, the attribute of `Architecture`, and what transformers takes where the
+# key is absent (T5's, mT5's).
+_KEYS = {
+    "d_model": ("hidden_dim", 512, 512),
+    "d_kv": ("head_dim", 64, 64),
+    "d_ff": ("intermediate_dim", 2048, 1024),
+    "num_layers": ("encoder_layers", 6, 8),
+    "num_heads": ("num_heads", 8, 6),
+    "vocab_size": ("vocabulary_size", 32128, 250112),
+    "relative_attention_num_buckets": ("buckets", 32, 32),
+    "relative_attention_max_distance": ("max_distance", 128, 128),
+    "layer_norm_epsilon": ("epsilon", 1e-6, 1e-6),
+    "dropout_rate": ("dropout", 0.1, 0.1),
+    "feed_forward_proj": ("activation", "relu", "gated-gelu"),
+}
+_SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+
+
+def load(folder: Path, dtype: Any = None) -> Any:
+    """Return the `T5Backbone` of a folder.
+
+    Raises:
+        ValueError: another model, a missing or broken file, or weights that do not fit.
+    """
+    config = read_config(folder)
+    tensors = SafeTensors(folder)
+    tied_head = "lm_head.weight" not in tensors
+    architecture = architecture_of(config)
+    copies = TIED_COPIES if architecture.tied else COPIES
+    # transformers from version 5 ties the matrices of models whose outputs it does not scale.
+    sources = {} if architecture.tied or not tied_head else {"lm_head.weight": "shared.weight"}
+    wanted = {sources.get(name, name) for name in HUGGING_FACE.expand(architecture)}
+    known = wanted | UNUSED_HUGGING_FACE | set(copies)
+    check_coverage(
+        wanted, {name for name in tensors if name in wanted or name not in known}, folder
+    )
+    backbone = architecture.build(dtype)
+    fill(backbone, tensors, HUGGING_FACE, architecture, sources, folder)
+    _check_copies(tensors, copies, backbone.token_embedding.embeddings, folder)
+    return backbone
+
+
+def has_weights(folder: Path) -> bool:
+    """Return whether a folder holds safetensors."""
+    return (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return config.json of a T5, checked to be one.
+
+    Raises:
+        ValueError: unreadable, another model, or other special tokens than T5's.
+    """
+    file = folder / CONFIG
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        found = config.get("model_type")
+    except (OSError, ValueError, AttributeError):
+        raise invalid("backbone", f"must hold a readable {CONFIG}", folder) from None
+    if found not in MODEL_TYPES:
+        raise invalid("backbone", "must be a T5 or mT5", f"model_type={found!r} in {file}")
+    for key, value in _SPECIAL.items():
+        if config.get(key, value) not in (value, None):
+            raise invalid("backbone", f"must have {key}={value}", f"{config[key]!r} in {file}")
+    return config
+
+
+def architecture_of(config: dict[str, Any]) -> Architecture:
+    """Return what a T5's config.json says.
+
+    `gated-gelu` means the tanh approximation, any other `gelu` the exact one. Outputs are scaled
+    by H^-0.5 unless `tie_word_embeddings` was false; transformers from version 5 writes
+    that as `scale_decoder_outputs`, since it ties every head by itself, and never scales mT5's.
+
+    >>> found = architecture_of({"model_type": "t5", "feed_forward_proj": "gated-gelu"})
+    >>> found.activation, found.gated, found.tied
+    ('gelu_new', True, True)
+    """
+    mt5 = config["model_type"] == "mt5"
+    values = {ours: config.get(key, row[mt5]) for key, (ours, *row) in _KEYS.items()}
+    decoder_layers = config.get("num_decoder_layers")
+    if decoder_layers is None:
+        decoder_layers = values["encoder_layers"]
+    way, _, activation = str(values.pop("activation")).rpartition("-")
+    if way == "gated" and activation == "gelu":
+        activation = "gelu_new"
+    if way not in ("", "gated") or activation not in ACTIVATIONS:
+        rule = f"must be one of {', '.join(ACTIVATIONS)}, perhaps after gated-"
+        raise invalid("feed_forward_proj", rule, repr(config["feed_forward_proj"]))
+    scaled = config.get("tie_word_embeddings")
+    if scaled is None:
+        scaled = not mt5
+    major = str(config.get("transformers_version")).split(".")[0]
+    if mt5 and major.isdecimal() and int(major) >= 5:
+        scaled = False
+    return Architecture(
+        **values,
+        decoder_layers=decoder_layers,
+        activation=activation,
+        gated=way == "gated",
+        tied=bool(config.get("scale_decoder_outputs", scaled)),
+    )
+
+
+class SafeTensors:
+    """The tensors of a folder with safetensors, whole or sharded.
+
+    Files are opened anew for every tensor, for pages of a mapped file count as memory until it
+    is closed. NumPy knows bfloat16 once TensorFlow has been imported.
+
+    Raises:
+        ValueError: no safetensors, a missing shard, a truncated file.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        if (folder / INDEX).is_file():
+            self._files = self._read_index()
+        elif (folder / WEIGHTS).is_file():
+            self._files = dict.fromkeys(self._keys(WEIGHTS), WEIGHTS)
+        else:
+            rule = f"must hold {WEIGHTS} or {INDEX} (pickled weights are never read)"
+            found = ", ".join(sorted(f.name for f in folder.iterdir())[:8])
+            raise invalid("backbone", rule, f"{found or 'nothing'} in {folder}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def read(self, name: str) -> np.ndarray:
+        """Return a tensor in its own dtype."""
+        with self._open(self._files[name]) as file:
+            return file.get_tensor(name)
+
+    def _read_index(self) -> dict[str, str]:
+        try:
+            files = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+            names = {name: str(file) for name, file in files.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise invalid("backbone", f"must hold a readable {INDEX}", self.folder) from None
+        for file in sorted(set(names.values())):
+            if Path(file).name != file or not (self.folder / file).is_file():
+                rule = f"must hold every shard that {INDEX} names"
+                raise invalid("backbone", rule, f"missing {file} in {self.folder}")
+            absent = {n for n, f in names.items() if f == file} - set(self._keys(file))
+            if absent:
+                rule = f"must hold in {file} what {INDEX} says"
+                raise invalid("backbone", rule, f"missing {min(absent)} in {self.folder}")
+        return names
+
+    def _keys(self, file: str) -> list[str]:
+        with self._open(file) as opened:
+            return list(opened.keys())
+
+    def _open(self, file: str) -> Any:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            return safe_open(self.folder / file, framework="numpy")
+        except (SafetensorError, OSError) as error:
+            rule = f"must hold a whole {file}"
+            raise invalid("backbone", rule, f"{self.folder} ({error})") from None
+
+
+def _check_copies(tensors: SafeTensors, copies: dict[str, str], table: Any, folder: Path) -> None:
+    """Raise ValueError where a tensor that stands for the embedding table differs from it."""
+    import keras
+
+    for name in copies:
+        if name in tensors:
+            values = keras.ops.convert_to_tensor(tensors.read(name), dtype=table.dtype)
+            if values.shape != table.shape or not bool(keras.ops.all(values == table)):
+                rule = f"must hold {copies[name]} and {name} with equal values"
+                raise invalid("backbone", rule, f"two different ones in {folder}")

@@ -1,0 +1,106 @@
+"""T5X native checkpoints: the parameters under `target`; the architecture is in their shapes."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_spot.backbones.converters.architecture import Architecture
+from keras_spot.backbones.converters.fill import check_coverage, fill
+from keras_spot.backbones.converters.names import T5X, UNUSED_T5X
+from keras_spot.base import t5x_store
+from keras_spot.base.errors import invalid
+
+PATTERNS = (t5x_store.INDEX, "target.*")
+_PREFIX = "target."
+
+
+def load(
+    folder: Path, dtype: Any = None, activation: str | None = None, max_distance: int = 128
+) -> Any:
+    """Return the `T5Backbone` of a T5X checkpoint folder.
+
+    Args:
+        folder: holds `checkpoint` and the folders `target.*`; the optimiser's state is not read.
+        dtype: dtype policy.
+        activation: which a checkpoint does not record. Default: `gelu_new` for gated layers
+            (T5 1.1), `relu` for others (T5 1.0).
+        max_distance: of the relative position bias, not recorded either. Default 128.
+
+    Raises:
+        ModuleNotFoundError: tensorstore or msgpack is not installed.
+        ValueError: a missing or broken file, or weights that are not a T5's.
+    """
+    tensors = Target(folder)
+    architecture = architecture_of(tensors, activation, max_distance)
+    wanted = set(T5X.expand(architecture))
+    check_coverage(wanted, set(tensors) - UNUSED_T5X, folder)
+    backbone = architecture.build(dtype)
+    fill(backbone, tensors, T5X, architecture, {}, folder)
+    return backbone
+
+
+def architecture_of(
+    tensors: "Target", activation: str | None = None, max_distance: int = 128
+) -> Architecture:
+    """Return what the shapes of a checkpoint's tensors tell of its T5."""
+    gated = "encoder.layers_0.mlp.wi_0.kernel" in tensors
+    wi = "wi_0" if gated else "wi"
+    needed = [
+        "token_embedder.embedding",
+        "encoder.relpos_bias.rel_embedding",
+        "encoder.layers_0.attention.query.kernel",
+        f"encoder.layers_0.mlp.{wi}.kernel",
+        "decoder.layers_0.self_attention.query.kernel",
+    ]
+    check_coverage(needed, [name for name in tensors if name in needed], tensors.folder)
+    table, bias, query, dense, _ = shapes = [tensors.shape(name) for name in needed]
+    if [len(table), len(bias), len(dense)] != [2, 2, 2] or 0 in sum(shapes, ()):
+        rule = "must hold matrices where a T5 has them"
+        raise invalid("backbone", rule, f"shapes {table}, {bias}, {dense} in {tensors.folder}")
+    heads = bias[0]
+    return Architecture(
+        vocabulary_size=table[0],
+        hidden_dim=table[1],
+        encoder_layers=_depth(tensors, "encoder"),
+        decoder_layers=_depth(tensors, "decoder"),
+        num_heads=heads,
+        head_dim=int(np.prod(query[1:])) // heads,
+        intermediate_dim=dense[1],
+        activation=activation or ("gelu_new" if gated else "relu"),
+        gated=gated,
+        tied="decoder.logits_dense.kernel" not in tensors,
+        buckets=bias[1],
+        max_distance=max_distance,
+    )
+
+
+def _depth(tensors: "Target", stack: str) -> int:
+    found = (re.match(rf"{stack}\.layers_(\d+)\.", name) for name in tensors)
+    return 1 + max(int(match[1]) for match in found if match)
+
+
+class Target:
+    """The parameters of a T5X checkpoint, by their names under `target`.
+
+    Raises:
+        ModuleNotFoundError: msgpack or tensorstore is not installed.
+        ValueError: no whole index; later, an array that is missing or cut short.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._index = t5x_store.read_index(folder)
+
+    def __iter__(self) -> Iterator[str]:
+        return (n.removeprefix(_PREFIX) for n in self._index if n.startswith(_PREFIX))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape without reading it."""
+        return self._index[_PREFIX + name].shape
+
+    def read(self, name: str) -> np.ndarray:
+        """Return a tensor in its own dtype."""
+        return t5x_store.read_array(self.folder, _PREFIX + name, self._index)

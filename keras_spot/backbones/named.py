@@ -1,0 +1,256 @@
+"""Frozen T5 backbones by name, and what tells one from another."""
+
+import contextlib
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_spot.backbones.converters import sources, vocabulary
+from keras_spot.backbones.converters.shortcuts import SHORTCUTS, span_corruption_only
+from keras_spot.base import remote
+from keras_spot.base.atomic import atomic_folder
+from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.recipe import Recipe
+
+EMBEDDED = {"tiny": Path(__file__).parent / "presets" / "tiny"}
+_SAMPLE = 256  # values a weight contributes to the fingerprint
+
+
+def load(
+    backbone: Any,
+    tokenizer: Any = None,
+    dtype: Any = None,
+    *,
+    activation: str | None = None,
+    max_distance: int = 128,
+) -> tuple[Any, Any]:
+    """Return a `T5Backbone` and its `T5Tokenizer`.
+
+    Args:
+        backbone: a `T5Backbone`, or the name, folder or address (`hf://owner/name`, `gs://`,
+            `kaggle://`) of one:
+            `"tiny"`, the embedded one; a KerasHub preset (`"t5_1.1_base"`);
+            a LM-adapted size as a T5X checkpoint (`"t5_1_1_lm100k_base"`) or from the Hugging
+            Face hub (`"t5-base-lm-adapt"`), small to xxl;
+            a Hugging Face T5 1.0, 1.1, Flan or mT5 (config.json and safetensors);
+            a T5X checkpoint (extra `[t5x]`).
+        tokenizer: a `T5Tokenizer` or the path of a SentencePiece model. Default: the one that
+            comes with the backbone, `None` where none does.
+        dtype: dtype policy of a backbone loaded by name. Default: Keras' own, float32 unless set.
+        activation: of a T5X checkpoint, which does not record it: `"relu"`, `"gelu_new"` (tanh
+            approximation), ... Default: that of T5 1.1 for gated layers, of T5 1.0 for others.
+        max_distance: of a T5X checkpoint's relative positions. Default 128.
+
+    Raises:
+        ValueError: an unknown name, another model, a broken or incomplete checkpoint, a
+            vocabulary that does not fit, or a float16 policy.
+        ConnectionError, FileNotFoundError: an address that does not answer or holds nothing.
+        ModuleNotFoundError: a T5X checkpoint without the extra.
+        TypeError: anything else.
+    """
+    from keras_hub.models import T5Backbone
+
+    if isinstance(backbone, T5Backbone):
+        loaded = backbone
+    elif isinstance(backbone, (str, os.PathLike)):
+        loaded, own = _load_named(backbone, tokenizer is None, dtype, activation, max_distance)
+        tokenizer = own if tokenizer is None else tokenizer
+    else:
+        rule = "must be a T5Backbone, a preset name or a preset folder"
+        raise TypeError(str(invalid("backbone", rule, f"{type(backbone).__name__}")))
+    if "float16" in _compute_dtypes(loaded):
+        reason = "must not compute in float16, where T5's attention mask overflows (use bfloat16)"
+        raise invalid("dtype", reason, loaded.dtype_policy.name)
+    if isinstance(tokenizer, (str, os.PathLike)):
+        tokenizer = vocabulary.read(remote.fetch(tokenizer))
+    if tokenizer is not None:
+        vocabulary.check(tokenizer, loaded)
+    return loaded, tokenizer
+
+
+def save(backbone: Any, tokenizer: Any, folder: str | os.PathLike) -> Path:
+    """Write a backbone as a KerasHub preset folder, whole or not at all.
+
+    `load` gives back the same weights, and so does KerasHub without this package.
+
+    Args:
+        backbone: `T5Backbone`.
+        tokenizer: its `T5Tokenizer`, or `None`.
+        folder: an older folder of that name is replaced; may be an address like `gs://...`.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with remote.writing(folder) as local, atomic_folder(local) as new:
+        backbone.save_to_preset(str(new))
+        if tokenizer is not None:
+            tokenizer.save_to_preset(str(new))
+    return Path(folder)
+
+
+def is_backbone(source: str | os.PathLike) -> bool:
+    """Return whether a name is a backbone's, or a folder or address holds one.
+
+    Raises:
+        ConnectionError: an address that does not answer.
+    """
+    from keras_hub.models import T5Backbone
+
+    name = remote.address(source)
+    if name in EMBEDDED or name in SHORTCUTS or name in T5Backbone.presets:
+        return True
+    return name.startswith(("kaggle://", "modelscope://")) or sources.look(name) is not None
+
+
+def warn_of_span_corruption(backbone: Any) -> None:
+    """Warn if a backbone's name says that it never learned to continue a text.
+
+    Prompts need a model that was adapted to language modelling or trained on many tasks
+    (Lester et al. 2021, section 3.2).
+    """
+    if isinstance(backbone, (str, os.PathLike)) and span_corruption_only(str(backbone)):
+        warnings.warn(
+            f"{backbone} was pretrained on span corruption alone, and prompt tuning works badly "
+            "with such a model (Lester et al. 2021, section 3.2); an LM-adapted one like "
+            "t5_1_1_lm100k_base, or a multi-task one like flan_base_multi, does better",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+@contextlib.contextmanager
+def quiet_masks() -> Iterator[None]:
+    """Silence what KerasHub's own T5 layers say of each other's masks while they are called."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Layer '.*_attention'", UserWarning)
+        yield
+
+
+def recipe_for(backbone: Any) -> Recipe:
+    """Return the recipe that suits a backbone: an embedded preset's own, else the paper's.
+
+    The paper's learning rate is in units of the embedding table of T5 1.1, so a backbone
+    with another scale brings its own `recipe.json`.
+
+    >>> recipe_for("t5_1.1_base").learning_rate
+    0.3
+    """
+    if isinstance(backbone, (str, os.PathLike)):
+        file = Path(EMBEDDED.get(str(backbone), backbone)) / "recipe.json"
+        if file.is_file():
+            return Recipe(**json.loads(file.read_text(encoding="utf-8")))
+    return Recipe()
+
+
+def fingerprint(backbone: Any) -> str:
+    """Return 16 hexadecimal digits that tell frozen backbones apart.
+
+    A hash of the architecture and of up to 256 evenly spaced values of every weight, rounded to
+    bfloat16, so that a backbone has one fingerprint in either storage precision. A prompt
+    is only good for the backbone it was trained with; files and runs record this.
+    """
+    digest = hashlib.sha256()
+    config = backbone.get_config()
+    for key in sorted(set(config) - {"name", "dtype", "dropout", "trainable"}):
+        digest.update(f"{key}={config[key]!r};".encode())
+    for weight in backbone.weights:
+        if "seed" in weight.path.rsplit("/", 1)[-1]:
+            continue
+        size = int(np.prod(weight.shape))
+        sample = _strided(weight, max(1, size // _SAMPLE))
+        digest.update(f"{tuple(weight.shape)}".encode())
+        digest.update(_bfloat16_bits(sample).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_fingerprint(prompt: Any, expected: str) -> None:
+    """Raise ValueError for a `prompts.Prompt` that was trained on another backbone."""
+    recorded = prompt.provenance.get("backbone")
+    if recorded and recorded != expected:
+        rule = (
+            f"must come from this backbone ({expected}); "
+            "to use its numbers all the same, pass the array"
+        )
+        raise invalid("prompt_init", rule, f"backbone={recorded} in {prompt.path}")
+
+
+def freeze(backbone: Any, dropout: float) -> None:
+    """Freeze a backbone in place and set the rate of its dropout layers.
+
+    Raises:
+        ValueError: a rate outside [0, 1), or one above 0 for a backbone built without dropout.
+    """
+    import keras
+
+    if not 0 <= dropout < 1:
+        raise invalid("dropout", "must be in [0, 1)", f"{dropout=}")
+    backbone.trainable = False
+    for layer in backbone._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.Dropout):
+            if dropout and getattr(layer, "seed_generator", None) is None:
+                rule = "must be 0 for a backbone built with dropout=0"
+                raise invalid("dropout", rule, f"{dropout=}")
+            layer.rate = dropout
+
+
+def _strided(weight: Any, stride: int) -> np.ndarray:
+    from keras import ops
+
+    values = ops.reshape(weight, (-1,))[::stride][:_SAMPLE]
+    return ops.convert_to_numpy(ops.cast(values, "float32"))
+
+
+def _bfloat16_bits(values: np.ndarray) -> np.ndarray:
+    bits = np.ascontiguousarray(values, "<f4").view("<u4")
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+
+
+def _compute_dtypes(backbone: Any) -> set[str]:
+    return {layer.compute_dtype for layer in backbone._flatten_layers(include_self=False)}
+
+
+def _load_named(
+    name: str | os.PathLike,
+    with_tokenizer: bool,
+    dtype: Any,
+    activation: str | None,
+    max_distance: int,
+) -> tuple[Any, Any]:
+    from keras_hub.models import T5Backbone, T5Tokenizer
+
+    preset, folder = _place(name)
+    if folder is None or sources.kind(folder) == sources.KERAS_HUB:
+        preset = str(folder or preset)
+        with quiet_masks():
+            loaded = T5Backbone.from_preset(preset, **({"dtype": dtype} if dtype else {}))
+        if not with_tokenizer or (folder and not (folder / "tokenizer.json").is_file()):
+            return loaded, None
+        return loaded, T5Tokenizer.from_preset(preset)
+    with quiet_masks():
+        loaded = sources.load(folder, dtype, activation, max_distance)
+    file = sources.vocabulary(folder, preset) if with_tokenizer else None
+    return loaded, None if file is None else vocabulary.read(file)
+
+
+def _place(name: str | os.PathLike) -> tuple[str, Path | None]:
+    """Return a backbone's name or address, and the local folder unless KerasHub fetches it."""
+    from keras_hub.models import T5Backbone
+
+    text = str(EMBEDDED.get(str(name), SHORTCUTS.get(str(name), remote.address(name))))
+    if text in T5Backbone.presets or text.startswith(("kaggle://", "modelscope://")):
+        return text, None
+    if remote.is_remote(text):
+        return text, sources.fetch(text)
+    if not Path(text).is_dir():
+        raise unknown("backbone", str(name), [*EMBEDDED, *SHORTCUTS, *T5Backbone.presets])
+    folder = Path(text)
+    if sources.kind(folder) is None:
+        rule = "must be a KerasHub preset, a Hugging Face T5 or a T5X checkpoint"
+        raise invalid("backbone", rule, f"neither in {folder}")
+    return text, folder

@@ -1,0 +1,258 @@
+"""Files on other machines: a local copy to read, and whole files written back.
+
+| address | through | kept in |
+|---|---|---|
+| `hf://owner/name[@revision][/path]` | huggingface_hub | its own cache |
+| `https://`, `http://`, `gs://` (extra `[gcs]`), other kinds of fsspec's | fsspec | `cache_dir()` |
+
+A copy is used again only while size, time and checksum at its source are those it was made
+from. It takes its place in the cache when it is complete, so the cache never holds part of one.
+"""
+
+import contextlib
+import fnmatch
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_spot.base.atomic import atomic_folder
+from keras_spot.base.errors import invalid
+
+# Two letters at least: `C:/` is a drive.
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_COLLAPSED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+_HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+?))?/?")
+_CONNECT, _SILENCE = 10, 60  # seconds to wait for a host, and for its next bytes
+_KEPT_NAMES = 4  # of an address's last names, in the cache: run/numpy_checkpoints/checkpoint_5/...
+
+
+def is_remote(path: Any) -> bool:
+    """Return whether a path is an address, `scheme://...`.
+
+    `pathlib` makes one slash of two, so a `Path` counts with one.
+
+    >>> is_remote("gs://bucket/prompt.npy"), is_remote(Path("gs://bucket/prompt.npy"))
+    (True, True)
+    >>> is_remote("runs/mnli"), is_remote("C:/runs/mnli"), is_remote("a text: see http://a.b")
+    (False, False, False)
+    """
+    if isinstance(path, str):
+        return _URL.match(path) is not None
+    return isinstance(path, os.PathLike) and _COLLAPSED.match(os.fspath(path)) is not None
+
+
+def address(path: str | os.PathLike) -> str:
+    """Return a remote path as text with the two slashes that `pathlib` took away.
+
+    >>> address(Path("gs://bucket/prompt.npy"))
+    'gs://bucket/prompt.npy'
+    """
+    if isinstance(path, str):
+        return path
+    return _COLLAPSED.sub(r"\1://", os.fspath(path), count=1)
+
+
+def cache_dir() -> Path:
+    """Return the folder of fetched files: `$KERAS_SPOT_CACHE`, else `~/.cache/keras_spot`."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("KERAS_SPOT_CACHE") or Path(home, "keras_spot"))
+
+
+def fetch(path: str | os.PathLike, *, patterns: Sequence[str] | None = None) -> Path:
+    """Return a local path for a file or folder that may be remote.
+
+    Args:
+        path: local paths come back as they are.
+        patterns: of a remote folder, fetch only the files whose path inside it matches one of
+            these (`fnmatch`, where `*` also stands for `/`). Default: every file.
+
+    Raises:
+        FileNotFoundError: there is nothing at the address, or nothing that you may read.
+        ConnectionError: the host does not answer, or broke off.
+        ModuleNotFoundError: the address needs an extra that is not installed.
+        ValueError: an address of an unknown kind.
+    """
+    if not is_remote(path):
+        return Path(path)
+    url = address(path)
+    if url.startswith("hf://"):
+        return _fetch_from_hub(url, patterns or ["*"])
+    system, root = _filesystem(url)
+    with _answers(url):
+        files = _listing(system, root, url, patterns or ["*"])
+    return _download(system, files, url)
+
+
+def put(local: str | os.PathLike, url: str | os.PathLike) -> None:
+    """Write a local file, or every file of a local folder, to a remote address.
+
+    The files take their names together, after all bytes have arrived, wherever the store
+    can do that; files of other names that lie there stay.
+
+    Raises:
+        ConnectionError: the host does not answer, or broke off.
+        ModuleNotFoundError: the address needs an extra that is not installed.
+        ValueError: an address that cannot be written to.
+    """
+    local, url = Path(local), address(url)
+    files = sorted(f for f in local.rglob("*") if f.is_file()) if local.is_dir() else [local]
+    if url.startswith(("hf://", "http://", "https://")):
+        raise invalid("path", "must be one that can be written to", url)
+    system, root = _filesystem(url)
+    with _answers(url), system.transaction:
+        for file in files:
+            target = root if file == local else f"{root}/{file.relative_to(local).as_posix()}"
+            with open(file, "rb") as source, system.open(target, "wb") as sink:
+                shutil.copyfileobj(source, sink)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a local path to write a file or folder to; a remote one gets it if the block ends well.
+
+    Raises:
+        ConnectionError, ModuleNotFoundError, ValueError: see `put`.
+    """
+    if not is_remote(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch, Path(path).name)
+        yield local
+        put(local, path)
+
+
+def _download(system: Any, files: dict[str, Any], url: str) -> Path:
+    """Return the place in the cache of `{path inside: what the host says of it}`, filled."""
+    state = json.dumps([url, files], sort_keys=True, default=str)
+    place = cache_dir() / hashlib.sha256(state.encode()).hexdigest()[:32]
+    names = [name for name in urllib.parse.urlsplit(url).path.split("/") if name not in ("", "..")]
+    inside = Path(*names[-_KEPT_NAMES:])
+    if not place.exists():
+        with atomic_folder(place) as folder, _answers(url):
+            for name, info in files.items():
+                target = folder / inside / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                system.get_file(info["name"], str(target))
+                if info.get("size") not in (None, target.stat().st_size):
+                    raise EOFError(f"{target.stat().st_size} of {info['size']} bytes came")
+    return place / inside
+
+
+def _listing(system: Any, root: str, url: str, patterns: Sequence[str]) -> dict[str, Any]:
+    """Return `{path inside: what the host says of it}` of the files to fetch."""
+    system.invalidate_cache()
+    web = url.startswith("http")
+    info = system.info(root)
+    # A web server has no folders, only pages with links.
+    if info["type"] == "file" and not (web and info.get("mimetype") == "text/html"):
+        return {"": info}
+    root = root.rstrip("/")
+    found = {}
+    for name, info in system.find(root, detail=True).items():
+        inside = name.removeprefix(root).lstrip("/")
+        if ".." in inside.split("/"):  # would leave the cache
+            raise ValueError(f"a file called {inside}")
+        if inside and any(fnmatch.fnmatchcase(inside, pattern) for pattern in patterns):
+            found[inside] = system.info(name) if web else info
+    if not found:
+        raise FileNotFoundError(url)
+    return found
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    scheme = url.split("://")[0]
+    options: dict[str, Any] = {}
+    try:
+        if scheme in ("http", "https"):
+            import aiohttp
+
+            limits = aiohttp.ClientTimeout(None, sock_connect=_CONNECT, sock_read=_SILENCE)
+            options["client_kwargs"] = {"timeout": limits}
+            # Compressed on the way, a file would not have the size that was announced.
+            options["headers"] = {"Accept-Encoding": "identity"}
+        elif scheme in ("gs", "gcs"):
+            # Else it asks for a login, in vain and aloud, before it reads a public bucket.
+            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+            import gcsfs  # noqa: F401
+
+            with _answers(url):
+                _knock("storage.googleapis.com")
+        elif scheme == "file":
+            options["auto_mkdir"] = True
+        return fsspec.core.url_to_fs(url, skip_instance_cache=True, **options)
+    except ImportError as error:
+        needed = "keras-spot[gcs]" if scheme in ("gs", "gcs") else f"{error}"
+        rule = f"must be of a kind whose package is installed ({needed})"
+        raise ModuleNotFoundError(str(invalid("path", rule, url))) from None
+    except ValueError:
+        raise invalid("path", "must be local, hf://, gs:// or https://", url) from None
+
+
+def _knock(host: str) -> None:
+    """Raise at once where gcsfs would try for a minute and log every time."""
+    if not (urllib.request.getproxies() or os.environ.get("STORAGE_EMULATOR_HOST")):
+        socket.create_connection((host, 443), timeout=_CONNECT).close()
+
+
+@contextlib.contextmanager
+def _answers(url: str) -> Iterator[None]:
+    """Turn what the libraries of the stores raise into one error of ours."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError) as error:
+        # fsspec's web client calls a host that does not answer "not found", too.
+        if error.__cause__ is not None and not hasattr(error.__cause__, "status"):
+            raise _unreachable(url, error.__cause__) from error
+        raise _missing(url) from None
+    except NotImplementedError:
+        raise invalid("path", "must be one that can be written to", url) from None
+    except Exception as error:
+        raise _unreachable(url, error) from error
+
+
+def _fetch_from_hub(url: str, patterns: Sequence[str]) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    match = _HUB.fullmatch(url)
+    if match is None:
+        raise invalid("path", "must be hf://owner/name[@revision][/path]", url)
+    repository, revision, path = match.groups()
+    wanted = list(patterns) if path is None else [path, *(f"{path}/{p}" for p in patterns)]
+    try:
+        folder = snapshot_download(
+            repository,
+            revision=None if revision is None else urllib.parse.unquote(revision),
+            allow_patterns=wanted,
+        )
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        raise _missing(url) from None
+    except errors.HFValidationError:
+        raise invalid("path", "must be hf://owner/name[@revision][/path]", url) from None
+    except Exception as error:  # of whatever HTTP library the hub's client stands on
+        raise _unreachable(url, error) from error
+    local = Path(folder, path or "")
+    if not local.is_file() and not any(local.glob("*")):
+        raise _missing(url)
+    return local
+
+
+def _missing(url: str) -> FileNotFoundError:
+    return FileNotFoundError(str(invalid("path", "must exist and be readable to you", url)))
+
+
+def _unreachable(url: str, error: BaseException) -> ConnectionError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    rule = "must be on a host that answers"
+    return ConnectionError(str(invalid("path", rule, f"{url} ({reason})")))

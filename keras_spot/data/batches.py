@@ -1,0 +1,195 @@
+"""From examples to padded batches of token ids: shuffle, tokenise, bucket by length, pad.
+
+Plain Python and NumPy over blocks of examples; only the tokenizer runs TensorFlow ops.
+"""
+
+import bisect
+import itertools
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from keras_spot.base.errors import invalid
+from keras_spot.data.sources import BLOCK
+from keras_spot.tasks import Example
+
+BUCKETS = (
+    *(12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 112, 128),
+    *(144, 160, 176, 192, 224, 256, 288, 320, 352, 384, 448, 512),
+)
+"""Default input lengths T. Neighbours are a factor of 1.1 to 1.33 apart, which bounds padding."""
+
+SHUFFLE_BUFFER = 16_384
+"""Rows held in memory to shuffle from; TFDS' prepared files are shuffled as a whole already."""
+
+WINDOW = 16
+"""Steps within which a bank's batches are put in order."""
+
+Ids = np.ndarray
+Encoded = tuple[Ids, Ids]  # input ids and target ids of one example, end of sequence included
+Encode = Callable[[Sequence[Example]], list[Encoded]]
+Batch = tuple[np.ndarray, np.ndarray]  # input ids [B, T] and target ids [B, D], int32, pad 0
+
+EMPTY: Encoded = (np.zeros(0, np.int32), np.zeros(0, np.int32))
+
+_T = TypeVar("_T")
+
+
+def shuffled(items: Iterable[_T], seed: str, buffer_size: int = SHUFFLE_BUFFER) -> Iterator[_T]:
+    """Yield the items in an order drawn from `seed`, holding at most `buffer_size` of them."""
+    rng = random.Random(seed)
+    buffer: list[_T] = []
+    for item in items:
+        if len(buffer) < buffer_size:
+            buffer.append(item)
+            continue
+        place = int(rng.random() * buffer_size)
+        yield buffer[place]
+        buffer[place] = item
+    rng.shuffle(buffer)
+    yield from buffer
+
+
+def drawn(streams: Sequence[Iterator[_T]], rates: Sequence[float], seed: str) -> Iterator[_T]:
+    """Yield items of endless streams, each of a stream drawn by the rates, which sum to 1."""
+    rng = random.Random(seed)
+    bounds = list(itertools.accumulate(rates))[:-1]
+    while True:
+        yield next(streams[bisect.bisect_right(bounds, rng.random())])
+
+
+def encoder(tokenizer: Any, input_length: int, target_length: int, sentinel: int | None) -> Encode:
+    """Return the function that turns examples into ids.
+
+    Inputs are cut to `input_length` and targets to `target_length` tokens, the end-of-sequence
+    token included, which is never cut off. A task's `sentinel` number n puts the token
+    `<extra_id_n>` in front of the input (number 99 - n after the vocabulary's own pieces, T5).
+    """
+    import tensorflow as tf
+    import tensorflow_text
+
+    end = tokenizer.end_token_id
+    front = [] if sentinel is None else [tokenizer.vocabulary_size() + 99 - sentinel]
+    texts = tf.TensorSpec([None], tf.string)
+
+    def make() -> Callable[..., Any]:
+        pieces = tensorflow_text.SentencepieceTokenizer(model=tokenizer.proto)
+
+        def tokenise(texts: Any, front: list[int], length: int) -> tuple[Any, Any]:
+            ids = pieces.tokenize(texts)[:, : length - 1 - len(front)]
+            rows = tf.shape(texts)[0]
+            ends = [tf.tile([[token]], [rows, 1]) for token in (*front, end)]
+            ids = tf.concat([*ends[:-1], ids, ends[-1]], axis=1)
+            return ids.values, ids.row_splits
+
+        @tf.function(input_signature=[texts, texts], autograph=False)
+        def run(inputs: Any, targets: Any) -> Any:
+            return tokenise(inputs, front, input_length), tokenise(targets, [], target_length)
+
+        return run
+
+    run = make()
+
+    def encode(examples: Sequence[Example]) -> list[Encoded]:
+        nonlocal run
+        texts = [example.input for example in examples]
+        labels = list(dict.fromkeys(example.target for example in examples))  # mostly a few
+        try:
+            found = run(texts, labels)
+        except tf.errors.NotFoundError:
+            # Setting a seed or initialising a TPU clears the resources of every live tokenizer.
+            run = make()
+            found = run(texts, labels)
+        inputs, targets = (np.split(ids.numpy(), splits.numpy()[1:-1]) for ids, splits in found)
+        by_label = dict(zip(labels, targets, strict=True))
+        return [
+            (ids, by_label[example.target]) for ids, example in zip(inputs, examples, strict=True)
+        ]
+
+    return encode
+
+
+def encoded(examples: Iterable[Example], encode: Encode, block: int = BLOCK) -> Iterator[Encoded]:
+    """Yield the ids of each example, tokenised block by block."""
+    examples = iter(examples)
+    while taken := list(itertools.islice(examples, block)):
+        yield from encode(taken)
+
+
+def bucketed(
+    rows: Iterable[Encoded],
+    lengths: Sequence[int],
+    batch_size: int,
+    target_length: int,
+    drop_remainder: bool = False,
+    waiting: Mapping[int, int] | None = None,
+) -> Iterator[Batch]:
+    """Yield batches of `batch_size` rows, each padded to the shortest of `lengths` that fits.
+
+    At the end the rows left over in the buckets are dropped, or fill common batches, the
+    longest first, the last of which ends in rows of padding.
+
+    Args:
+        waiting: length to a number of empty rows that its bucket starts with (`position.seek`).
+    """
+    buckets = {length: [EMPTY] * (waiting or {}).get(length, 0) for length in lengths}
+    for row in rows:
+        length = fitting(lengths, row)
+        bucket = buckets[length]
+        bucket.append(row)
+        if len(bucket) == batch_size:
+            yield _pad(bucket, batch_size, length, target_length)
+            bucket.clear()
+    if drop_remainder:
+        return
+    left = [(length, row) for length in reversed(lengths) for row in buckets[length]]
+    for first in range(0, len(left), batch_size):
+        taken = left[first : first + batch_size]
+        yield _pad([row for _, row in taken], batch_size, taken[0][0], target_length)
+
+
+def together(streams: Sequence[Iterator[Batch]], window: int) -> Iterator[Batch]:
+    """Yield batches of several endless streams as common ones, the rows of each in turn.
+
+    A common batch is as long as its longest part. So that parts of similar lengths meet, each
+    stream's next `WINDOW` batches are sorted by length; the common batches then come in an order
+    drawn from the number of the window, of which `window` is the first.
+    """
+    for number in itertools.count(window):
+        taken = [list(itertools.islice(stream, WINDOW)) for stream in streams]
+        for parts in taken:
+            parts.sort(key=lambda batch: batch[0].shape[1])
+        order = random.Random(number).sample(range(WINDOW), WINDOW)
+        for place in order:
+            inputs, targets = zip(*(parts[place] for parts in taken))
+            length = max(ids.shape[1] for ids in inputs)
+            wide = [np.pad(ids, [(0, 0), (0, length - ids.shape[1])]) for ids in inputs]
+            yield np.concatenate(wide), np.concatenate(targets)
+
+
+def fitting(lengths: Sequence[int], row: Encoded) -> int:
+    """Return the shortest of `lengths` that holds the row's input."""
+    return lengths[bisect.bisect_left(lengths, len(row[0]))]
+
+
+def _pad(rows: Sequence[Encoded], batch_size: int, length: int, target_length: int) -> Batch:
+    inputs, targets = zip(*rows)
+    return _fill(inputs, batch_size, length), _fill(targets, batch_size, target_length)
+
+
+def _fill(rows: Sequence[Ids], batch_size: int, length: int) -> np.ndarray:
+    lengths = np.zeros(batch_size, np.int64)
+    lengths[: len(rows)] = [len(ids) for ids in rows]
+    filled = np.zeros((batch_size, length), np.int32)
+    filled[np.arange(length) < lengths[:, None]] = np.concatenate(rows)
+    return filled
+
+
+def bucket_lengths(buckets: Sequence[int], input_length: int) -> tuple[int, ...]:
+    """Return the lengths T that batches may have: the buckets below the limit, and the limit."""
+    for length in buckets:
+        if not isinstance(length, int) or length < 2:
+            raise invalid("buckets", "must be lengths of at least 2", f"buckets={buckets!r}")
+    return (*sorted({length for length in buckets if length < input_length}), input_length)

@@ -1,0 +1,1 @@
+"""A frozen backbone with a soft prompt in front: layers, losses, optimiser, generation, export."""

@@ -1,0 +1,146 @@
+"""The soft prompt as a Keras layer."""
+
+import keras
+from keras import ops
+
+from keras_spot.base.errors import invalid
+from keras_spot.prompts.initializers import PromptInitializer, reseeded, uniform
+
+
+@keras.saving.register_keras_serializable("keras_spot")
+class SoftPrompt(keras.layers.Layer):
+    """Trainable vectors in front of a sequence of embeddings (Lester et al. 2021, section 2).
+
+    The variable is float32 under every dtype policy: updates of a trained prompt, whose
+    rows are hundreds of times larger than one step, would vanish in bfloat16. It is cast
+    to the inputs' dtype when it is prepended.
+
+    With `num_prompts` it is a bank of K prompts, each a variable of its own with its own optimiser
+    state, and every row has the prompt of its index. Rows of different prompts never mix.
+
+    Args:
+        length: prompt length P. Default: the length of the initialiser's own rows
+            where it has them (`from_numpy`), else 100.
+        initializer: a `keras_spot.initializers` object or any Keras initialiser.
+            Default: U(-0.5, 0.5). Of a bank either one, from which each prompt is drawn with its
+            own seed (the k-th with the initialiser's seed plus k), or a list of K.
+        num_prompts: K of a bank. Default: None, one prompt.
+        **kwargs: as for every Keras layer.
+
+    Call arguments:
+        inputs: embeddings `[B, T, H]`.
+        prompt_index: of a bank, `[B]` int32: the number of each row's prompt, from 0.
+
+    Returns:
+        `[B, P + T, H]`, dtype of `inputs`. An implicit Keras mask `[B, T]` is extended too.
+
+    Raises:
+        ValueError: a number that is no positive integer, a length that is not the initialiser's,
+            initialisers of several lengths or of another number than K, inputs that are not of
+            rank 3, a `prompt_index` missing or without a bank, or an initial value of another
+            width.
+
+    >>> layer = SoftPrompt(length=4)
+    >>> layer(keras.ops.zeros((2, 3, 8))).shape
+    TensorShape([2, 7, 8])
+    >>> bank = SoftPrompt(length=4, num_prompts=3)
+    >>> bank(keras.ops.zeros((2, 3, 8)), prompt_index=keras.ops.array([2, 0])).shape
+    TensorShape([2, 7, 8])
+    """
+
+    def __init__(self, length=None, initializer=None, num_prompts=None, **kwargs):
+        super().__init__(**kwargs)
+        if num_prompts is not None:
+            _check_positive("num_prompts", num_prompts)
+        if isinstance(initializer, (list, tuple)):
+            if num_prompts != len(initializer):
+                rule = "must be one, or as many as `num_prompts`"
+                raise invalid("initializer", rule, f"{len(initializer)} with {num_prompts=}")
+            initializer = [keras.initializers.get(one) for one in initializer]
+        else:
+            initializer = keras.initializers.get(uniform() if initializer is None else initializer)
+        several = initializer if isinstance(initializer, list) else [initializer]
+        own = {one.length for one in several if isinstance(one, PromptInitializer)} - {None}
+        if length is None:
+            length = min(own, default=100)
+        _check_positive("length", length)
+        if own - {length}:
+            (other, *_) = sorted(own - {length})
+            raise invalid("length", f"must be the initial prompt's length {other}", f"{length=}")
+        self.length = length
+        self.initializer = initializer
+        self.num_prompts = num_prompts
+        self.supports_masking = True
+
+    def build(self, inputs_shape, prompt_index_shape=None):
+        if len(inputs_shape) != 3 or inputs_shape[-1] is None:
+            raise invalid("inputs", "must have the shape [B, T, H]", f"shape={inputs_shape}")
+
+        def add(name, initializer):
+            return self.add_weight(
+                name=name,
+                shape=(self.length, inputs_shape[-1]),
+                initializer=initializer,
+                dtype="float32",
+                trainable=True,
+            )
+
+        if self.num_prompts is None:
+            self.prompt = add("prompt", self.initializer)
+        else:
+            own = self.initializer
+            if not isinstance(own, list):
+                own = [reseeded(own, number) for number in range(self.num_prompts)]
+            self.bank = [add(f"prompt_{number}", one) for number, one in enumerate(own)]
+        self.built = True
+
+    @property
+    def prompts(self):
+        """The prompts' variables `[P, H]`: K of a bank, else one."""
+        return [self.prompt] if self.num_prompts is None else list(self.bank)
+
+    def stacked(self, dtype):
+        """Return all prompts as `[K, P, H]`, K = 1 without a bank."""
+        return ops.stack([ops.cast(prompt, dtype) for prompt in self.prompts])
+
+    def of_rows(self, values, prompt_index, rows):
+        """Return what there is once a prompt, `[K, ...]`, for each of B rows, `[B, ...]`."""
+        if (prompt_index is None) != (self.num_prompts is None):
+            rule = "must be given for a bank of prompts, and only for one"
+            raise invalid("prompt_index", rule, f"{prompt_index=}")
+        if prompt_index is None:
+            return ops.broadcast_to(values, (rows, *values.shape[1:]))
+        return ops.take(values, prompt_index, axis=0)
+
+    def call(self, inputs, prompt_index=None):
+        rows = self.of_rows(self.stacked(inputs.dtype), prompt_index, ops.shape(inputs)[0])
+        return ops.concatenate([rows, inputs], axis=1)
+
+    def extend_mask(self, mask):
+        """Return a padding mask `[B, T]` as `[B, P + T]`: every prompt position is visible."""
+        return ops.pad(mask, [[0, 0], [self.length, 0]], constant_values=1)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        if previous_mask is None:
+            return None
+        # ops.pad wants a number; a boolean mask travels as int32.
+        return ops.cast(self.extend_mask(ops.cast(previous_mask, "int32")), "bool")
+
+    def compute_output_shape(self, inputs_shape, prompt_index_shape=None):
+        batch, tokens, width = inputs_shape
+        return batch, None if tokens is None else tokens + self.length, width
+
+    def get_config(self):
+        config = super().get_config()
+        serialize, own = keras.initializers.serialize, self.initializer
+        config.update(
+            length=self.length,
+            initializer=[serialize(o) for o in own] if isinstance(own, list) else serialize(own),
+            num_prompts=self.num_prompts,
+        )
+        return config
+
+
+def _check_positive(name, value):
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise invalid(name, "must be a positive integer", f"{name}={value!r}")

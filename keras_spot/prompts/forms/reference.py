@@ -1,0 +1,83 @@
+"""Where a run keeps its prompts: the layout of google-research/prompt-tuning."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from keras_spot.base.errors import invalid
+
+REFERENCE_NAME = "encoder.prompt.prompt.prompt"
+CHECKPOINTS = "numpy_checkpoints"
+RUN_FILE = "run.json"
+STEP = re.compile(r"checkpoint_(\d+)")
+
+
+def step_path(run_dir: str | os.PathLike, step: int) -> Path:
+    """Return where the reference keeps the prompt of `step`.
+
+    >>> step_path("run", 500).as_posix()
+    'run/numpy_checkpoints/checkpoint_500/encoder.prompt.prompt.prompt'
+    """
+    return Path(run_dir) / CHECKPOINTS / f"checkpoint_{step}" / REFERENCE_NAME
+
+
+def steps(run_dir: str | os.PathLike) -> list[int]:
+    """Return the steps whose prompts lie in a run directory, ascending."""
+    return steps_with(Path(run_dir) / CHECKPOINTS, REFERENCE_NAME)
+
+
+def steps_with(folder: Path, name: str) -> list[int]:
+    """Return the steps of the folders `checkpoint_{step}` that hold a file `name`, ascending."""
+    if not folder.is_dir():
+        return []
+    found = ((STEP.fullmatch(entry.name), entry) for entry in folder.iterdir())
+    return sorted(int(m[1]) for m, entry in found if m and (entry / name).is_file())
+
+
+def read_run(run_dir: str | os.PathLike) -> dict[str, Any]:
+    """Return a run directory's `run.json`, `{}` where there is none."""
+    file = Path(run_dir) / RUN_FILE
+    if not file.is_file():
+        return {}
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise invalid("run_dir", f"must hold a readable {RUN_FILE}", str(file))
+    return record
+
+
+def choose_step(run_dir: Path, known: list[int], step: int | str | None) -> int:
+    """Return the step that `step` stands for: a number, "best", "newest", or None for either."""
+    best = read_run(run_dir).get("best", {}).get("step")
+    if step is None:
+        step = "newest" if best is None else "best"
+    if step == "best":
+        if best is None:
+            raise invalid("step", "must not be 'best' where the run recorded none", str(run_dir))
+        step = best
+    elif step == "newest":
+        step = known[-1]
+    if step not in known:
+        shown = ", ".join(map(str, known[-10:]))
+        raise FileNotFoundError(
+            str(invalid("step", f"must be one of the run's steps ({shown})", f"step={step!r}"))
+        )
+    return int(step)
+
+
+def provenance(file: Path) -> dict[str, Any]:
+    """Return what a file's place in a run tells: its step, and the run's own record."""
+    match = STEP.fullmatch(file.parent.name)
+    if file.name != REFERENCE_NAME or not match:
+        return {}
+    record = read_run(file.parents[2]) if file.parent.parent.name == CHECKPOINTS else {}
+    kept = ("task", "backbone", "prompt_attention", "seed", "learning_rate", "versions")
+    found: dict[str, Any] = {key: record[key] for key in kept if key in record}
+    found["step"] = int(match[1])
+    if record.get("best", {}).get("step") == found["step"]:
+        found["score"] = record["best"]["score"]
+    return found

@@ -1,0 +1,206 @@
+"""Find, read and write a prompt, whichever its form and wherever it lies."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_spot.base import remote, t5x_store
+from keras_spot.base.errors import invalid
+from keras_spot.prompts.forms import arrays, peft, reference, t5x
+from keras_spot.prompts.prompt import Prompt, as_prompt
+
+OWN_NAME = "prompt.npz"  # in a folder or a repository
+FORMS = ("npy", "npz", "reference", "peft")
+# What is fetched of a remote folder; a T5X checkpoint is gigabytes, its prompt a few hundred KB.
+_WANTED = (
+    OWN_NAME,
+    peft.CONFIG,
+    peft.WEIGHTS,
+    reference.RUN_FILE,
+    f"*{reference.REFERENCE_NAME}",
+    f"{t5x.NAME}/*",
+    t5x_store.INDEX,
+)
+
+
+def read(
+    path: str | os.PathLike, step: int | str | None = None, *, task_id: int | None = None
+) -> Prompt:
+    """Read a prompt in any of the package's forms.
+
+    Args:
+        path: a file, a step directory, a run directory, an adapter's or a checkpoint's folder,
+            or the address of one.
+        step: which step of a run directory: a number, `"best"`, `"newest"`, or `None`
+            for the best one where the run recorded one, else the newest.
+        task_id: which task of a PEFT multitask adapter. Default: its only one.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`, or the run has no such step.
+        ValueError: the file is no prompt: truncated, pickled, of another rank, not finite.
+        ConnectionError: an address whose host does not answer.
+        ModuleNotFoundError: the form or the address needs an extra that is not installed.
+    """
+    with _local(path) as local:
+        file = _find(local, step)
+        if file.name == peft.WEIGHTS:
+            values, provenance = peft.read(file, task_id)
+        elif task_id is not None:
+            rule = "must be None where the prompt is no multitask adapter"
+            raise invalid("task_id", rule, f"{task_id=} for {file}")
+        elif file.name == t5x_store.INDEX:
+            values, provenance = t5x.read(file)
+        else:
+            values, provenance = (
+                arrays.read_npz(file) if file.suffix == ".npz" else arrays.read_npy(file)
+            )
+        return Prompt(_named(values, file), provenance, file)
+
+
+def read_header(
+    path: str | os.PathLike, step: int | str | None = None
+) -> tuple[tuple[int, int], dict[str, Any]]:
+    """Return the shape `(P, H)` and the provenance of a prompt without reading its numbers.
+
+    Takes and raises what `read` does, except that what only the numbers show goes unnoticed.
+    """
+    with _local(path) as local:
+        file = _find(local, step)
+        if file.name == peft.WEIGHTS:
+            return peft.read_header(file)
+        if file.name == t5x_store.INDEX:
+            return t5x.read_header(file)
+        if file.suffix == ".npz":
+            return arrays.read_npz_header(file)
+        return arrays.read_npy_header(file)
+
+
+def read_provenance(path: str | os.PathLike, step: int | str | None = None) -> dict[str, Any]:
+    """Return the provenance and `shape` of a prompt without reading its numbers."""
+    shape, provenance = read_header(path, step)
+    return {**provenance, "shape": shape}
+
+
+def locate(path: str | os.PathLike, step: int | str | None = None) -> Path:
+    """Return the local file that holds the prompt of a file, a folder or an address.
+
+    It is the weights of a PEFT adapter, and the index of a T5X checkpoint.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`, or the run has no such step.
+        ValueError: the folder holds a prompt only in a pickled file.
+    """
+    with _local(path) as local:
+        return _find(local, step)
+
+
+def write(
+    path: str | os.PathLike,
+    values: Any,
+    provenance: Mapping[str, Any] | None = None,
+    form: str | None = None,
+) -> Path:
+    """Write a prompt, whole or not at all.
+
+    Args:
+        path: where; may be an address that can be written to. `*.npz`, `*.npy` and the
+            reference's file name stand for their own form.
+        values: `[P, H]` floating-point numbers; stored as float32.
+        provenance: JSON-able record; `npz` and `peft` keep it.
+        form: `"npy"`, `"npz"`, `"reference"` or `"peft"`; the reference's takes a file, a folder
+            `checkpoint_{step}` or a run's folder (then the step is the provenance's, else 0).
+            Default: what the file's name says.
+
+    Returns:
+        The file or folder written.
+
+    Raises:
+        ValueError: a name of no form, or values that are no prompt.
+        OSError: the file cannot be written.
+    """
+    values, provenance, path = as_prompt(values), dict(provenance or {}), Path(path)
+    form = _form_of(path) if form is None else form
+    if form not in FORMS:
+        received = "a T5X checkpoint, which is read only" if form == "t5x" else f"{form=}"
+        raise invalid("form", f"must be one of {', '.join(FORMS)}", received)
+    if form in ("npy", "npz") and path.suffix != f".{form}":
+        raise invalid("path", f"must end in .{form}", f"path={str(path)!r}")
+    if form == "reference":
+        path = _reference_path(path, provenance.get("step"))
+    with remote.writing(path) as local:
+        if form == "npz":
+            arrays.write_npz(local, values, provenance)
+        elif form == "peft":
+            peft.write(local, values, provenance)
+        else:
+            arrays.write_npy(local, values)
+    return path
+
+
+def _form_of(path: Path) -> str:
+    if path.name == reference.REFERENCE_NAME:
+        return "reference"
+    if path.suffix not in (".npy", ".npz"):
+        rule = f"must end in .npz, .npy or {reference.REFERENCE_NAME} where `form` is not given"
+        raise invalid("path", rule, f"path={str(path)!r}")
+    return path.suffix[1:]
+
+
+def _reference_path(path: Path, step: Any) -> Path:
+    if path.name == reference.REFERENCE_NAME:
+        return path
+    if reference.STEP.fullmatch(path.name):
+        return path / reference.REFERENCE_NAME
+    return reference.step_path(path, step if isinstance(step, int) and step >= 0 else 0)
+
+
+@contextlib.contextmanager
+def _local(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a local path, and let errors name the address instead where there is one."""
+    local = remote.fetch(path, patterns=_WANTED)
+    try:
+        yield local
+    except (ValueError, FileNotFoundError) as error:
+        if not remote.is_remote(path):
+            raise
+        kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
+        raise kind(str(error).replace(str(local), remote.address(path))) from None
+
+
+def _find(path: Path, step: int | str | None) -> Path:
+    if path.is_file():
+        if path.suffix in (".bin", ".pt", ".pth", ".pkl"):
+            peft.refuse_pickle(path)
+        return path
+    if not path.exists():
+        raise FileNotFoundError(str(invalid("path", "must exist", f"path={str(path)!r}")))
+    for name in (reference.REFERENCE_NAME, OWN_NAME):
+        if (path / name).is_file():
+            return path / name
+    if (path / peft.CONFIG).is_file():
+        return peft.locate(path)
+    if (path / t5x_store.INDEX).is_file():
+        return path / t5x_store.INDEX
+    run_dir = path.parent if path.name == reference.CHECKPOINTS else path
+    known = reference.steps(run_dir)
+    if known:
+        return reference.step_path(run_dir, reference.choose_step(run_dir, known, step))
+    whole = reference.steps_with(path, t5x_store.INDEX)
+    if whole:
+        chosen = reference.choose_step(path, whole, step)
+        return path / f"checkpoint_{chosen}" / t5x_store.INDEX
+    forms = f"{reference.CHECKPOINTS}/, {OWN_NAME}, {peft.CONFIG} or {t5x_store.INDEX}"
+    raise FileNotFoundError(
+        str(invalid("path", f"must be a prompt file or hold {forms}", str(path)))
+    )
+
+
+def _named(values: np.ndarray, file: Path) -> np.ndarray:
+    try:
+        return as_prompt(values)
+    except ValueError as error:
+        raise ValueError(f"{error} in {file}") from None

@@ -1,5 +1,0 @@
-"""A study's report: one HTML file that needs nothing else, its pictures and its summary."""
-
-from keras_spot.report.write import write_report
-
-__all__ = ["write_report"]

@@ -1,0 +1,1 @@
+"""One training run: from a task and a start to checkpoints, scores and answers."""

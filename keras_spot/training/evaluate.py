@@ -1,0 +1,309 @@
+"""Scores of a model on a task: decode or rank every example, then the task's metrics."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_spot import tasks
+from keras_spot.base.atomic import atomic_write
+from keras_spot.base.errors import invalid, unknown
+from keras_spot.data import load_examples
+from keras_spot.model.generation import pad_rows
+from keras_spot.tasks import metrics
+from keras_spot.training import submission
+
+METHODS = ("generate", "beam", "rank")
+BEAMS = 4
+_BLOCK = 1024  # examples sorted by length together
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What came out of one task.
+
+    Attributes:
+        task: the task's name.
+        scores: metric -> value, x100; `score` is their mean, `invalid` counts the answers that
+            are no label. With several validation splits, their means and every `split/metric`.
+        predictions: one record an example: `split`, `index`, `idx`, `input`, `target`,
+            `prediction`, and with `method="rank"` the log-likelihood of every label.
+        examples: the number of examples scored.
+    """
+
+    task: str
+    scores: dict[str, float]
+    predictions: list[dict[str, Any]]
+
+    @property
+    def examples(self) -> int:
+        return len(self.predictions)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write the predictions as JSON lines."""
+        with atomic_write(path, "w") as file:
+            for record in self.predictions:
+                file.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
+
+
+def evaluate(
+    model: Any,
+    task: str | tasks.Task,
+    split: str | None = None,
+    *,
+    method: str = "generate",
+    data_dir: str | os.PathLike | None = None,
+    batch_size: int = 32,
+    limit: int | None = None,
+    prompt: str | int | None = None,
+) -> Evaluation:
+    """Score a model on a task.
+
+    Args:
+        model: a `PromptedT5` with a preprocessor.
+        task: name or `tasks.Task`.
+        split: a split or TFDS slice such as `"validation[:500]"`. Default: the task's
+            validation splits, their scores averaged.
+        method: `"generate"` decodes freely with the model's sampler (greedy by default) and
+            `"beam"` with 4 beams; an answer that is no label is wrong.
+            `"rank"` takes the label of the highest likelihood (label tasks only), with the
+            encoder run once for all labels.
+        data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
+        batch_size: examples at once. Default 32.
+        limit: only the first examples of each split.
+        prompt: of a bank of prompts, which one, by name or number.
+
+    Raises:
+        ValueError: an unknown task, split or method, ranking without labels, or a split
+            without labels or examples.
+        FileNotFoundError: data that are not prepared.
+    """
+    task = tasks.get(task)
+    check_method(task, method)
+    splits = [split] if split else list(task.validation)
+    parts: dict[str, dict[str, float]] = {}
+    records: list[dict[str, Any]] = []
+    for part in splits:
+        check_labelled(task, part, data_dir)
+        found = list(load_examples(task, part, data_dir=data_dir, limit=limit))
+        answers, extra = answer(
+            model, task, found, method=method, batch_size=batch_size, prompt=prompt
+        )
+        parts[part] = metrics.score(task, answers, found)
+        for example, prediction, more in zip(found, answers, extra):
+            records.append({"split": part, **_record(example, prediction), **more})
+    scores = metrics.mean(list(parts.values()))
+    if len(parts) > 1:
+        scores |= {
+            f"{part}/{name}": part_scores[name]
+            for part, part_scores in parts.items()
+            for name in part_scores
+        }
+    return Evaluation(task.name, scores, records)
+
+
+def check_method(task: tasks.Task, method: str) -> None:
+    """Raise ValueError for an unknown method, or for ranking where the target is no label."""
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if method == "rank" and task.target != "{label}":
+        raise invalid("method", "must be 'generate' where the target is no label", task.name)
+
+
+def check_labelled(task: tasks.Task, split: str, data_dir: str | os.PathLike | None = None) -> None:
+    """Raise ValueError if a split cannot be scored: no such split, no examples, no labels."""
+    first = next(load_examples(task, split, data_dir=data_dir, limit=1), None)
+    if first is None or first.target == tasks.UNLABELLED:
+        rule = "must have labelled examples to score"
+        raise invalid("split", rule, f"split={split!r} of {task.name}")
+
+
+def predict(
+    model: Any,
+    task: str | tasks.Task,
+    split: str = "test",
+    *,
+    method: str = "generate",
+    data_dir: str | os.PathLike | None = None,
+    batch_size: int = 32,
+    limit: int | None = None,
+    prompt: str | int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield a record (see `Evaluation.predictions`) for every example, labelled or not.
+
+    Arguments and errors are those of `evaluate`, except that labels are not needed.
+    """
+    task = tasks.get(task)
+    examples = load_examples(task, split, data_dir=data_dir, limit=limit)
+    for block in _blocks(examples, _BLOCK):
+        answers, extra = answer(
+            model, task, block, method=method, batch_size=batch_size, prompt=prompt
+        )
+        for example, prediction, more in zip(block, answers, extra):
+            yield {"split": split, **_record(example, prediction), **more}
+
+
+def submit(
+    model: Any,
+    task: str | tasks.Task,
+    folder: str | os.PathLike,
+    split: str = "test",
+    *,
+    method: str = "generate",
+    data_dir: str | os.PathLike | None = None,
+    batch_size: int = 32,
+    prompt: str | int | None = None,
+) -> Path:
+    """Answer a GLUE or SuperGLUE test split and write its submission file.
+
+    Args:
+        folder: where the file goes, see `submission.write`. The others are those of `evaluate`.
+        split: the test split, `"test_mismatched"` for MNLI's second file.
+
+    Returns:
+        The file's path.
+    """
+    task = tasks.get(task)
+    found = list(load_examples(task, split, data_dir=data_dir))
+    answers, _ = answer(model, task, found, method=method, batch_size=batch_size, prompt=prompt)
+    return submission.write(task, answers, found, folder, split)
+
+
+def answer(
+    model: Any,
+    task: tasks.Task,
+    examples: Sequence[tasks.Example],
+    *,
+    method: str = "generate",
+    batch_size: int = 32,
+    prompt: Any = None,
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the answer to each example and, for `"rank"`, `{"scores": {label: log p}}`."""
+    check_method(task, method)
+    if model.preprocessor is None:
+        raise invalid("model", "must have a preprocessor to read texts", "preprocessor=None")
+    texts = [example.input for example in examples]
+    if method != "rank":
+        answers: list[str] = []
+        with _beams(model) if method == "beam" else contextlib.nullcontext():
+            for block in _blocks(texts, _BLOCK):
+                length = task.max_target_length
+                answers += model.generate(
+                    block, max_length=length, batch_size=batch_size, prompt=prompt
+                )
+        return answers, [{} for _ in answers]
+    likelihoods = label_log_likelihoods(
+        model, texts, task.labels, batch_size=batch_size, prompt=prompt
+    )
+    best = [task.labels[i] for i in likelihoods.argmax(axis=1)]
+    scores = [dict(zip(task.labels, map(float, row))) for row in likelihoods]
+    return best, [{"scores": row} for row in scores]
+
+
+@contextlib.contextmanager
+def _beams(model: Any) -> Iterator[None]:
+    """Give the model a beam sampler for a while, compiled once a model."""
+    from keras_hub.samplers import BeamSampler
+
+    before = model.sampler, model.generate_function
+    if not hasattr(model, "_beam_functions"):
+        model._beam_functions = BeamSampler(num_beams=BEAMS), None
+    model.sampler, model.generate_function = model._beam_functions
+    try:
+        yield
+    finally:
+        model._beam_functions = model.sampler, model.generate_function
+        model.sampler, model.generate_function = before
+
+
+def label_log_likelihoods(
+    model: Any,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    *,
+    batch_size: int = 32,
+    prompt: Any = None,
+) -> np.ndarray:
+    """Return the log-likelihood of every label after every text, float32 `[texts, labels]`.
+
+    The sum over a label's tokens, end of sequence included, as T5's rank classification has it.
+    The encoder runs once a text; only the short decoder runs once a label. Of a bank, `prompt` is
+    one for all texts, or a list with one for each.
+    """
+    targets = [np.asarray([row], "int32") for row in model.token_rows(labels)]
+    rows = model.token_rows(list(texts))
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    result = np.zeros((len(rows), len(labels)), "float32")
+    index = model.prompt_numbers(prompt, len(rows))
+    rank = _rank_function(model)
+    for chunk in _blocks(order, batch_size):
+        inputs = list(pad_rows([rows[i] for i in chunk]))
+        if index is not None:
+            inputs.append(index[chunk])
+        result[chunk] = np.stack([np.asarray(x) for x in rank(inputs, targets)], axis=1)
+    return result
+
+
+def _rank_function(model: Any) -> Any:
+    import keras
+
+    if keras.config.backend() != "tensorflow" or model.run_eagerly:
+        return functools.partial(_rank, model)
+    if not hasattr(model, "_rank_function"):
+        import tensorflow as tf
+
+        tokens = tf.TensorSpec([None, None], "int32")
+        inputs = [tokens, tokens]
+        if model.num_prompts is not None:
+            inputs.append(tf.TensorSpec([None], "int32"))
+
+        @functools.cache
+        def traced(*lengths):
+            # With known lengths the decoder can tell that absorbed cross-attention is cheaper.
+            labels = [tf.TensorSpec([1, length], "int32") for length in lengths]
+            return tf.function(functools.partial(_rank, model), input_signature=[inputs, labels])
+
+        def ranked(inputs, targets):
+            return traced(*(target.shape[1] for target in targets))(inputs, targets)
+
+        model._rank_function = ranked
+    return model._rank_function
+
+
+def _rank(model: Any, inputs: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
+    from keras import ops
+
+    states, mask = model.encode(*inputs)
+    batch = ops.shape(states)[0]
+    scores = []
+    for target in targets:
+        target = ops.broadcast_to(target, (batch, ops.shape(target)[1]))
+        shifted = ops.pad(target[:, :-1], [[0, 0], [1, 0]])
+        logits = model.decode(shifted, ops.ones_like(shifted), states, mask)
+        logits = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+        scores.append(ops.sum(ops.take_along_axis(logits, target[..., None], axis=-1), (1, 2)))
+    return scores
+
+
+def _record(example: tasks.Example, prediction: str) -> dict[str, Any]:
+    record = {"index": example.index, "input": example.input, "target": example.target}
+    if example.idx is not None:
+        record["idx"] = example.idx
+    return {**record, "prediction": prediction}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _blocks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while block := list(itertools.islice(iterator, size)):
+        yield block

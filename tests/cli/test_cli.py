@@ -1,0 +1,240 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import toy
+
+from keras_spot import cli, prompts
+
+
+def run(monkeypatch, capsys, *words):
+    """Run the command in this process; return exit code, stdout and stderr."""
+    monkeypatch.setattr(sys, "argv", ["keras-spot", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    out = capsys.readouterr()
+    return caught.value.code, out.out, out.err
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory, tokenizer):
+    """A preset folder of a random backbone, with a recipe of its own."""
+    folder = tmp_path_factory.mktemp("preset")
+    toy.backbone(tokenizer.vocabulary_size()).save_to_preset(folder)
+    tokenizer.save_to_preset(folder)
+    (folder / "recipe.json").write_text(
+        '{"prompt_length": 3, "batch_size": 4, "steps": 4, "checkpoint_every": 2}'
+    )
+    return folder
+
+
+@pytest.fixture
+def keras_spot(monkeypatch, capsys):
+    return lambda *words: run(monkeypatch, capsys, *words)
+
+
+def test_train_evaluate_predict_export(keras_spot, preset, data_dir, tmp_path):
+    common = ["--backbone", preset, "--data-dir", data_dir]
+    task = ["--task", "synthetic/movies"]
+    code, out, _ = keras_spot(
+        "train", *task, *common, "--run-dir", tmp_path / "run", "--validation-limit", 4
+    )
+    assert code == 0
+    assert "strategy: one device, CPU" in out
+    assert "best: " in out
+    assert prompts.steps(tmp_path / "run") == [2, 4]
+
+    options = ["--prompt", tmp_path / "run", "--limit", 5]
+    file = tmp_path / "answers.jsonl"
+    code, out, _ = keras_spot("evaluate", *task, *common, *options, "--predictions", file)
+    scores = json.loads(out)
+    assert (code, scores["examples"], len(file.read_text().splitlines())) == (0, 5, 5)
+
+    code, out, _ = keras_spot("predict", *task, *common, *options, "--method", "rank")
+    assert [json.loads(line)["index"] for line in out.splitlines()] == [0, 1, 2, 3, 4]
+
+    words = ["predict", "--backbone", preset, "--prompt", tmp_path / "run"]
+    code, out, _ = keras_spot(*words, "a fine film", "a dull one")
+    assert [json.loads(line)["input"] for line in out.splitlines()] == ["a fine film", "a dull one"]
+
+    # Transfer: a second run starts from the first one's folder.
+    code, out, err = keras_spot(
+        "train",
+        "--task",
+        "synthetic/products",
+        *common,
+        "--run-dir",
+        tmp_path / "target",
+        "--prompt-init",
+        tmp_path / "run",
+        "--steps",
+        1,
+        "--validation-limit",
+        4,
+    )
+    assert (code, err) == (0, "")
+
+    code, out, _ = keras_spot(
+        "export", "--backbone", preset, "--prompt", tmp_path / "run", tmp_path / "served"
+    )
+    assert code == 0
+    assert (tmp_path / "served" / "saved_model.pb").is_file()
+
+
+def test_train_a_bank_and_serve_it(keras_spot, preset, data_dir, tmp_path):
+    words = ["--task", "synthetic/movies", "--seed", 0, "--seed", 1, "--validation-limit", 4]
+    run = ["--backbone", preset, "--data-dir", data_dir, "--run-dir", tmp_path / "bank"]
+    code, out, _ = keras_spot("train-bank", *words, *run, "--method", "rank", "--steps", 2)
+    assert code == 0
+    prompts = [tmp_path / "bank" / f"seed{seed}" for seed in (0, 1)]
+    assert [prompts.steps(prompt) for prompt in prompts] == [[2], [2]]
+    assert all(f"at step 2 run: {prompt}" in out for prompt in prompts)
+    both = [word for prompt in prompts for word in ("--prompt", prompt)]
+    code, _, _ = keras_spot("export", "--backbone", preset, *both, tmp_path / "served")
+    assert code == 0
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
+    answers = serve(text=tf.constant(["a fine film"] * 2), prompt=tf.constant(["seed1", "seed0"]))
+    assert answers["outputs"].shape == (2,)
+
+
+def test_a_task_record_of_ones_own(keras_spot, preset, tmp_path):
+    rows = "text,label\n" + "a fine film,good\na dull film,bad\n" * 8
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.csv").write_text(rows)
+    record = tmp_path / "reviews.yaml"
+    record.write_text(
+        f"""
+name: reviews
+files: {{train: {tmp_path}/train.csv, validation: {tmp_path}/dev.csv}}
+input: "review: {{text}}"
+target: "{{label}}"
+labels: [bad, good]
+metrics: [accuracy]
+"""
+    )
+    code, _, err = keras_spot(
+        "train", "--task", record, "--backbone", preset, "--run-dir", tmp_path / "run", "--steps", 1
+    )
+    assert (code, err) == (0, "")
+    code, out, _ = keras_spot(
+        "evaluate", "--task", record, "--backbone", preset, "--prompt", tmp_path / "run"
+    )
+    assert json.loads(out)["examples"] == 16
+
+
+def test_tasks_are_listed(keras_spot):
+    code, out, _ = keras_spot("tasks")
+    assert code == 0
+    assert "super_glue/boolq" in out
+
+
+def test_listing_and_help_do_not_wait_for_tensorflow():
+    code = (
+        "import sys, keras_spot.cli as c; sys.argv = ['keras-spot', sys.argv[1]];\n"
+        "try: c.main()\n"
+        "except SystemExit: print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
+    )
+    for word in ("--help", "tasks"):
+        found = subprocess.run([sys.executable, "-c", code, word], capture_output=True, text=True)
+        assert found.stdout.splitlines()[-1] == "[]", found.stderr
+
+
+MISTAKES = {
+    "train --task glue/sst --run-dir R": "error: `task` must be a known name. "
+    "Received: task='glue/sst' (did you mean 'glue/sst2' or 'glue/stsb'?)",
+    "train --task glue/sst2 --run-dir R --backbone tinny": "error: `backbone` must be a known",
+    "train --task glue/sst2 --run-dir R --learning-rate fast": "error: Invalid value for "
+    "'--learning-rate'",
+    "train --task glue/sst2": "error: Missing option '--run-dir'",
+    "trian": "error: No such command 'trian'",
+    "evaluate --task synthetic/movies --prompt nowhere": "error: `prompt_init` must exist. "
+    "Received: nowhere",
+    "predict --prompt p.npy": "error: `texts` must be given, or `task` instead.",
+    "train --task synthetic/movies --run-dir R --strategy gpu": "error: `choice` must be a known",
+    "train --task none.yaml --run-dir R": "error: ",
+    "tasks --prepare mr": "error: ",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(keras_spot, line, tmp_path, preset, data_dir):
+    words = [tmp_path / "run" if word == "R" else word for word in line.split()]
+    if "--backbone" not in words and words[0] in ("train", "evaluate"):
+        words += ["--backbone", preset, "--data-dir", data_dir]
+    code, _, err = keras_spot(*words)
+    assert code == 2
+    assert err.startswith(MISTAKES[line])
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_say_where_and_how(keras_spot, preset, tmp_path):
+    code, _, err = keras_spot(
+        "train",
+        "--task",
+        "glue/sst2",
+        "--run-dir",
+        tmp_path / "run",
+        "--backbone",
+        preset,
+        "--data-dir",
+        tmp_path,
+    )
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "glue/sst2" in err
+    assert str(tmp_path) in err
+    assert "keras-spot tasks --prepare glue/sst2" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_prompt_of_another_width_is_refused(keras_spot, preset, tmp_path, data_dir):
+    import numpy as np
+
+    np.save(tmp_path / "p.npy", np.ones((3, 17), "float32"))
+    code, _, err = keras_spot(
+        "evaluate",
+        "--task",
+        "synthetic/movies",
+        "--backbone",
+        preset,
+        "--prompt",
+        tmp_path / "p.npy",
+        "--data-dir",
+        data_dir,
+    )
+    assert code == 2
+    assert err.startswith("error: `prompt_init` must have the backbone's hidden width 16.")
+
+
+def test_a_bad_row_is_named(keras_spot, preset, tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"text": "a", "label": "good"}\n{"text": "b"}\n')
+    record = tmp_path / "t.json"
+    record.write_text(
+        json.dumps(
+            {
+                "name": "t",
+                "files": {"train": str(tmp_path / "train.jsonl")},
+                "input": "{text}",
+                "labels": ["bad", "good"],
+                "metrics": ["accuracy"],
+            }
+        )
+    )
+    code, _, err = keras_spot(
+        "train",
+        "--task",
+        record,
+        "--backbone",
+        preset,
+        "--run-dir",
+        tmp_path / "run",
+        "--validation-split",
+        "",
+    )
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "row 1 of t" in err

@@ -1,0 +1,134 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_spot import prompts
+from keras_spot.prompts import initializers
+
+EMBEDDINGS = np.arange(60, dtype="float32").reshape(20, 3)
+
+
+class Letters:
+    """A tokenizer whose pieces are letters: a -> 0, b -> 1, ..."""
+
+    def __call__(self, text):
+        return [ord(letter) - ord("a") for letter in text.replace(" ", "")]
+
+
+def values(initializer, shape):
+    return keras.ops.convert_to_numpy(initializer(shape))
+
+
+def made():
+    return [
+        initializers.from_numpy(EMBEDDINGS[:4]),
+        initializers.sampled_vocab(EMBEDDINGS, 10, seed=3),
+        initializers.class_labels(["ab", "c"], Letters(), EMBEDDINGS, 10, seed=3),
+        initializers.from_text("a b c", Letters(), EMBEDDINGS),
+        initializers.uniform(seed=3),
+    ]
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_serialisation_gives_the_same_values(index):
+    first = made()[index]
+    again = keras.initializers.deserialize(keras.initializers.serialize(first))
+    assert type(again) is type(first)
+    np.testing.assert_array_equal(values(again, (4, 3)), values(first, (4, 3)))
+    np.testing.assert_array_equal(values(made()[index], (4, 3)), values(first, (4, 3)))
+
+
+def test_from_numpy_reads_files_and_run_directories(tmp_path):
+    prompt = EMBEDDINGS[:2]
+    prompts.write(prompts.step_path(tmp_path, 1), prompt)
+    prompts.write(prompts.step_path(tmp_path, 2), prompt + 1)
+    np.testing.assert_array_equal(values(initializers.from_numpy(tmp_path), (2, 3)), prompt + 1)
+    first = initializers.from_numpy(str(tmp_path), step=1)
+    np.testing.assert_array_equal(values(first, (2, 3)), prompt)
+
+
+def test_a_saved_config_does_not_need_the_file(tmp_path):
+    path = prompts.write(tmp_path / "p.npy", EMBEDDINGS[:2])
+    config = keras.initializers.serialize(initializers.from_numpy(path))
+    path.unlink()
+    again = keras.initializers.deserialize(config)
+    np.testing.assert_array_equal(values(again, (2, 3)), EMBEDDINGS[:2])
+
+
+def test_sampled_rows_are_distinct_and_among_the_most_frequent():
+    found = values(initializers.sampled_vocab(EMBEDDINGS, 8, seed=1), (8, 3))
+    np.testing.assert_array_equal(np.sort(found[:, 0]), EMBEDDINGS[:8, 0])
+    other = values(initializers.sampled_vocab(EMBEDDINGS, 8, seed=2), (8, 3))
+    assert (found != other).any()
+
+
+def test_class_labels_are_means_of_their_pieces_then_samples():
+    found = values(initializers.class_labels(["ab", "c"], Letters(), EMBEDDINGS, 10), (4, 3))
+    np.testing.assert_array_equal(found[0], (EMBEDDINGS[0] + EMBEDDINGS[1]) / 2)
+    np.testing.assert_array_equal(found[1], EMBEDDINGS[2])
+    assert set(found[2:, 0]) <= set(EMBEDDINGS[:10, 0])
+
+
+def test_text_repeats_until_the_prompt_is_full():
+    found = values(initializers.from_text("ab c", Letters(), EMBEDDINGS), (5, 3))
+    np.testing.assert_array_equal(found, EMBEDDINGS[[0, 1, 2, 0, 1]])
+    np.testing.assert_array_equal(
+        values(initializers.from_text("ab c", Letters(), EMBEDDINGS), (2, 3)), EMBEDDINGS[:2]
+    )
+
+
+def test_uniform_stays_within_half():
+    found = values(initializers.uniform(seed=0), (100, 30))
+    assert -0.5 <= found.min() < -0.45
+    assert 0.45 < found.max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: initializers.from_numpy(EMBEDDINGS[0]),
+            "`prompt` must have the shape [prompt length, hidden width]. Received: shape=(3,)",
+        ),
+        (
+            lambda: initializers.from_numpy(EMBEDDINGS)((4, 3)),
+            "`initializer` must give a prompt of shape (4, 3). Received: (20, 3)",
+        ),
+        (
+            lambda: initializers.sampled_vocab(EMBEDDINGS, 5)((6, 3)),
+            "`length` must be at most the 5 sampled entries. Received: length=6",
+        ),
+        (
+            lambda: initializers.sampled_vocab(EMBEDDINGS)((2, 4)),
+            "`initializer` must give a prompt of shape (2, 4). Received: (2, 3)",
+        ),
+        (
+            lambda: initializers.sampled_vocab(EMBEDDINGS[0]),
+            "`embeddings` must have the shape [V, H]. Received: shape=(3,)",
+        ),
+        (
+            lambda: initializers.class_labels([], Letters(), EMBEDDINGS),
+            "`labels` must name at least one label. Received: labels=[]",
+        ),
+        (
+            lambda: initializers.class_labels(["a", " "], Letters(), EMBEDDINGS),
+            "`labels` must have at least one piece each. Received: ' '",
+        ),
+        (
+            lambda: initializers.class_labels(["a", "b"], Letters(), EMBEDDINGS)((1, 3)),
+            "`length` must be at least the number of labels (2). Received: length=1",
+        ),
+        (
+            lambda: initializers.from_text("", Letters(), EMBEDDINGS),
+            "`text` must have at least one piece each. Received: ''",
+        ),
+        (
+            lambda: initializers.uniform(0),
+            "`scale` must be positive. Received: scale=0",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert str(error.value) == message
