@@ -87,10 +87,10 @@ def test_train_a_bank_and_serve_it(keras_spot, preset, data_dir, tmp_path):
     run = ["--backbone", preset, "--data-dir", data_dir, "--run-dir", tmp_path / "bank"]
     code, out, _ = keras_spot("train-bank", *words, *run, "--method", "rank", "--steps", 2)
     assert code == 0
-    prompts = [tmp_path / "bank" / f"seed{seed}" for seed in (0, 1)]
-    assert [prompts.steps(prompt) for prompt in prompts] == [[2], [2]]
-    assert all(f"at step 2 run: {prompt}" in out for prompt in prompts)
-    both = [word for prompt in prompts for word in ("--prompt", prompt)]
+    folders = [tmp_path / "bank" / f"seed{seed}" for seed in (0, 1)]
+    assert [prompts.steps(folder) for folder in folders] == [[2], [2]]
+    assert all(f"at step 2 run: {folder}" in out for folder in folders)
+    both = [word for folder in folders for word in ("--prompt", folder)]
     code, _, _ = keras_spot("export", "--backbone", preset, *both, tmp_path / "served")
     assert code == 0
     import tensorflow as tf

@@ -418,7 +418,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 from keras_hub.tokenizers import T5Tokenizer
-from keras_spot import pipeline
+from keras_spot import data
 strategy = tf.distribute.MirroredStrategy(
     ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
 )
@@ -452,7 +452,7 @@ def test_the_process_ends_while_batches_are_being_made(data_dir, tokenizer, tmp_
 import os, sys
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 from keras_hub.tokenizers import T5Tokenizer
-from keras_spot import pipeline
+from keras_spot import data
 tokenizer = T5Tokenizer(proto=open(sys.argv[1], "rb").read())
 dataset = data.load_task("synthetic/movies", "train", tokenizer, 500, data_dir=sys.argv[2],
                              repeat=True)

@@ -163,7 +163,7 @@ study.run(describe(), sys.argv[1], make_trainer=lambda plan: Noted(plan, float(s
 
 
 def program(folder, seconds):
-    code = PROGRAM.format(tests=str(ROOT / "tests"))
+    code = PROGRAM.format(tests=str(ROOT / "tests" / "study"))
     return subprocess.Popen(
         [sys.executable, "-c", code, str(folder), str(seconds)],
         stdout=subprocess.PIPE,

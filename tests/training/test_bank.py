@@ -11,7 +11,7 @@ from keras_spot import Recipe, prompts
 from keras_spot.data import batches
 from keras_spot.model import build, optimizers
 from keras_spot.model.fast.forward import VISIBILITIES
-from keras_spot.prompts import names
+from keras_spot.prompts import names as prompt_names
 from keras_spot.training.evaluate import evaluate, label_log_likelihoods
 
 K, P, H = 3, 5, 16
@@ -161,19 +161,19 @@ def test_evaluate_takes_the_prompt(full, data_dir):
 
 
 def test_initial_prompts(backbone, tokenizer, tmp_path):
-    def prompts(start, **options):
+    def initial(start, **options):
         options = {"tokenizer": tokenizer, "prompt_length": 4, **options}
         return build.build(backbone, start, **options).prompt
 
-    drawn = prompts("sampled_vocab", num_prompts=2, seed=3)
-    np.testing.assert_array_equal(drawn[0], prompts("sampled_vocab", seed=3))
-    np.testing.assert_array_equal(drawn[1], prompts("sampled_vocab", seed=4))
+    drawn = initial("sampled_vocab", num_prompts=2, seed=3)
+    np.testing.assert_array_equal(drawn[0], initial("sampled_vocab", seed=3))
+    np.testing.assert_array_equal(drawn[1], initial("sampled_vocab", seed=4))
     file = prompts.write(tmp_path / "p.npy", drawn[1])
     labels = [["good", "bad"], ["yes", "no"]]
-    mixed = prompts([file, "class_labels"], num_prompts=2, labels=labels, seed=[0, 7])
+    mixed = initial([file, "class_labels"], num_prompts=2, labels=labels, seed=[0, 7])
     np.testing.assert_array_equal(mixed[0], drawn[1])
-    np.testing.assert_array_equal(mixed[1], prompts("class_labels", labels=labels[1], seed=7))
-    np.testing.assert_array_equal(prompts(file, num_prompts=2), [drawn[1]] * 2)
+    np.testing.assert_array_equal(mixed[1], initial("class_labels", labels=labels[1], seed=7))
+    np.testing.assert_array_equal(initial(file, num_prompts=2), [drawn[1]] * 2)
 
 
 def test_prompts_are_saved_and_loaded_one_by_one(full, tmp_path):
@@ -339,9 +339,9 @@ def test_wrong_prompts_and_names(full, make, train, tmp_path):
         "folders. Received: ['a', 'a']",
         lambda: make(names=["a/b", "a.b"]): "`prompt_names` must be 2 different names, good for "
         "folders. Received: ['a/b', 'a.b']",
-        lambda: names.check([".."], 1): "`prompt_names` must be 1 different names, good for "
+        lambda: prompt_names.check([".."], 1): "`prompt_names` must be 1 different names, good for "
         "folders. Received: ['..']",
-        lambda: names.check(["a"], None): "`prompt_names` must come with `num_prompts`. "
+        lambda: prompt_names.check(["a"], None): "`prompt_names` must come with `num_prompts`. "
         "Received: ['a']",
         lambda: make(start=["uniform"] * 2): "`prompt_init` must be one, or a list of 3, one for "
         "each prompt. Received: 2",

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_spot import prompts, transfer
+from keras_spot import prompts as prompt_store
+from keras_spot import transfer
 from keras_spot.prompts import similarity
 
 
@@ -88,8 +89,8 @@ def test_a_summary_is_all_that_a_cosine_needs():
 def test_the_released_prompts(shared):
     """REFERENCE's figures, and two of our own by the plain loops above."""
     folder = shared / "data/prompts/t5_1_1_lm100k_base"
-    prompts = {name: prompts.read(folder / f"{name}.npy").values for name in ("sst2", "mrpc")}
-    rte = prompts.read(folder / "rte.npy").values
+    prompts = {name: prompt_store.read(folder / f"{name}.npy").values for name in ("sst2", "mrpc")}
+    rte = prompt_store.read(folder / "rte.npy").values
     prompts["rte"] = rte
 
     def mean_cosine(a, b):
