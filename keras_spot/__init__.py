@@ -7,7 +7,9 @@ from keras_spot.base.versions import __version__
 
 if TYPE_CHECKING:  # what editors and type checkers see; at run time names load on first use
     from keras_spot import backbones, prompts, study, tasks, transfer
+    from keras_spot.base import errors
     from keras_spot.base.devices import strategy
+    from keras_spot.base.errors import InvalidArgument
     from keras_spot.base.recipe import Recipe
     from keras_spot.data import load_bank, load_mixture, load_task
     from keras_spot.model import losses, optimizers
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time names load 
 # must not wait for TensorFlow.
 _MODULES = {
     "backbones": "backbones",
+    "errors": "base.errors",
     "hub": "prompts.hub",
     "initializers": "prompts.initializers",
     "inspection": "prompts.inspection",
@@ -42,6 +45,7 @@ _MODULES = {
     "transfer": "transfer",
 }
 _DEFINED_IN = {
+    "InvalidArgument": "base.errors",
     "PromptCheckpoint": "training.checkpoints",
     "PromptLibrary": "transfer.library",
     "PromptedT5": "model.prompted_t5",
@@ -59,6 +63,7 @@ _DEFINED_IN = {
 }
 
 __all__ = [
+    "InvalidArgument",
     "PromptCheckpoint",
     "PromptLibrary",
     "PromptedT5",
@@ -67,6 +72,7 @@ __all__ = [
     "__version__",
     "backbones",
     "build",
+    "errors",
     "evaluate",
     "hub",
     "initializers",

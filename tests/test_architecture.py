@@ -67,6 +67,7 @@ def test_heavy_imports_are_late():
 
 def test_the_public_surface():
     assert sorted(keras_spot.__all__) == [
+        "InvalidArgument",
         "PromptCheckpoint",
         "PromptLibrary",
         "PromptedT5",
@@ -75,6 +76,7 @@ def test_the_public_surface():
         "__version__",
         "backbones",
         "build",
+        "errors",
         "evaluate",
         "hub",
         "initializers",

@@ -52,7 +52,6 @@ def load(
             vocabulary that does not fit, or a float16 policy.
         ConnectionError, FileNotFoundError: an address that does not answer or holds nothing.
         ModuleNotFoundError: a T5X checkpoint without the extra.
-        TypeError: anything else.
     """
     from keras_hub.models import T5Backbone
 
@@ -63,7 +62,7 @@ def load(
         tokenizer = own if tokenizer is None else tokenizer
     else:
         rule = "must be a T5Backbone, a preset name or a preset folder"
-        raise TypeError(str(invalid("backbone", rule, f"{type(backbone).__name__}")))
+        raise invalid("backbone", rule, type(backbone).__name__)
     if "float16" in _compute_dtypes(loaded):
         reason = "must not compute in float16, where T5's attention mask overflows (use bfloat16)"
         raise invalid("dtype", reason, loaded.dtype_policy.name)

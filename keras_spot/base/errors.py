@@ -1,25 +1,73 @@
-"""One shape for every complaint: the argument, the rule it broke, what came instead."""
+"""The errors of this package, and the one shape of their messages: argument, rule, value.
 
+Each is also the built-in error that Python's users expect, so that `except ValueError` works, and
+what a caller can put right has a type of its own, so that nobody needs to look into a text.
+"""
+
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+__all__ = [
+    "USER_ERRORS",
+    "InvalidArgument",
+    "MissingExtra",
+    "MissingFile",
+    "Unfinished",
+    "Unreachable",
+]
 
 
-def invalid(argument: str, rule: str, received: object) -> ValueError:
+class InvalidArgument(ValueError):
+    """A value that breaks a rule, or a name that is not known."""
+
+
+class MissingFile(FileNotFoundError):
+    """A file, a folder or a data set that is not there."""
+
+
+class MissingExtra(ModuleNotFoundError):
+    """An optional package that is not installed; the message has the command for it."""
+
+
+class Unreachable(ConnectionError):
+    """A host that does not answer, or broke off."""
+
+
+class Unfinished(RuntimeError):
+    """Work of which a part went wrong; the same call tries that part again."""
+
+
+USER_ERRORS = (InvalidArgument, MissingFile, MissingExtra, Unreachable, Unfinished)
+"""What a user can put right; anything else is a fault of the program."""
+
+
+def complaint(argument: str, rule: str, received: object) -> str:
+    """Return the text of an error.
+
+    >>> complaint("length", "must be a positive integer", "length=0")
+    '`length` must be a positive integer. Received: length=0'
+    """
+    return f"`{argument}` {rule}. Received: {received}"
+
+
+def invalid(argument: str, rule: str, received: object) -> InvalidArgument:
     """Return the error for a value that breaks a rule.
 
     >>> raise invalid("length", "must be a positive integer", "length=0")
     Traceback (most recent call last):
-    ValueError: `length` must be a positive integer. Received: length=0
+    keras_spot.base.errors.InvalidArgument: `length` must be a positive integer. Received: length=0
     """
-    return ValueError(f"`{argument}` {rule}. Received: {received}")
+    return InvalidArgument(complaint(argument, rule, received))
 
 
-def unknown(argument: str, value: object, known: Iterable[str]) -> ValueError:
+def unknown(argument: str, value: object, known: Iterable[str]) -> InvalidArgument:
     """Return the error for a name that is not among `known`, with the closest ones.
 
     >>> raise unknown("task", "mprc", ["mrpc", "rte"])
     Traceback (most recent call last):
-    ValueError: `task` must be a known name. Received: task='mprc' (did you mean 'mrpc'?)
+    keras_spot.base.errors.InvalidArgument: `task` must be a known name. Received: task='mprc' (did
+    you mean 'mrpc'?)
     """
     known = list(known)
     close = difflib.get_close_matches(str(value), known, n=2)
@@ -28,3 +76,58 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> ValueError:
     else:
         hint = "known: " + ", ".join(sorted(known)[:20]) + (", …" if len(known) > 20 else "")
     return invalid(argument, "must be a known name", f"{argument}={value!r} ({hint})")
+
+
+def missing_file(argument: str, rule: str, received: object) -> MissingFile:
+    """Return the error for a file or folder that is not there."""
+    return MissingFile(complaint(argument, rule, received))
+
+
+def missing_extra(package: str, extra: str) -> MissingExtra:
+    """Return the error for an optional package that is not installed.
+
+    >>> raise missing_extra("ray", "ray")
+    Traceback (most recent call last):
+    keras_spot.base.errors.MissingExtra: ray is not installed: pip install 'keras-spot[ray]'
+    """
+    return MissingExtra(f"{package} is not installed: pip install 'keras-spot[{extra}]'")
+
+
+def unreachable(argument: str, address: str, reason: BaseException | str) -> Unreachable:
+    """Return the error for an address whose host does not answer."""
+    text = str(reason) or type(reason).__name__
+    rule = "must be on a host that answers"
+    return Unreachable(complaint(argument, rule, f"{address} ({text.splitlines()[0]})"))
+
+
+_raised_in_pipelines: list[list[Exception]] = []
+
+
+@contextlib.contextmanager
+def in_pipeline() -> Iterator[None]:
+    """Keep an error of the block for `unwrapped`: the block is a step of a data pipeline.
+
+    TensorFlow runs a pipeline's Python in threads of its own and passes only the text of an error
+    on, inside an error of TensorFlow's.
+    """
+    try:
+        yield
+    except USER_ERRORS as error:
+        for raised in _raised_in_pipelines:
+            raised.append(error)
+        raise
+
+
+@contextlib.contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raise the error of a data pipeline itself where TensorFlow raises its own around it."""
+    raised: list[Exception] = []
+    _raised_in_pipelines.append(raised)
+    try:
+        yield
+    except Exception as error:
+        if raised and type(error).__module__.startswith("tensorflow."):
+            raise raised[0] from error
+        raise
+    finally:
+        _raised_in_pipelines[:] = [other for other in _raised_in_pipelines if other is not raised]

@@ -25,7 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot.base.atomic import atomic_folder
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import (
+    MissingExtra,
+    MissingFile,
+    complaint,
+    invalid,
+    missing_file,
+    unreachable,
+)
 
 # Two letters at least: `C:/` is a drive.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -195,7 +202,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
     except ImportError as error:
         needed = "keras-spot[gcs]" if scheme in ("gs", "gcs") else f"{error}"
         rule = f"must be of a kind whose package is installed ({needed})"
-        raise ModuleNotFoundError(str(invalid("path", rule, url))) from None
+        raise MissingExtra(complaint("path", rule, url)) from None
     except ValueError:
         raise invalid("path", "must be local, hf://, gs:// or https://", url) from None
 
@@ -214,12 +221,12 @@ def _answers(url: str) -> Iterator[None]:
     except (FileNotFoundError, PermissionError) as error:
         # fsspec's web client calls a host that does not answer "not found", too.
         if error.__cause__ is not None and not hasattr(error.__cause__, "status"):
-            raise _unreachable(url, error.__cause__) from error
+            raise unreachable("path", url, error.__cause__) from error
         raise _missing(url) from None
     except NotImplementedError:
         raise invalid("path", "must be one that can be written to", url) from None
     except Exception as error:
-        raise _unreachable(url, error) from error
+        raise unreachable("path", url, error) from error
 
 
 def _fetch_from_hub(url: str, patterns: Sequence[str]) -> Path:
@@ -241,18 +248,12 @@ def _fetch_from_hub(url: str, patterns: Sequence[str]) -> Path:
     except errors.HFValidationError:
         raise invalid("path", "must be hf://owner/name[@revision][/path]", url) from None
     except Exception as error:  # of whatever HTTP library the hub's client stands on
-        raise _unreachable(url, error) from error
+        raise unreachable("path", url, error) from error
     local = Path(folder, path or "")
     if not local.is_file() and not any(local.glob("*")):
         raise _missing(url)
     return local
 
 
-def _missing(url: str) -> FileNotFoundError:
-    return FileNotFoundError(str(invalid("path", "must exist and be readable to you", url)))
-
-
-def _unreachable(url: str, error: BaseException) -> ConnectionError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    rule = "must be on a host that answers"
-    return ConnectionError(str(invalid("path", rule, f"{url} ({reason})")))
+def _missing(url: str) -> MissingFile:
+    return missing_file("path", "must exist and be readable to you", url)

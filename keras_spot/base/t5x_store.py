@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import MissingExtra, complaint, invalid, missing_file
 
 INDEX = "checkpoint"
 
@@ -45,7 +45,7 @@ def read_index(folder: str | os.PathLike) -> dict[str, np.ndarray | Stored]:
     msgpack = _needed("msgpack")
     file = Path(folder) / INDEX
     if not file.is_file():
-        raise FileNotFoundError(str(invalid("path", f"must hold the file {INDEX}", str(folder))))
+        raise missing_file("path", f"must hold the file {INDEX}", str(folder))
     try:
         tree = msgpack.unpackb(file.read_bytes(), ext_hook=_extension, strict_map_key=False)
         return dict(_leaves(tree.get("optimizer", tree), ()))
@@ -122,4 +122,4 @@ def _needed(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError:
         rule = "must not be a T5X checkpoint where keras-spot[t5x] is not installed"
-        raise ModuleNotFoundError(str(invalid("path", rule, f"no {name}"))) from None
+        raise MissingExtra(complaint("path", rule, f"no {name}")) from None

@@ -1,9 +1,11 @@
 """The application, and how its errors end."""
 
-import re
 import sys
+from typing import Protocol, runtime_checkable
 
 import typer
+
+from keras_spot.base import errors
 
 app = typer.Typer(
     help="Soft prompt tuning and transfer (SPoT) for a frozen T5.",
@@ -13,10 +15,19 @@ app = typer.Typer(
 )
 
 
+@runtime_checkable
+class _ParserError(Protocol):
+    """A mistake on the command line: click's, which some versions of Typer carry inside."""
+
+    def format_message(self) -> str: ...
+
+
 def main() -> None:
     """Run the command; a mistake of the user's is one line on stderr and exit code 2."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        with errors.unwrapped():
+            code = app(standalone_mode=False)
+        sys.exit(code or 0)
     except KeyboardInterrupt:
         print("interrupted; the same command continues a training run", file=sys.stderr)
         sys.exit(130)
@@ -30,12 +41,10 @@ def main() -> None:
 
 def _user_message(error: Exception) -> str | None:
     """Return the one line of an error that the user can mend, None for a fault of ours."""
-    if hasattr(error, "format_message"):  # of the command line's own parser
+    if isinstance(error, _ParserError):
         return " ".join(error.format_message().split())
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, errors.USER_ERRORS):
+        return " ".join(str(error).splitlines())
+    if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
-    # Ours name an argument first; inside a data pipeline TensorFlow wraps them.
-    ours = re.search(r"(?:^|Error: )(`\w+` [^\n]+)", str(error))
-    if ours:
-        return ours[1]
-    return str(error) if isinstance(error, (FileNotFoundError, ModuleNotFoundError)) else None
+    return None

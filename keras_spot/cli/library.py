@@ -126,12 +126,12 @@ def remove_command(
 
 
 def _existing(folder: str) -> Any:
-    from keras_spot.base.errors import invalid
+    from keras_spot.base.errors import missing_file
     from keras_spot.transfer.library import PromptLibrary
 
     library = PromptLibrary(folder)
     if isinstance(library.folder, Path) and not library.folder.is_dir():
-        raise FileNotFoundError(str(invalid("library", "must exist", folder)))
+        raise missing_file("library", "must exist", folder)
     return library
 
 

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import in_pipeline, invalid
 from keras_spot.data.batches import Batch, Encoded, bucket_lengths, bucketed, fitting
 from keras_spot.tasks import Task
 
@@ -146,7 +146,7 @@ class _Stoppable:
         return self
 
     def __next__(self) -> Batch:
-        with self._step:
+        with self._step, in_pipeline():
             if self._stopped:
                 raise StopIteration
             return next(self._items)

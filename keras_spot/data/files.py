@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_spot import tasks
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.errors import MissingFile, invalid, unknown
 
 Row = dict[str, Any]
 Rows = Callable[[], Iterator[Row]]
@@ -39,7 +39,7 @@ def open_file(task: tasks.Task, split: str) -> Rows:
     if kind not in _READERS:
         raise invalid("files", f"must be of a type out of {list(_READERS)}", path)
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"`task` {task.name} reads {name!r} from {path}, which is absent")
+        raise MissingFile(f"`task` {task.name} reads {name!r} from {path}, which is absent")
     first, last = (int(number) if number else None for number in (match[2], match[3]))
     return lambda: itertools.islice(_rows(task.name, path, _READERS[kind]), first, last)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_spot import tasks
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, unknown
 from keras_spot.data.files import Row, Rows, open_file
 
 BLOCK = 1024
@@ -94,7 +94,7 @@ def find_builder(task: tasks.Task, data_dir: str | os.PathLike[str] | None) -> A
     try:
         builder = tfds.builder(task.tfds, data_dir=root)
     except (tfds.core.DatasetNotFoundError, FileNotFoundError):
-        raise FileNotFoundError(
+        raise MissingFile(
             f"`task` {task.name} needs the data set {task.tfds}, which is not in {root}; "
             f"TFDS has no builder for it, so put its prepared directory into {root}"
         ) from None
@@ -201,13 +201,13 @@ def _column(values: Any) -> list[Any]:
     return values.to_list() if hasattr(values, "to_list") else values.tolist()
 
 
-def _missing(task: tasks.Task, builder: Any, root: str) -> FileNotFoundError:
-    return FileNotFoundError(
+def _missing(task: tasks.Task, builder: Any, root: str) -> MissingFile:
+    return MissingFile(
         f"`task` {task.name} needs the data set {task.tfds}, which is not in {builder.data_path}; "
         f"prepare it with: keras-spot tasks --prepare {task.name} --data-dir {root}"
     )
 
 
-def _bad_split(split: str, error: Exception) -> ValueError:
+def _bad_split(split: str, error: Exception) -> InvalidArgument:
     reason = " ".join(str(error).split())
     return invalid("split", "must be a split or a TFDS slice", f"split={split!r} ({reason})")

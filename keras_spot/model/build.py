@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_spot import backbones, prompts
 from keras_spot.base import remote
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, missing_file
 from keras_spot.model.prompted_t5 import PromptedT5
 from keras_spot.prompts import arithmetic, initializers
 
@@ -134,7 +134,7 @@ def _initial_prompt(prompt_init, backbone, tokenizer, labels, seed):
         prompt = prompts.read(prompt_init)
         return _from_values(prompt.values, backbone, prompt.path), [prompt]
     if isinstance(prompt_init, os.PathLike):
-        raise FileNotFoundError(str(invalid("prompt_init", "must exist", str(prompt_init))))
+        raise missing_file("prompt_init", "must exist", str(prompt_init))
     if isinstance(prompt_init, (list, dict)):
         given = [p if isinstance(p, np.ndarray) else prompts.read(p) for p in prompt_init]
         values = [p if isinstance(p, np.ndarray) else p.values for p in given]
@@ -180,7 +180,7 @@ def named_prompt(name, backbone, tokenizer, labels, seed):
             "must be an existing path, a text with a space in it, "
             "'sampled_vocab', 'class_labels' or 'uniform'"
         )
-        raise FileNotFoundError(str(invalid("prompt_init", rule, f"prompt_init={name!r}")))
+        raise missing_file("prompt_init", rule, f"prompt_init={name!r}")
     if tokenizer is None:
         raise invalid("tokenizer", f"must be given for prompt_init={name!r}", "tokenizer=None")
     if name == "class_labels":

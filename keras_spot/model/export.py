@@ -1,5 +1,6 @@
 """A SavedModel that answers texts."""
 
+import errno
 import os
 from typing import Any
 
@@ -104,4 +105,4 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
         try:
             tf.saved_model.save(module, str(folder), signatures=signatures)
         except tf.errors.OpError as error:
-            raise OSError(f"`path` must be writable. Received: {path} ({error.message})") from error
+            raise OSError(errno.EIO, error.message, str(path)) from error

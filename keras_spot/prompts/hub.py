@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot import prompts
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import Unreachable, complaint, invalid
 from keras_spot.prompts import Prompt
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -155,5 +155,4 @@ def _upload(folder: Path, repository: str, private: bool) -> None:
     except Exception as error:  # of whatever HTTP library the hub's client stands on
         reason = (str(error) or type(error).__name__).splitlines()[0]
         rule = "must be on a hub that answers and lets you write"
-        message = str(invalid("repository", rule, f"{repository} ({reason})"))
-        raise ConnectionError(message) from error
+        raise Unreachable(complaint("repository", rule, f"{repository} ({reason})")) from error

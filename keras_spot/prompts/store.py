@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_spot.base import remote, t5x_store
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, missing_file
 from keras_spot.prompts.forms import arrays, peft, reference, t5x
 from keras_spot.prompts.prompt import Prompt, as_prompt
 
@@ -164,11 +164,11 @@ def _local(path: str | os.PathLike) -> Iterator[Path]:
     local = remote.fetch(path, patterns=_WANTED)
     try:
         yield local
-    except (ValueError, FileNotFoundError) as error:
+    except (InvalidArgument, MissingFile) as error:
         if not remote.is_remote(path):
             raise
-        kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
-        raise kind(str(error).replace(str(local), remote.address(path))) from None
+        text = str(error).replace(str(local), remote.address(path))
+        raise type(error)(text) from None
 
 
 def _find(path: Path, step: int | str | None) -> Path:
@@ -177,7 +177,7 @@ def _find(path: Path, step: int | str | None) -> Path:
             peft.refuse_pickle(path)
         return path
     if not path.exists():
-        raise FileNotFoundError(str(invalid("path", "must exist", f"path={str(path)!r}")))
+        raise missing_file("path", "must exist", f"path={str(path)!r}")
     for name in (reference.REFERENCE_NAME, OWN_NAME):
         if (path / name).is_file():
             return path / name
@@ -194,13 +194,11 @@ def _find(path: Path, step: int | str | None) -> Path:
         chosen = reference.choose_step(path, whole, step)
         return path / f"checkpoint_{chosen}" / t5x_store.INDEX
     forms = f"{reference.CHECKPOINTS}/, {OWN_NAME}, {peft.CONFIG} or {t5x_store.INDEX}"
-    raise FileNotFoundError(
-        str(invalid("path", f"must be a prompt file or hold {forms}", str(path)))
-    )
+    raise missing_file("path", f"must be a prompt file or hold {forms}", str(path))
 
 
 def _named(values: np.ndarray, file: Path) -> np.ndarray:
     try:
         return as_prompt(values)
-    except ValueError as error:
-        raise ValueError(f"{error} in {file}") from None
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{error} in {file}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot import backbones, tasks
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.errors import invalid, missing_file, unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.study.cells import Cell
 
@@ -269,7 +269,7 @@ def load(path: str | os.PathLike) -> Study:
     if path.suffix not in (".yaml", ".yml", ".json"):
         raise invalid("study", "must be a .yaml, .yml or .json file", path)
     if not path.is_file():
-        raise FileNotFoundError(str(invalid("study", "must be a file that exists", path)))
+        raise missing_file("study", "must be a file that exists", path)
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot import backbones
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.errors import Unfinished, invalid, missing_extra, unknown
 from keras_spot.study.claims import STALE_AFTER
 from keras_spot.study.description import Study, load
 from keras_spot.study.engine import Trainer, work
@@ -49,13 +49,13 @@ def run(
     Raises:
         ValueError: a description that breaks its rules, or a folder with another study.
         FileNotFoundError: data that are not prepared.
-        RuntimeError: cells that went wrong, or workers that died; everything else is finished.
+        Unfinished: cells that went wrong, or workers that died; everything else is finished.
     """
     study = study if isinstance(study, Study) else load(study)
     if workers != "ray" and (type(workers) is not int or workers < 1):
         raise invalid("workers", "must be a positive integer or 'ray'", f"workers={workers!r}")
     if workers == "ray" and importlib.util.find_spec("ray") is None:
-        raise ModuleNotFoundError("ray is not installed: pip install 'keras-spot[ray]'")
+        raise missing_extra("ray", "ray")
     if make_trainer is None:
         check(study)
     place = StudyFolder(folder, stale_after)
@@ -219,7 +219,7 @@ def _complain(place: StudyFolder) -> None:
         logs = sorted((place.path / "logs").glob("*.log"), key=os.path.getmtime)
         last = logs[-1].read_text(encoding="utf-8", errors="replace").strip() if logs else ""
         reasons = [last.splitlines()[-1] if last else "a worker ended early"]
-    raise RuntimeError(
+    raise Unfinished(
         f"`study` has {missing} runs that did not finish; the same call tries them again. "
         f"{reasons[0]}" + (f" (and {len(reasons) - 1} other reasons)" if reasons[1:] else "")
     )

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot.base.atomic import atomic_write
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import missing_file
 from keras_spot.study.cells import Cell
 from keras_spot.study.claims import STALE_AFTER, Claims
 from keras_spot.study.description import Study
@@ -113,7 +113,7 @@ class StudyFolder:
         file = self.path / "study.json"
         if not file.is_file():
             rule = "must be the folder of a study"
-            raise FileNotFoundError(str(invalid("folder", rule, self.path)))
+            raise missing_file("folder", rule, self.path)
         return Study.from_record(read_json(file))
 
     def write_table(self) -> Path:

@@ -121,7 +121,7 @@ def test_fingerprints_tell_backbones_apart_but_not_precisions(backbone):
         ),
         (
             {"backbone": 3},
-            TypeError,
+            ValueError,
             "`backbone` must be a T5Backbone, a preset name or a preset folder. Received: int",
         ),
         (

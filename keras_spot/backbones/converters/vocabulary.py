@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, missing_file
 
 
 def read(file: Path) -> Any:
@@ -16,7 +16,7 @@ def read(file: Path) -> Any:
     from keras_hub.models import T5Tokenizer
 
     if not file.is_file():
-        raise FileNotFoundError(str(invalid("tokenizer", "must exist", file)))
+        raise missing_file("tokenizer", "must exist", file)
     try:
         return T5Tokenizer(proto=file.read_bytes())
     except Exception as error:  # of SentencePiece inside TensorFlow, of many kinds

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from keras_spot.base.atomic import atomic_folder
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, missing_file
 from keras_spot.prompts.prompt import check_header
 
 CONFIG = "adapter_config.json"
@@ -35,7 +35,7 @@ def locate(folder: Path) -> Path:
     pickled = (folder / WEIGHTS).with_suffix(".bin")
     if pickled.is_file():
         refuse_pickle(pickled)
-    raise FileNotFoundError(str(invalid("path", f"must hold {WEIGHTS}", str(folder))))
+    raise missing_file("path", f"must hold {WEIGHTS}", str(folder))
 
 
 def refuse_pickle(file: Path) -> None:
@@ -105,7 +105,7 @@ def _config(file: Path) -> dict[str, Any]:
         record = json.loads(config.read_text(encoding="utf-8"))
     except FileNotFoundError:
         rule = f"must lie beside its {CONFIG}"
-        raise FileNotFoundError(str(invalid("path", rule, str(file)))) from None
+        raise missing_file("path", rule, str(file)) from None
     except ValueError:
         record = None
     if not isinstance(record, dict):

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, missing_file
 
 REFERENCE_NAME = "encoder.prompt.prompt.prompt"
 CHECKPOINTS = "numpy_checkpoints"
@@ -63,9 +63,7 @@ def choose_step(run_dir: Path, known: list[int], step: int | str | None) -> int:
         step = known[-1]
     if step not in known:
         shown = ", ".join(map(str, known[-10:]))
-        raise FileNotFoundError(
-            str(invalid("step", f"must be one of the run's steps ({shown})", f"step={step!r}"))
-        )
+        raise missing_file("step", f"must be one of the run's steps ({shown})", f"step={step!r}")
     return int(step)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot.base.atomic import atomic_write
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, missing_extra
 
 # Okabe & Ito 2008, "Color Universal Design", without its yellow, too light on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -47,15 +47,17 @@ def drawing(path: str | os.PathLike, size: tuple[float, float], **options: Any) 
 
     Raises:
         ValueError: another suffix.
-        ModuleNotFoundError: without matplotlib (`pip install 'keras-spot[plots]'`).
+        MissingExtra: without matplotlib (`pip install 'keras-spot[plots]'`).
     """
     kind = Path(path).suffix.removeprefix(".")
     if kind not in FORMATS:
         raise invalid("path", "must end in .png or .svg", f"path={str(path)!r}")
-    import matplotlib
-    from cycler import cycler
-    from matplotlib.figure import Figure
-
+    try:
+        import matplotlib
+        from cycler import cycler
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise missing_extra("matplotlib", "plots") from None
     settings: Any = {**_SETTINGS, "axes.prop_cycle": cycler(color=COLOURS)}
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=size, **{"layout": "constrained", **options})
