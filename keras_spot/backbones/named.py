@@ -1,8 +1,8 @@
 """Frozen T5 backbones by name, and what tells one from another."""
 
 import contextlib
+import dataclasses
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.backbones.converters import sources, vocabulary
+from keras_spot.backbones.converters import kerashub, sources, vocabulary
 from keras_spot.backbones.converters.shortcuts import SHORTCUTS, span_corruption_only
-from keras_spot.base import remote
+from keras_spot.base import reading, remote
 from keras_spot.base.atomic import atomic_folder
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.errors import damaged, invalid, unknown
 from keras_spot.base.recipe import Recipe
 
 EMBEDDED = {"tiny": Path(__file__).parent / "presets" / "tiny"}
+_RECIPE_LIMIT = 1 << 16  # bytes
 _SAMPLE = 256  # values a weight contributes to the fingerprint
 
 
@@ -143,7 +144,12 @@ def recipe_for(backbone: Any) -> Recipe:
     if isinstance(backbone, (str, os.PathLike)):
         file = Path(EMBEDDED.get(str(backbone), backbone)) / "recipe.json"
         if file.is_file():
-            return Recipe(**json.loads(file.read_text(encoding="utf-8")))
+            record = reading.read_record(file, argument="backbone", limit=_RECIPE_LIMIT)
+            for name in record.keys() - {field.name for field in dataclasses.fields(Recipe)}:
+                rule = "must hold a recipe of known fields"
+                raise damaged(file, rule, repr(name), argument="backbone")
+            with reading.naming(file):
+                return Recipe(**record)
     return Recipe()
 
 
@@ -221,20 +227,26 @@ def _load_named(
     activation: str | None,
     max_distance: int,
 ) -> tuple[Any, Any]:
-    from keras_hub.models import T5Backbone, T5Tokenizer
-
     preset, folder = _place(name)
     if folder is None or sources.kind(folder) == sources.KERAS_HUB:
-        preset = str(folder or preset)
-        with quiet_masks():
-            loaded = T5Backbone.from_preset(preset, **({"dtype": dtype} if dtype else {}))
-        if not with_tokenizer or (folder and not (folder / "tokenizer.json").is_file()):
-            return loaded, None
-        return loaded, T5Tokenizer.from_preset(preset)
+        if folder is None:
+            return _from_preset(preset, with_tokenizer, dtype)
+        kerashub.check(folder)
+        with_tokenizer = with_tokenizer and (folder / kerashub.TOKENIZER).is_file()
+        with reading.parsing(folder, "must hold a whole preset of a T5", "backbone"):
+            return _from_preset(str(folder), with_tokenizer, dtype)
     with quiet_masks():
         loaded = sources.load(folder, dtype, activation, max_distance)
     file = sources.vocabulary(folder, preset) if with_tokenizer else None
     return loaded, None if file is None else vocabulary.read(file)
+
+
+def _from_preset(preset: str, with_tokenizer: bool, dtype: Any) -> tuple[Any, Any]:
+    from keras_hub.models import T5Backbone, T5Tokenizer
+
+    with quiet_masks():
+        loaded = T5Backbone.from_preset(preset, **({"dtype": dtype} if dtype else {}))
+    return loaded, T5Tokenizer.from_preset(preset) if with_tokenizer else None
 
 
 def _place(name: str | os.PathLike) -> tuple[str, Path | None]:

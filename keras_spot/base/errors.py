@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 __all__ = [
     "USER_ERRORS",
+    "DamagedFile",
     "InvalidArgument",
     "MissingExtra",
     "MissingFile",
@@ -20,6 +21,13 @@ __all__ = [
 
 class InvalidArgument(ValueError):
     """A value that breaks a rule, or a name that is not known."""
+
+
+class DamagedFile(InvalidArgument):
+    """A file that is not what its name says, or that claims more than it holds.
+
+    The message names the file, the place in it (line, byte, member, field) and the rule.
+    """
 
 
 class MissingFile(FileNotFoundError):
@@ -98,6 +106,46 @@ def unreachable(argument: str, address: str, reason: BaseException | str) -> Unr
     text = str(reason) or type(reason).__name__
     rule = "must be on a host that answers"
     return Unreachable(complaint(argument, rule, f"{address} ({text.splitlines()[0]})"))
+
+
+def damaged(
+    file: object, rule: str, received: object = "", *, argument: str = "path"
+) -> DamagedFile:
+    """Return the error of a file whose content breaks a rule.
+
+    Args:
+        file: its path.
+        rule: what its content must be.
+        received: what is there instead, and where; only the beginning of a long text is shown.
+        argument: what the file was given as.
+
+    >>> raise damaged("run.json", "must be a JSON file", "line 3")
+    Traceback (most recent call last):
+    keras_spot.base.errors.DamagedFile: `path` must be a JSON file. Received: run.json (line 3)
+    """
+    text = shortened(received)
+    shown = f"{printable(file)} ({text})" if text else printable(file)
+    return DamagedFile(f"`{argument}` {rule}. Received: {shown}")
+
+
+def shortened(value: object, length: int = 200) -> str:
+    """Return a value's text in one line that can be printed, cut to so many characters.
+
+    >>> shortened("a long text", 6)
+    'a lon…'
+    """
+    text = value if isinstance(value, str) else str(value)
+    line = " ".join(printable(text[: 4 * length]).split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def printable(value: object) -> str:
+    r"""Return a text without lone surrogates, as names of files and damaged texts have them.
+
+    >>> printable("run\udcff")
+    'run\\udcff'
+    """
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 _raised_in_pipelines: list[list[Exception]] = []

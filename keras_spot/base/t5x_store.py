@@ -3,10 +3,11 @@
 The file `checkpoint` holds a tree as flax writes it: small arrays as they are (extension type 1:
 shape, dtype name and bytes), larger ones as a description of a zarr folder next to it. Names
 here are those of the folders: a branch `optimizer/target/encoder/...` of the tree is
-`target.encoder...`. Reading takes the extra `[t5x]`: msgpack, and tensorstore for the arrays.
+`target.encoder...`. Reading takes msgpack, the extra `[t5x]`.
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,9 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.base.errors import MissingExtra, complaint, invalid, missing_file
+from keras_spot.base.errors import MissingExtra, complaint, damaged, invalid, missing_file
+from keras_spot.base.reading.arrays import plain_dtype
+from keras_spot.base.reading.files import MIB, parsing, read_bytes
+from keras_spot.base.reading.zarr import ZarrArray
 
 INDEX = "checkpoint"
+_INDEX_LIMIT = 1024 * MIB
+_DEPTH = 32
+_RULE = "must hold a whole T5X index"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,18 +46,41 @@ def read_index(folder: str | os.PathLike) -> dict[str, np.ndarray | Stored]:
 
     Raises:
         FileNotFoundError: the folder holds no index.
-        ValueError: the index is damaged.
+        DamagedFile: the index is damaged.
         ModuleNotFoundError: msgpack is not installed.
     """
-    msgpack = _needed("msgpack")
+    msgpack = _msgpack()
     file = Path(folder) / INDEX
     if not file.is_file():
         raise missing_file("path", f"must hold the file {INDEX}", str(folder))
-    try:
-        tree = msgpack.unpackb(file.read_bytes(), ext_hook=_extension, strict_map_key=False)
-        return dict(_leaves(tree.get("optimizer", tree), ()))
-    except (ValueError, KeyError, TypeError, AttributeError, msgpack.UnpackException) as error:
-        raise invalid("path", "must hold a whole T5X index", f"{file} ({error})") from None
+    content = read_bytes(file, _INDEX_LIMIT)
+    with parsing(file, _RULE):
+        tree = msgpack.unpackb(content, ext_hook=_extension, strict_map_key=False)
+        if not isinstance(tree, dict):
+            raise ValueError("no tree")
+        top = tree.get("optimizer", tree)
+        if not isinstance(top, dict):
+            raise ValueError("no tree under optimizer")
+        index: dict[str, np.ndarray | Stored] = {}
+        for name, leaf in _leaves(top, ()):
+            if name in index:
+                raise ValueError(f"the array {name} twice")
+            index[name] = leaf
+        return index
+
+
+def open_stored(folder: str | os.PathLike, leaf: Stored) -> ZarrArray:
+    """Return the array of a zarr folder, checked against the index, its numbers not read.
+
+    Raises:
+        DamagedFile: its folder is damaged, or of another shape than the index says.
+    """
+    place = Path(folder, leaf.path)
+    array = ZarrArray(place)
+    if array.shape != leaf.shape:
+        rule = "must hold whole zarr arrays"
+        raise damaged(place, rule, f"shape {array.shape}, in the index {leaf.shape}")
+    return array
 
 
 def read_array(
@@ -67,59 +97,63 @@ def read_array(
 
     Raises:
         ValueError: there is no such array, or its folder is damaged or of another shape.
-        ModuleNotFoundError: tensorstore is not installed.
     """
     leaf = (read_index(folder) if index is None else index).get(name)
     if leaf is None:
         raise invalid("path", f"must hold the array {name}", str(folder))
     if isinstance(leaf, np.ndarray):
         return leaf
-    tensorstore = _needed("tensorstore")
-    place = Path(folder, leaf.path)
-    spec = {
-        "driver": "zarr",
-        "kvstore": {"driver": "file", "path": str(place)},
-        "fill_missing_data_reads": False,
-    }
-    try:
-        stored = tensorstore.open(spec, read=True, open=True).result()
-        if stored.shape != leaf.shape:
-            raise ValueError(f"shape {stored.shape}, in the index {leaf.shape}")
-        return np.asarray(stored.read().result())
-    except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise invalid("path", "must hold whole zarr arrays", f"{place} ({reason})") from None
+    return open_stored(folder, leaf).read()
 
 
 def _leaves(tree: Mapping[Any, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if len(names) > _DEPTH:
+        raise ValueError(f"nested deeper than {_DEPTH}")
     for name, value in tree.items():
         inside = (*names, str(name))
         if isinstance(value, dict) and value.get("driver") == "zarr":
-            metadata = value["metadata"]
-            # Of the recorded path only the last name counts: the checkpoint may have moved.
-            place = Path(value["kvstore"]["path"]).name
-            yield ".".join(inside), Stored(tuple(metadata["shape"]), metadata["dtype"], place)
+            yield ".".join(inside), _stored(value, ".".join(inside))
         elif isinstance(value, dict):
             yield from _leaves(value, inside)
         elif isinstance(value, np.ndarray):
             yield ".".join(inside), value
 
 
-def _extension(code: int, data: bytes) -> Any:
-    msgpack = _needed("msgpack")
+def _stored(value: Mapping[str, Any], name: str) -> Stored:
+    try:
+        metadata = value["metadata"]
+        shape, dtype = metadata["shape"], metadata["dtype"]
+        # Of the recorded path only the last name counts: the checkpoint may have moved.
+        place = Path(value["kvstore"]["path"]).name
+    except (KeyError, TypeError):
+        raise ValueError(f"no shape, dtype and path of {name}") from None
+    if not isinstance(shape, list) or not _are_sizes(shape) or place in ("", ".."):
+        raise ValueError(f"no shape, dtype and path of {name}")
+    plain_dtype(dtype)
+    return Stored(tuple(shape), dtype, place)
+
+
+def _extension(code: int, data: bytes) -> np.ndarray:
     if code not in (1, 3):  # an array, a NumPy scalar
         raise ValueError(f"unknown extension type {code}")
-    shape, name, content = msgpack.unpackb(data)
-    if name == "bfloat16":
-        import ml_dtypes  # noqa: F401  (teaches NumPy bfloat16)
-    return np.frombuffer(content, np.dtype(name)).reshape(shape)
+    shape, name, content = _msgpack().unpackb(data)
+    if not _are_sizes(shape) or not isinstance(content, bytes) or not isinstance(name, str):
+        raise ValueError("an array without shape, dtype and bytes")
+    dtype = plain_dtype(name)
+    if math.prod(shape) * dtype.itemsize != len(content):
+        raise ValueError(f"{len(content)} bytes for the shape {shape} of {name}")
+    return np.frombuffer(content, dtype).reshape(shape)
 
 
-def _needed(name: str) -> Any:
-    import importlib
+def _are_sizes(value: Any) -> bool:
+    whole = isinstance(value, (list, tuple)) and len(value) <= 32
+    return whole and all(type(side) is int and 0 <= side < 1 << 48 for side in value)
 
+
+def _msgpack() -> Any:
     try:
-        return importlib.import_module(name)
+        import msgpack
     except ModuleNotFoundError:
         rule = "must not be a T5X checkpoint where keras-spot[t5x] is not installed"
-        raise MissingExtra(complaint("path", rule, f"no {name}")) from None
+        raise MissingExtra(complaint("path", rule, "no msgpack")) from None
+    return msgpack

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.base import remote, t5x_store
+from keras_spot.base import reading, remote, t5x_store
 from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, missing_file
 from keras_spot.prompts.forms import arrays, peft, reference, t5x
 from keras_spot.prompts.prompt import Prompt, as_prompt
@@ -198,7 +198,5 @@ def _find(path: Path, step: int | str | None) -> Path:
 
 
 def _named(values: np.ndarray, file: Path) -> np.ndarray:
-    try:
+    with reading.naming(file):
         return as_prompt(values)
-    except InvalidArgument as error:
-        raise InvalidArgument(f"{error} in {file}") from None

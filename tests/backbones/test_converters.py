@@ -192,23 +192,25 @@ def test_what_config_json_says_of_the_head(config, tied):
 
 
 CONFIGS = {
-    "{": "`backbone` must be a KerasHub preset, a Hugging Face T5 or a T5X checkpoint. "
+    "{": "`backbone` must hold a readable config.json. Received: {folder}/config.json "
+    "(Expecting property name enclosed in double quotes: line 1 column 2 (char 1))",
+    "{}": "`backbone` must be a KerasHub preset, a Hugging Face T5 or a T5X checkpoint. "
     "Received: neither in {folder}",
     '{"model_type": "bert"}': "`backbone` must be a T5 or mT5. "
     "Received: model_type='bert' in {folder}/config.json",
     '{"model_type": "t5", "decoder_start_token_id": 2}': "`backbone` must have "
     "decoder_start_token_id=0. Received: 2 in {folder}/config.json",
     '{"model_type": "t5", "d_model": "wide"}': "`hidden_dim` must be a positive integer. "
-    "Received: hidden_dim='wide'",
+    "Received: hidden_dim='wide' in {folder}/config.json",
     '{"model_type": "t5", "relative_attention_max_distance": 16}': "`max_distance` must be greater "
-    "than half of the 32 buckets. Received: max_distance=16",
+    "than half of the 32 buckets, at most 65536. Received: max_distance=16 in {folder}/config.json",
     '{"model_type": "t5", "relative_attention_num_buckets": 2}': "`buckets` must be at least 4. "
-    "Received: buckets=2",
+    "Received: buckets=2 in {folder}/config.json",
     '{"model_type": "t5", "layer_norm_epsilon": "small"}': "`epsilon` must be a number in [0, 1). "
-    "Received: epsilon='small'",
+    "Received: epsilon='small' in {folder}/config.json",
     '{"model_type": "t5", "feed_forward_proj": "gated-mish"}': "`feed_forward_proj` must be one "
     "of relu, gelu, gelu_new, gelu_pytorch_tanh, silu, swish, perhaps after gated-. "
-    "Received: 'gated-mish'",
+    "Received: 'gated-mish' in {folder}/config.json",
 }
 
 
@@ -233,7 +235,7 @@ def test_a_truncated_safetensors_file(size, spoiled):
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(ValueError) as caught:
         backbones.load(spoiled)
-    start = f"`backbone` must hold a whole model.safetensors. Received: {spoiled} ("
+    start = f"`backbone` must hold a whole model.safetensors. Received: {file} ("
     assert str(caught.value).startswith(start)
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from keras_spot.base import t5x_store
 
-tensorstore = pytest.importorskip("tensorstore", reason="needs the extra [t5x]")
 msgpack = pytest.importorskip("msgpack", reason="needs the extra [t5x]")
 
 TABLE = "target.token_embedder.embedding"
@@ -64,7 +63,7 @@ def test_damaged_arrays(folder, damage):
     DAMAGE[damage](folder)
     with pytest.raises(ValueError) as error:
         t5x_store.read_array(folder, TABLE)
-    start = f"`path` must hold whole zarr arrays. Received: {folder / TABLE} ("
+    start = f"`path` must hold whole zarr arrays. Received: {folder / TABLE}"
     assert str(error.value).startswith(start)
     assert "\n" not in str(error.value)
 

@@ -371,7 +371,7 @@ BAD_ADAPTERS = {
     "list": (
         [],
         None,
-        "`path` must hold a readable adapter_config.json. Received: {}/" + "adapter_config.json",
+        "`path` must hold a readable adapter_config.json. Received: {}/adapter_config.json (a list)",
     ),
     "weights": (SINGLE, False, f"`path` must hold {WEIGHTS}. Received: {{}}"),
     "other": (
@@ -590,7 +590,7 @@ def test_errors_name_the_address(memory):
         prompts.read("memory://bucket/short.npy")
     assert str(error.value) == (
         "`path` must hold 24 bytes of data for shape (2, 3). "
-        "Received: 20 bytes in memory://bucket/short.npy"
+        "Received: memory://bucket/short.npy (20 bytes)"
     )
     with pytest.raises(FileNotFoundError) as error:
         prompts.read("memory://bucket/empty")

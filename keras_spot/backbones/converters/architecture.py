@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.errors import invalid, shortened, unknown
 
 # Names that checkpoints use -> Keras' own. Keras' "gelu" is the exact one; the tanh approximation,
 # which Google's T5 1.1, LM-adapted, Flan and mT5 were trained with, is a function registered
@@ -17,6 +17,7 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
+_DEEPEST, _FARTHEST = 512, 1 << 16  # layers of a stack; distance of relative positions
 _SIZES = (
     "vocabulary_size",
     "hidden_dim",
@@ -71,18 +72,47 @@ class Architecture:
         for name in _SIZES:
             size = getattr(self, name)
             if type(size) is not int or size < 1:
-                raise invalid(name, "must be a positive integer", f"{name}={size!r}")
-        if self.activation not in ACTIVATIONS:
+                received = f"{name}={shortened(repr(size))}"
+                raise invalid(name, "must be a positive integer", received)
+        for name in ("encoder_layers", "decoder_layers"):
+            if getattr(self, name) > _DEEPEST:
+                rule = f"must be at most {_DEEPEST}"
+                raise invalid(name, rule, f"{name}={getattr(self, name)}")
+        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
             raise unknown("activation", self.activation, ACTIVATIONS)
         if self.buckets < 4:
             raise invalid("buckets", "must be at least 4", f"buckets={self.buckets}")
-        if self.max_distance <= self.buckets // 2:
-            rule = f"must be greater than half of the {self.buckets} buckets"
+        if not self.buckets // 2 < self.max_distance <= _FARTHEST:
+            rule = f"must be greater than half of the {self.buckets} buckets, at most {_FARTHEST}"
             raise invalid("max_distance", rule, f"max_distance={self.max_distance}")
         for name in ("epsilon", "dropout"):
             rate = getattr(self, name)
             if type(rate) not in (int, float) or not 0 <= rate < 1:
-                raise invalid(name, "must be a number in [0, 1)", f"{name}={rate!r}")
+                received = f"{name}={shortened(repr(rate))}"
+                raise invalid(name, "must be a number in [0, 1)", received)
+
+    def shape_of(self, path: str) -> tuple[int, ...]:
+        """Return the shape of a variable of the backbone, a path of attributes as in `names`.
+
+        Relative biases have the checkpoint's buckets.
+
+        >>> small = Architecture(40, 12, 1, 1, 3, 5, 20, "relu", False, True)
+        >>> small.shape_of("encoder_transformer_layers.0.self_attention.query_projector.kernel")
+        (12, 15)
+        """
+        inner = self.num_heads * self.head_dim
+        *owners, last = path.split(".")
+        if last == "weight":
+            return (self.hidden_dim,)
+        if last == "relative_attention_bias":
+            return self.buckets, self.num_heads
+        if last == "embeddings":
+            return self.vocabulary_size, self.hidden_dim
+        if last == "reverse_embeddings":
+            return self.hidden_dim, self.vocabulary_size
+        width = inner if owners[-2].endswith("attention") else self.intermediate_dim
+        out = owners[-1] == "output_projector"
+        return (width, self.hidden_dim) if out else (self.hidden_dim, width)
 
     def build(self, dtype: Any = None) -> Any:
         """Return a `T5Backbone` of this shape with random weights.

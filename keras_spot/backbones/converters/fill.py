@@ -1,7 +1,7 @@
 """Put a checkpoint's tensors into a `T5Backbone`: one at a time, none missing, none left."""
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +16,10 @@ _SHOWN = 3  # names in a complaint
 
 class Tensors(Protocol):
     """A checkpoint's tensors, read when they are asked for."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
 
     def read(self, name: str) -> np.ndarray: ...
 
@@ -32,6 +36,37 @@ def check_coverage(wanted: Collection[str], present: Collection[str], where: obj
         ]
         rule = "must hold every weight of a T5 and no others"
         raise invalid("backbone", rule, f"{'; '.join(parts)} in {where}")
+
+
+def check_depth(architecture: Architecture, tensors: Tensors, where: object) -> None:
+    """Raise ValueError for more layers than the checkpoint has tensors, before they are named."""
+    layers = architecture.encoder_layers + architecture.decoder_layers
+    present = sum(1 for _ in tensors)
+    if layers > present:
+        rule = "must hold every weight of a T5 and no others"
+        raise invalid("backbone", rule, f"{layers} layers, {present} weights in {where}")
+
+
+def check_shapes(
+    tensors: Tensors,
+    names: Names,
+    architecture: Architecture,
+    sources: Mapping[str, str],
+    where: object,
+) -> None:
+    """Raise ValueError for a tensor of another shape than its weight, before anything is built.
+
+    Args: as of `fill`.
+    """
+    for name, path in names.expand(architecture).items():
+        stored = tensors.shape(sources.get(name, name))
+        present = _flat_shape(stored, architecture)
+        if path.rsplit(".", 1)[-1] in names.transposed:
+            present = present[::-1]
+        shape = architecture.shape_of(path)
+        if present != shape:
+            rule = f"must hold {name} for a weight of shape {shape}"
+            raise invalid("backbone", rule, f"shape={present} in {where}")
 
 
 def fill(
@@ -54,21 +89,18 @@ def fill(
         sources: names whose tensors lie under another name.
         where: the checkpoint, for errors.
 
+    The shapes must have been checked, see `check_shapes`.
+
     Raises:
-        ValueError: a tensor of the wrong shape, or one that cannot be read.
+        ValueError: a tensor that cannot be read.
     """
     for name, path in names.expand(architecture).items():
         variable = functools.reduce(_step, path.split("."), backbone)
         attribute = path.rsplit(".", 1)[-1]
-        values = _flat(tensors.read(sources.get(name, name)), architecture)
-        shape = tuple(variable.shape)
-        if attribute == "relative_attention_bias":
-            shape = (architecture.buckets, architecture.num_heads)
+        values = tensors.read(sources.get(name, name))
+        values = values.reshape(_flat_shape(values.shape, architecture))
         if attribute in names.transposed:
             values = values.T
-        if values.shape != shape:
-            rule = f"must hold {name} for a weight of shape {shape}"
-            raise invalid("backbone", rule, f"shape={values.shape} in {where}")
         if attribute == "relative_attention_bias":
             values = in_32_buckets(values, path.startswith("encoder"), architecture.max_distance)
         variable.assign(values)
@@ -81,14 +113,14 @@ def _step(owner: Any, attribute: str) -> Any:
     return owner[int(attribute)] if attribute.isdecimal() else getattr(owner, attribute)
 
 
-def _flat(values: np.ndarray, architecture: Architecture) -> np.ndarray:
-    """Return a matrix of a T5X kernel that keeps the heads as an axis of their own."""
+def _flat_shape(shape: tuple[int, ...], architecture: Architecture) -> tuple[int, ...]:
+    """Return the shape of a matrix for a T5X kernel that keeps the heads as an axis of their own."""
     heads, width = architecture.num_heads, architecture.head_dim
-    if values.shape == (architecture.hidden_dim, heads, width):
-        return values.reshape(-1, heads * width)
-    if values.shape == (heads, width, architecture.hidden_dim):
-        return values.reshape(heads * width, -1)
-    return values
+    if shape == (architecture.hidden_dim, heads, width):
+        return shape[0], heads * width
+    if shape == (heads, width, architecture.hidden_dim):
+        return heads * width, shape[2]
+    return shape
 
 
 def _pass_through(layers: Any) -> None:

@@ -1,6 +1,5 @@
 """Hugging Face T5 folders: config.json, safetensors whole or sharded, spiece.model."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,20 +7,27 @@ from typing import Any
 import numpy as np
 
 from keras_spot.backbones.converters.architecture import ACTIVATIONS, Architecture
-from keras_spot.backbones.converters.fill import check_coverage, fill
+from keras_spot.backbones.converters.fill import (
+    check_coverage,
+    check_depth,
+    check_shapes,
+    fill,
+)
 from keras_spot.backbones.converters.names import (
     COPIES,
     HUGGING_FACE,
     TIED_COPIES,
     UNUSED_HUGGING_FACE,
 )
-from keras_spot.base.errors import invalid
+from keras_spot.base import reading
+from keras_spot.base.errors import damaged, invalid, shortened
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 VOCABULARY = "spiece.model"
 PATTERNS = (CONFIG, INDEX, "model*.safetensors", VOCABULARY)
+_CONFIG_LIMIT = 1 << 20  # bytes
 MODEL_TYPES = ("t5", "mt5")
 
 # config.json's key, the attribute of `Architecture`, and what transformers takes where the
@@ -49,17 +55,20 @@ def load(folder: Path, dtype: Any = None) -> Any:
         ValueError: another model, a missing or broken file, or weights that do not fit.
     """
     config = read_config(folder)
+    with reading.naming(folder / CONFIG):
+        architecture = architecture_of(config)
     tensors = SafeTensors(folder)
     tied_head = "lm_head.weight" not in tensors
-    architecture = architecture_of(config)
     copies = TIED_COPIES if architecture.tied else COPIES
     # transformers from version 5 ties the matrices of models whose outputs it does not scale.
     sources = {} if architecture.tied or not tied_head else {"lm_head.weight": "shared.weight"}
+    check_depth(architecture, tensors, folder)
     wanted = {sources.get(name, name) for name in HUGGING_FACE.expand(architecture)}
     known = wanted | UNUSED_HUGGING_FACE | set(copies)
     check_coverage(
         wanted, {name for name in tensors if name in wanted or name not in known}, folder
     )
+    check_shapes(tensors, HUGGING_FACE, architecture, sources, folder)
     backbone = architecture.build(dtype)
     fill(backbone, tensors, HUGGING_FACE, architecture, sources, folder)
     _check_copies(tensors, copies, backbone.token_embedding.embeddings, folder)
@@ -78,16 +87,16 @@ def read_config(folder: Path) -> dict[str, Any]:
         ValueError: unreadable, another model, or other special tokens than T5's.
     """
     file = folder / CONFIG
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        found = config.get("model_type")
-    except (OSError, ValueError, AttributeError):
-        raise invalid("backbone", f"must hold a readable {CONFIG}", folder) from None
-    if found not in MODEL_TYPES:
-        raise invalid("backbone", "must be a T5 or mT5", f"model_type={found!r} in {file}")
+    rule = f"must hold a readable {CONFIG}"
+    config = reading.read_record(file, argument="backbone", rule=rule, limit=_CONFIG_LIMIT)
+    model_type = config.get("model_type")
+    if model_type not in MODEL_TYPES:
+        received = f"model_type={shortened(repr(model_type))} in {file}"
+        raise invalid("backbone", "must be a T5 or mT5", received)
     for key, value in _SPECIAL.items():
         if config.get(key, value) not in (value, None):
-            raise invalid("backbone", f"must have {key}={value}", f"{config[key]!r} in {file}")
+            received = f"{shortened(repr(config[key]))} in {file}"
+            raise invalid("backbone", f"must have {key}={value}", received)
     return config
 
 
@@ -107,12 +116,12 @@ def architecture_of(config: dict[str, Any]) -> Architecture:
     decoder_layers = config.get("num_decoder_layers")
     if decoder_layers is None:
         decoder_layers = values["encoder_layers"]
-    way, _, activation = str(values.pop("activation")).rpartition("-")
-    if way == "gated" and activation == "gelu":
+    prefix, _, activation = str(values.pop("activation")).rpartition("-")
+    if prefix == "gated" and activation == "gelu":
         activation = "gelu_new"
-    if way not in ("", "gated") or activation not in ACTIVATIONS:
+    if prefix not in ("", "gated") or activation not in ACTIVATIONS:
         rule = f"must be one of {', '.join(ACTIVATIONS)}, perhaps after gated-"
-        raise invalid("feed_forward_proj", rule, repr(config["feed_forward_proj"]))
+        raise invalid("feed_forward_proj", rule, shortened(repr(config["feed_forward_proj"])))
     scaled = config.get("tie_word_embeddings")
     if scaled is None:
         scaled = not mt5
@@ -123,7 +132,7 @@ def architecture_of(config: dict[str, Any]) -> Architecture:
         **values,
         decoder_layers=decoder_layers,
         activation=activation,
-        gated=way == "gated",
+        gated=prefix == "gated",
         tied=bool(config.get("scale_decoder_outputs", scaled)),
     )
 
@@ -131,8 +140,7 @@ def architecture_of(config: dict[str, Any]) -> Architecture:
 class SafeTensors:
     """The tensors of a folder with safetensors, whole or sharded.
 
-    Files are opened anew for every tensor, for pages of a mapped file count as memory until it
-    is closed. NumPy knows bfloat16 once TensorFlow has been imported.
+    Headers are read and checked at once, numbers when they are asked for.
 
     Raises:
         ValueError: no safetensors, a missing shard, a truncated file.
@@ -140,51 +148,51 @@ class SafeTensors:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._shards: dict[str, reading.SafeTensors] = {}
         if (folder / INDEX).is_file():
             self._files = self._read_index()
         elif (folder / WEIGHTS).is_file():
-            self._files = dict.fromkeys(self._keys(WEIGHTS), WEIGHTS)
+            self._files = dict.fromkeys(self._open(WEIGHTS).tensors, WEIGHTS)
         else:
             rule = f"must hold {WEIGHTS} or {INDEX} (pickled weights are never read)"
-            found = ", ".join(sorted(f.name for f in folder.iterdir())[:8])
-            raise invalid("backbone", rule, f"{found or 'nothing'} in {folder}")
+            names = ", ".join(sorted(f.name for f in folder.iterdir())[:8])
+            raise invalid("backbone", rule, f"{names or 'nothing'} in {folder}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape without reading it."""
+        return self._shards[self._files[name]].tensors[name].shape
+
     def read(self, name: str) -> np.ndarray:
         """Return a tensor in its own dtype."""
-        with self._open(self._files[name]) as file:
-            return file.get_tensor(name)
+        return self._shards[self._files[name]].read(name)
 
     def _read_index(self) -> dict[str, str]:
-        try:
-            files = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-            names = {name: str(file) for name, file in files.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise invalid("backbone", f"must hold a readable {INDEX}", self.folder) from None
+        rule = f"must hold a readable {INDEX}"
+        index = reading.read_record(self.folder / INDEX, argument="backbone", rule=rule)
+        names = index.get("weight_map")
+        if not isinstance(names, dict) or not all(isinstance(f, str) for f in names.values()):
+            received = "no weight_map of names to files"
+            raise damaged(self.folder / INDEX, rule, received, argument="backbone")
         for file in sorted(set(names.values())):
-            if Path(file).name != file or not (self.folder / file).is_file():
+            if file != Path(file).name or file in ("", "..") or not (self.folder / file).is_file():
                 rule = f"must hold every shard that {INDEX} names"
-                raise invalid("backbone", rule, f"missing {file} in {self.folder}")
-            absent = {n for n, f in names.items() if f == file} - set(self._keys(file))
+                raise invalid("backbone", rule, f"missing {shortened(file)} in {self.folder}")
+            absent = {n for n, f in names.items() if f == file} - set(self._open(file).tensors)
             if absent:
                 rule = f"must hold in {file} what {INDEX} says"
-                raise invalid("backbone", rule, f"missing {min(absent)} in {self.folder}")
+                received = f"missing {shortened(min(absent))} in {self.folder}"
+                raise invalid("backbone", rule, received)
         return names
 
-    def _keys(self, file: str) -> list[str]:
-        with self._open(file) as opened:
-            return list(opened.keys())
-
-    def _open(self, file: str) -> Any:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            return safe_open(self.folder / file, framework="numpy")
-        except (SafetensorError, OSError) as error:
-            rule = f"must hold a whole {file}"
-            raise invalid("backbone", rule, f"{self.folder} ({error})") from None
+    def _open(self, file: str) -> reading.SafeTensors:
+        if file not in self._shards:
+            rule = f"must hold a whole {Path(file).name}"
+            place = self.folder / file
+            self._shards[file] = reading.SafeTensors(place, argument="backbone", rule=rule)
+        return self._shards[file]
 
 
 def _check_copies(tensors: SafeTensors, copies: dict[str, str], table: Any, folder: Path) -> None:

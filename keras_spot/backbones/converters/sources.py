@@ -1,12 +1,11 @@
 """Which kind of backbone lies somewhere, and a local copy of it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from keras_spot.backbones.converters import huggingface, t5x
 from keras_spot.backbones.converters.shortcuts import T5_VOCABULARY
-from keras_spot.base import remote, t5x_store
+from keras_spot.base import reading, remote, t5x_store
 
 HUGGING_FACE, T5X, KERAS_HUB = "Hugging Face", "T5X", "KerasHub"
 _PATTERNS = {HUGGING_FACE: huggingface.PATTERNS, T5X: t5x.PATTERNS, KERAS_HUB: None}
@@ -17,13 +16,13 @@ def kind(folder: Path) -> str | None:
     """Return `HUGGING_FACE`, `T5X` or `KERAS_HUB` by what lies in a folder, else None."""
     if (folder / t5x_store.INDEX).is_file():
         return T5X
-    try:
-        config = json.loads((folder / huggingface.CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    file = folder / huggingface.CONFIG
+    if not file.is_file():
         return None
-    if isinstance(config, dict) and "model_type" in config:
+    config = reading.read_record(file, argument="backbone", rule="must hold a readable config.json")
+    if "model_type" in config:
         return HUGGING_FACE
-    return KERAS_HUB if isinstance(config, dict) and "class_name" in config else None
+    return KERAS_HUB if "class_name" in config else None
 
 
 def look(place: str) -> str | None:

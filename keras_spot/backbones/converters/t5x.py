@@ -1,17 +1,23 @@
 """T5X native checkpoints: the parameters under `target`; the architecture is in their shapes."""
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_spot.backbones.converters.architecture import Architecture
-from keras_spot.backbones.converters.fill import check_coverage, fill
+from keras_spot.backbones.converters.architecture import ACTIVATIONS, Architecture
+from keras_spot.backbones.converters.fill import (
+    check_coverage,
+    check_depth,
+    check_shapes,
+    fill,
+)
 from keras_spot.backbones.converters.names import T5X, UNUSED_T5X
-from keras_spot.base import t5x_store
-from keras_spot.base.errors import invalid
+from keras_spot.base import reading, t5x_store
+from keras_spot.base.errors import invalid, unknown
 
 PATTERNS = (t5x_store.INDEX, "target.*")
 _PREFIX = "target."
@@ -30,13 +36,19 @@ def load(
         max_distance: of the relative position bias, not recorded either. Default 128.
 
     Raises:
-        ModuleNotFoundError: tensorstore or msgpack is not installed.
+        ModuleNotFoundError: msgpack is not installed.
         ValueError: a missing or broken file, or weights that are not a T5's.
     """
+    if activation is not None and activation not in ACTIVATIONS:
+        raise unknown("activation", activation, ACTIVATIONS)
     tensors = Target(folder)
-    architecture = architecture_of(tensors, activation, max_distance)
+    with reading.naming(folder):
+        architecture = architecture_of(tensors, activation, max_distance)
+    check_depth(architecture, tensors, folder)
     wanted = set(T5X.expand(architecture))
     check_coverage(wanted, set(tensors) - UNUSED_T5X, folder)
+    check_shapes(tensors, T5X, architecture, {}, folder)
+    tensors.check(wanted)
     backbone = architecture.build(dtype)
     fill(backbone, tensors, T5X, architecture, {}, folder)
     return backbone
@@ -67,7 +79,7 @@ def architecture_of(
         encoder_layers=_depth(tensors, "encoder"),
         decoder_layers=_depth(tensors, "decoder"),
         num_heads=heads,
-        head_dim=int(np.prod(query[1:])) // heads,
+        head_dim=math.prod(query[1:]) // heads,
         intermediate_dim=dense[1],
         activation=activation or ("gelu_new" if gated else "relu"),
         gated=gated,
@@ -78,15 +90,16 @@ def architecture_of(
 
 
 def _depth(tensors: "Target", stack: str) -> int:
-    found = (re.match(rf"{stack}\.layers_(\d+)\.", name) for name in tensors)
-    return 1 + max(int(match[1]) for match in found if match)
+    """Return the number of layers of a stack; coverage shows later whether any is missing."""
+    matches = (re.match(rf"{stack}\.layers_(\d{{1,9}})\.", name) for name in tensors)
+    return 1 + max(int(match[1]) for match in matches if match)
 
 
 class Target:
     """The parameters of a T5X checkpoint, by their names under `target`.
 
     Raises:
-        ModuleNotFoundError: msgpack or tensorstore is not installed.
+        ModuleNotFoundError: msgpack is not installed.
         ValueError: no whole index; later, an array that is missing or cut short.
     """
 
@@ -100,6 +113,13 @@ class Target:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape without reading it."""
         return self._index[_PREFIX + name].shape
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise DamagedFile unless the arrays beside the index are there in its shapes."""
+        for name in names:
+            leaf = self._index[_PREFIX + name]
+            if isinstance(leaf, t5x_store.Stored):
+                t5x_store.open_stored(self.folder, leaf)
 
     def read(self, name: str) -> np.ndarray:
         """Return a tensor in its own dtype."""

@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from keras_spot.base import reading
 from keras_spot.base.errors import invalid, missing_file
+
+_LIMIT = 64 << 20  # bytes of a model
 
 
 def read(file: Path) -> Any:
@@ -17,11 +20,9 @@ def read(file: Path) -> Any:
 
     if not file.is_file():
         raise missing_file("tokenizer", "must exist", file)
-    try:
-        return T5Tokenizer(proto=file.read_bytes())
-    except Exception as error:  # of SentencePiece inside TensorFlow, of many kinds
-        rule = "must be a SentencePiece model with <pad> and </s>"
-        raise invalid("tokenizer", rule, f"{file} ({_reason(error)})") from None
+    proto = reading.read_bytes(file, _LIMIT, "tokenizer")
+    with reading.parsing(file, "must be a SentencePiece model with <pad> and </s>", "tokenizer"):
+        return T5Tokenizer(proto=proto)
 
 
 def check(tokenizer: Any, backbone: Any) -> None:
@@ -36,7 +37,3 @@ def check(tokenizer: Any, backbone: Any) -> None:
     ids = (tokenizer.pad_token_id, tokenizer.end_token_id)
     if ids != (0, 1):
         raise invalid("tokenizer", "must have <pad> as 0 and </s> as 1", f"{ids[0]} and {ids[1]}")
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_spot.base import reading
 from keras_spot.base.atomic import atomic_folder
-from keras_spot.base.errors import invalid, missing_file
+from keras_spot.base.errors import damaged, invalid, missing_file, shortened
 from keras_spot.prompts.prompt import check_header
 
 CONFIG = "adapter_config.json"
@@ -46,28 +47,29 @@ def refuse_pickle(file: Path) -> None:
 def read(file: Path, task_id: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the encoder's prompt `[P, H]` of an adapter and its provenance."""
     config = _config(file)
-    with _open(file) as tensors:
-        (length, _), provenance = _header(tensors, config, file)
-        values = _tensor(tensors, _VALUES)[:length]
-        if config["peft_type"] == _MULTITASK:
-            tasks = tensors.get_slice(_COLS).get_shape()[0]
-            task_id = 0 if task_id is None and tasks == 1 else task_id
-            if task_id is None or not 0 <= task_id < tasks:
-                rule = f"must be one of the adapter's tasks, 0 to {tasks - 1}"
-                raise invalid("task_id", rule, f"{task_id=} for {file}")
-            cols, rows = _tensor(tensors, _COLS)[task_id], _tensor(tensors, _ROWS)[task_id]
+    tensors = reading.SafeTensors(file)
+    (length, _), provenance = _header(tensors, config, file)
+    values = _tensor(tensors, _VALUES)[:length]
+    if config["peft_type"] == _MULTITASK:
+        tasks = tensors.tensors[_COLS].shape[0]
+        task_id = 0 if task_id is None and tasks == 1 else task_id
+        if task_id is None or not 0 <= task_id < tasks:
+            rule = f"must be one of the adapter's tasks, 0 to {tasks - 1}"
+            raise invalid("task_id", rule, f"{task_id=} for {file}")
+        cols, rows = _tensor(tensors, _COLS)[task_id], _tensor(tensors, _ROWS)[task_id]
+        with np.errstate(over="ignore", invalid="ignore"):
             values = values * (cols[:length] @ rows)
-            provenance["task_id"] = task_id
-        elif task_id is not None:
-            raise invalid("task_id", "must be None for an adapter of one task", f"{task_id=}")
+        provenance["task_id"] = task_id
+    elif task_id is not None:
+        rule = "must be None for an adapter of one task"
+        raise invalid("task_id", rule, f"{task_id=} for {file}")
     return values, provenance
 
 
 def read_header(file: Path) -> tuple[tuple[int, int], dict[str, Any]]:
     """Return the shape `(P, H)` and the provenance of an adapter."""
     config = _config(file)
-    with _open(file) as tensors:
-        return _header(tensors, config, file)
+    return _header(reading.SafeTensors(file), config, file)
 
 
 def write(folder: Path, values: np.ndarray, provenance: Mapping[str, Any]) -> None:
@@ -101,51 +103,36 @@ def write(folder: Path, values: np.ndarray, provenance: Mapping[str, Any]) -> No
 
 def _config(file: Path) -> dict[str, Any]:
     config = file.with_name(CONFIG)
-    try:
-        record = json.loads(config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not config.is_file():
         rule = f"must lie beside its {CONFIG}"
-        raise missing_file("path", rule, str(file)) from None
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise invalid("path", f"must hold a readable {CONFIG}", str(config))
+        raise missing_file("path", rule, str(file))
+    record = reading.read_record(config, rule=f"must hold a readable {CONFIG}")
     if record.get("peft_type") not in (_SINGLE, _MULTITASK):
         rule = f"must be an adapter of the type {_SINGLE} or {_MULTITASK}"
-        raise invalid("path", rule, f"peft_type={record.get('peft_type')!r} in {config}")
+        received = shortened(repr(record.get("peft_type")))
+        raise invalid("path", rule, f"peft_type={received} in {config}")
     return record
 
 
-def _open(file: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(file, framework="np")
-    except SafetensorError as error:
-        raise invalid("path", "must be a whole safetensors file", f"{file} ({error})") from None
-
-
 def _header(
-    tensors: Any, config: Mapping[str, Any], file: Path
+    tensors: reading.SafeTensors, config: Mapping[str, Any], file: Path
 ) -> tuple[tuple[int, int], dict[str, Any]]:
     multitask = config["peft_type"] == _MULTITASK
-    missing = {_VALUES, *((_COLS, _ROWS) if multitask else ())} - set(tensors.keys())
+    missing = {_VALUES, *((_COLS, _ROWS) if multitask else ())} - set(tensors.tensors)
     if missing:
-        raise invalid("path", f"must hold the tensor {sorted(missing)[0]}", str(file))
-    stored = tensors.get_slice(_VALUES)
-    shape, dtype = tuple(stored.get_shape()), stored.get_dtype()
+        raise damaged(file, f"must hold the tensor {sorted(missing)[0]}")
+    dtype, shape = tensors.tensors[_VALUES].dtype, tensors.tensors[_VALUES].shape
     if not dtype.startswith(("F", "BF")):
         raise invalid("prompt", "must be floating-point", f"dtype={dtype} in {file}")
     check_header(shape, np.dtype(np.float32), where=f" in {file}")
     length, parts = config.get("num_virtual_tokens"), config.get("num_transformer_submodules")
     parts = parts or (2 if config.get("task_type") == "SEQ_2_SEQ_LM" else 1)
-    if not isinstance(length, int) or shape[0] != length * parts:
-        rule = (
-            f"must hold num_virtual_tokens x num_transformer_submodules rows ({length} x {parts})"
-        )
+    if not type(length) is type(parts) is int or length < 1 or shape[0] != length * parts:
+        shown = f"{shortened(repr(length), 40)} x {shortened(repr(parts), 40)}"
+        rule = f"must hold num_virtual_tokens x num_transformer_submodules rows ({shown})"
         raise invalid("path", rule, f"shape={shape} in {file}")
     if multitask:
-        cols, rows = (tensors.get_slice(name).get_shape() for name in (_COLS, _ROWS))
+        cols, rows = (list(tensors.tensors[name].shape) for name in (_COLS, _ROWS))
         fits = len(cols) == len(rows) == 3 and cols[0] == rows[0] and cols[2] == rows[1]
         if not fits or (cols[1], rows[2]) != shape:
             rule = f"must hold task factors that multiply to {shape}"
@@ -153,25 +140,24 @@ def _header(
     return (length, shape[1]), _provenance(tensors, config, parts, file)
 
 
-def _provenance(tensors: Any, config: Mapping[str, Any], parts: int, file: Path) -> dict[str, Any]:
-    kept = (tensors.metadata() or {}).get(_PROVENANCE)
+def _provenance(
+    tensors: reading.SafeTensors, config: Mapping[str, Any], parts: int, file: Path
+) -> dict[str, Any]:
+    kept = tensors.metadata.get(_PROVENANCE)
     if kept is None:
-        found = {"peft_type": config["peft_type"]}
+        known = {"peft_type": config["peft_type"]}
         if config.get("base_model_name_or_path"):
-            found["base_model"] = config["base_model_name_or_path"]
+            known["base_model"] = config["base_model_name_or_path"]
         if config["peft_type"] == _MULTITASK and parts > 1:
-            found["left_out"] = "the decoder's prompt"
-        return found
-    try:
-        record = json.loads(kept)
-    except ValueError:
-        record = None
+            known["left_out"] = "the decoder's prompt"
+        return known
+    rule = "must hold its provenance as a JSON object"
+    record = reading.parse_json(kept, file, place=_PROVENANCE, rule=rule, finite=False)
     if not isinstance(record, dict):
-        raise invalid("path", "must hold its provenance as a JSON object", str(file))
+        raise damaged(file, rule, f"a {type(record).__name__}")
     return record
 
 
-def _tensor(tensors: Any, name: str) -> np.ndarray:
-    if tensors.get_slice(name).get_dtype() == "BF16":
-        import ml_dtypes  # noqa: F401  (teaches NumPy bfloat16)
-    return np.asarray(tensors.get_tensor(name)).astype(np.float32, copy=False)
+def _tensor(tensors: reading.SafeTensors, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # of float64; what is not finite is refused later
+        return tensors.read(name).astype(np.float32, copy=False)

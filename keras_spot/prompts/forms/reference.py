@@ -1,12 +1,12 @@
 """Where a run keeps its prompts: the layout of google-research/prompt-tuning."""
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-from keras_spot.base.errors import invalid, missing_file
+from keras_spot.base import reading
+from keras_spot.base.errors import damaged, invalid, missing_file
 
 REFERENCE_NAME = "encoder.prompt.prompt.prompt"
 CHECKPOINTS = "numpy_checkpoints"
@@ -41,12 +41,12 @@ def read_run(run_dir: str | os.PathLike) -> dict[str, Any]:
     file = Path(run_dir) / RUN_FILE
     if not file.is_file():
         return {}
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise invalid("run_dir", f"must hold a readable {RUN_FILE}", str(file))
+    rule = f"must hold a readable {RUN_FILE}"
+    # A score that is no number stands there as NaN, which is more than JSON knows.
+    record = reading.read_record(file, argument="run_dir", rule=rule, finite=False)
+    best = record.get("best", {})
+    if not isinstance(best, dict) or type(best.get("step", 0)) is not int:
+        raise damaged(file, rule, f"best={best!r}", argument="run_dir")
     return record
 
 
@@ -77,5 +77,5 @@ def provenance(file: Path) -> dict[str, Any]:
     found: dict[str, Any] = {key: record[key] for key in kept if key in record}
     found["step"] = int(match[1])
     if record.get("best", {}).get("step") == found["step"]:
-        found["score"] = record["best"]["score"]
+        found["score"] = record["best"].get("score")
     return found

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_spot.base import t5x_store
 from keras_spot.base.errors import invalid
+from keras_spot.base.reading.arrays import plain_dtype
 from keras_spot.prompts.forms.reference import REFERENCE_NAME
 from keras_spot.prompts.prompt import check_header
 
@@ -29,10 +30,13 @@ def _index(file: Path) -> dict[str, Any]:
     index = t5x_store.read_index(file.parent)
     if NAME not in index:
         raise invalid("path", f"must be a checkpoint with a prompt, {NAME}", str(file.parent))
-    check_header(index[NAME].shape, np.dtype(index[NAME].dtype), where=f" in {file.parent}")
+    leaf = index[NAME]
+    dtype = leaf.dtype if isinstance(leaf, np.ndarray) else plain_dtype(leaf.dtype)
+    check_header(leaf.shape, dtype, where=f" in {file.parent}")
     return index
 
 
 def _step(file: Path, index: dict[str, Any]) -> dict[str, Any]:
     step = index.get("state.step")
-    return {"step": int(step)} if isinstance(step, np.ndarray) and step.size == 1 else {}
+    known = isinstance(step, np.ndarray) and step.size == 1 and step.dtype.kind in "iu"
+    return {"step": int(step.item())} if known else {}

@@ -1,0 +1,140 @@
+"""safetensors: a header of JSON with names, dtypes, shapes and places, then the numbers."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_spot.base.errors import damaged
+from keras_spot.base.reading.arrays import plain_dtype
+from keras_spot.base.reading.files import MIB, open_file, parsing
+from keras_spot.base.reading.text import parse_json
+
+_HEADER_LIMIT = 100 * MIB  # the format's own
+_DTYPES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorHeader:
+    """What a file says of one tensor.
+
+    Attributes:
+        dtype: the format's name of its dtype, such as `"F32"`.
+        shape: its shape.
+        begin, end: its bytes in the file.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class SafeTensors:
+    """The tensors of a safetensors file; the file is open only while something is read.
+
+    Attributes:
+        file: its path.
+        tensors: name -> `TensorHeader`.
+        metadata: the texts that the header holds beside.
+
+    Args:
+        file: its path.
+        argument, rule: for the errors.
+
+    Raises:
+        OSError: no such file, or it cannot be read.
+        DamagedFile: a header that is none, or that does not fit the bytes there are.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike,
+        *,
+        argument: str = "path",
+        rule: str = "must be a whole safetensors file",
+    ):
+        self.file = file
+        self._argument, self._rule = argument, rule
+        with open_file(file) as stream, parsing(file, rule, argument):
+            size = os.fstat(stream.fileno()).st_size
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > min(size - 8, _HEADER_LIMIT):
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            text = stream.read(length).decode("utf-8")
+        header = parse_json(text, file, place="header", argument=argument, rule=rule)
+        with parsing(file, rule, argument):
+            self.metadata, self.tensors = _parsed(header, 8 + length, size)
+
+    def read(self, name: str) -> np.ndarray:
+        """Return a tensor in its own dtype.
+
+        Raises:
+            DamagedFile: there is none of that name, or the file has become shorter.
+        """
+        if name not in self.tensors:
+            rule = f"must hold the tensor {name}"
+            raise damaged(self.file, rule, argument=self._argument)
+        tensor = self.tensors[name]
+        with open_file(self.file) as stream, parsing(self.file, self._rule, self._argument):
+            stream.seek(tensor.begin)
+            values = np.fromfile(stream, np.uint8, tensor.end - tensor.begin)
+            if len(values) < tensor.end - tensor.begin:
+                raise ValueError(f"{name} is cut short")
+            return values.view(plain_dtype(_DTYPES[tensor.dtype])).reshape(tensor.shape)
+
+
+def _parsed(
+    header: object, start: int, size: int
+) -> tuple[Mapping[str, str], dict[str, TensorHeader]]:
+    if not isinstance(header, dict):
+        raise ValueError("a header that is no object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError("metadata that are no texts")
+    tensors = {name: _tensor(name, entry, start) for name, entry in header.items()}
+    end = start
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if tensor.begin != end:
+            raise ValueError(f"{name} does not begin where the tensor before it ends")
+        end = tensor.end
+    if end != size:
+        raise ValueError(f"{end} bytes declared in a file of {size}")
+    return metadata, tensors
+
+
+def _tensor(name: str, entry: object, start: int) -> TensorHeader:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name} has no dtype, shape and data_offsets alone")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise ValueError(f"{name} has the dtype {dtype!r}")
+    if not _is_sizes(shape) or not _is_sizes(offsets) or len(offsets) != 2 or len(shape) > 32:
+        raise ValueError(f"{name} has a shape or offsets that are none")
+    begin, end = offsets
+    width = plain_dtype(_DTYPES[dtype]).itemsize
+    if end - begin != math.prod(shape) * width:
+        raise ValueError(f"{name} has {end - begin} bytes for the shape {shape}")
+    return TensorHeader(dtype, tuple(shape), start + begin, start + end)
+
+
+def _is_sizes(value: object) -> bool:
+    return isinstance(value, list) and all(type(v) is int and 0 <= v < 1 << 48 for v in value)
