@@ -13,7 +13,7 @@ VERSION = re.search(
 
 RAY = ["ray>=2.40,<3"]
 PLOTS = ["matplotlib>=3.8"]
-T5X = ["msgpack>=1,<2", "tensorstore>=0.1.60,<0.2"]
+T5X = ["msgpack>=1,<2"]
 GCS = ["gcsfs>=2024.6,<2027"]
 # Newer torch wheels bring CUDA, several gigabytes.
 PARITY = ["peft>=0.17", "torch>=2.6,<2.14", "transformers>=5"]
@@ -24,6 +24,7 @@ DEV = [
     "pytest-xdist>=3.6,<4",
     "ruff>=0.9",
     "sentencepiece>=0.2",
+    "tensorstore>=0.1.60,<0.2",  # writes what the reader of T5X checkpoints is tested with
     "types-PyYAML",
 ]
 

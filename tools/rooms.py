@@ -14,7 +14,8 @@ ROOMS = [
         1,
         "base",
         "what everything stands on",
-        "errors, whole files, addresses, T5X's files, devices, the recipe, progress, versions",
+        "errors, files whole or absent, files read within limits, addresses, devices, the recipe, "
+        "progress, versions",
     ),
     (
         2,

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_spot.base import reading
+
 STALE_AFTER = 180.0
 """Seconds without a sign of life after which a claim may be taken over."""
 BEATS = 6
@@ -96,7 +98,8 @@ class Claims:
         owner = _read(path)
         if owner is None or owner.get("released"):
             return True
-        if owner.get("host") == identity()["host"] and not _alive(owner["pid"]):
+        pid = owner.get("pid")
+        if owner.get("host") == identity()["host"] and type(pid) is int and not _alive(pid):
             return True
         # Silence is measured on our own clock, as hosts and file servers have their own times.
         try:
@@ -128,6 +131,8 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except OverflowError:  # no number of a process
+        return False
     except PermissionError:
         return True
     return True
@@ -136,7 +141,7 @@ def _alive(pid: int) -> bool:
 def _read(path: Path) -> dict[str, Any] | None:
     """Return what a claim says: nothing where it is being written, None where it is gone."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return reading.read_record(path, limit=1 << 16)
     except FileNotFoundError:
         return None
     except ValueError:

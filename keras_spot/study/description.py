@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot import backbones, tasks
+from keras_spot.base import reading
 from keras_spot.base.errors import invalid, missing_file, unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.study.cells import Cell
@@ -16,6 +17,7 @@ SCORES = ("best", "last")
 METHODS = ("rank", "generate", "beam")
 # What a study may change and still go on in its folder: it adds cells, or says where things are.
 _FREE = ("name", "sources", "targets", "seeds", "examples", "data_dir")
+_MOST_RUNS = 1_000_000
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _NUMBERS = (
     "source_steps",
@@ -154,6 +156,11 @@ class Study:
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", str(self.data_dir))
         self._fill_steps()
+        grid = len(self.targets) * len(self.seeds) * len(self.examples)
+        if len(self.sources) + grid * (1 + len(self.sources)) > _MOST_RUNS:
+            rule = f"must have at most {_MOST_RUNS} runs"
+            received = f"{len(self.sources)} sources, {grid} runs of a target each"
+            raise invalid("study", rule, received)
 
     def _fill_steps(self) -> None:
         recipe = backbones.recipe_for(self.backbone)
@@ -263,26 +270,21 @@ def load(path: str | os.PathLike) -> Study:
         FileNotFoundError: no such file.
         ValueError: not YAML or JSON, or what `Study` raises.
     """
-    import yaml
-
     path = Path(path)
     if path.suffix not in (".yaml", ".yml", ".json"):
         raise invalid("study", "must be a .yaml, .yml or .json file", path)
     if not path.is_file():
         raise missing_file("study", "must be a file that exists", path)
-    try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise invalid("study", "must be a YAML file", f"{path} ({reason})") from None
+    record = reading.read_yaml_or_json(path, argument="study")
     if not isinstance(record, dict):
         raise invalid("study", "must be one record of fields", f"{path} ({type(record).__name__})")
-    for field in ("sources", "targets"):
-        if isinstance(record.get(field), list):
-            record[field] = [_beside(path.parent, entry) for entry in record[field]]
-    if isinstance(record.get("data_dir"), str):
-        record["data_dir"] = str(path.parent / Path(record["data_dir"]).expanduser())
-    return Study.from_record(record)
+    with reading.parsing(path, "must hold a study", "study"), reading.naming(path):
+        for field in ("sources", "targets"):
+            if isinstance(record.get(field), list):
+                record[field] = [_beside(path.parent, entry) for entry in record[field]]
+        if isinstance(record.get("data_dir"), str):
+            record["data_dir"] = str(path.parent / Path(record["data_dir"]).expanduser())
+        return Study.from_record(record)
 
 
 def _beside(folder: Path, entry: Any) -> Any:

@@ -19,12 +19,14 @@ import json
 import os
 import time
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_spot.base import reading
 from keras_spot.base.atomic import atomic_write
-from keras_spot.base.errors import missing_file
+from keras_spot.base.errors import damaged, missing_file, shortened
 from keras_spot.study.cells import Cell
 from keras_spot.study.claims import STALE_AFTER, Claims
 from keras_spot.study.description import Study
@@ -79,8 +81,10 @@ class StudyFolder:
         return _ids(self.path / "failures")
 
     def failures(self) -> list[Row]:
-        """What went wrong."""
-        return [read_json(file) for file in sorted((self.path / "failures").glob("[!.]*.json"))]
+        """What went wrong; a damaged record is left out, with a warning that names it."""
+        files = sorted((self.path / "failures").glob("[!.]*.json"))
+        records = (_whole(file, _FAILURE) for file in files)
+        return [record for record in records if record is not None]
 
     def forget_failures(self) -> None:
         """Let failed cells be tried again."""
@@ -88,10 +92,15 @@ class StudyFolder:
             file.unlink(missing_ok=True)
 
     def rows(self, study: Study | None = None) -> list[Row]:
-        """The rows of all finished runs, in the order of the grid."""
+        """The rows of all finished runs, in the order of the grid.
+
+        A damaged row is left out, with a warning that names it.
+        """
         study = study or self.study()
         done = self.done()
-        return [read_json(self._row(cell)) for cell in study.cells() if cell.id in done]
+        files = [self._row(cell) for cell in study.cells() if cell.id in done]
+        rows = (_whole(file, _ROW) for file in files)
+        return [row for row in rows if row is not None]
 
     def open(self, study: Study) -> None:
         """Begin a study in this folder, or go on with it.
@@ -114,7 +123,9 @@ class StudyFolder:
         if not file.is_file():
             rule = "must be the folder of a study"
             raise missing_file("folder", rule, self.path)
-        return Study.from_record(read_json(file))
+        record = read_json(file)
+        with reading.parsing(file, "must hold a study", "folder"), reading.naming(file):
+            return Study.from_record(record)
 
     def write_table(self) -> Path:
         """Collect all rows in `table.jsonl` and, without curves, in `table.csv`."""
@@ -195,5 +206,41 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Row:
-    """Read a record."""
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    """Read a record; a score that is no number may stand there as NaN.
+
+    Raises:
+        OSError: no such file, or it cannot be read.
+        DamagedFile: it is no record.
+    """
+    return reading.read_record(path, argument="folder", finite=False)
+
+
+_ROW: Mapping[str, tuple[type, ...]] = {
+    "id": (str,),
+    "kind": (str,),
+    "source": (str, type(None)),
+    "target": (str, type(None)),
+    "examples": (int, type(None)),
+    "seed": (int,),
+    "score": (int, float),
+}
+_FAILURE: Mapping[str, tuple[type, ...]] = {"id": (str,), "error": (str,)}
+
+
+def _whole(file: Path, fields: Mapping[str, tuple[type, ...]]) -> Row | None:
+    """Return a record with these fields, None and a warning where it is damaged."""
+    try:
+        record = read_json(file)
+        for field, kinds in fields.items():
+            if field not in record or type(record[field]) not in kinds:
+                received = f"{field}={shortened(repr(record.get(field)))}"
+                raise damaged(file, "must be a record of a run", received, argument="folder")
+        if record["id"] != file.stem:
+            received = f"id={shortened(repr(record['id']))}"
+            raise damaged(file, "must be the record of its name's run", received)
+    except FileNotFoundError:  # taken away just now
+        return None
+    except (OSError, ValueError) as error:
+        warnings.warn(f"a record is left out: {error}", UserWarning, stacklevel=3)
+        return None
+    return record

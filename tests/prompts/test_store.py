@@ -371,7 +371,8 @@ BAD_ADAPTERS = {
     "list": (
         [],
         None,
-        "`path` must hold a readable adapter_config.json. Received: {}/adapter_config.json (a list)",
+        "`path` must hold a readable adapter_config.json. "
+        "Received: {}/adapter_config.json (a list)",
     ),
     "weights": (SINGLE, False, f"`path` must hold {WEIGHTS}. Received: {{}}"),
     "other": (

@@ -226,7 +226,7 @@ def test_many_writers_of_rows(tmp_path):
 
     def write(mine):
         for cell in mine:
-            place.finish(cell, {**cell.columns(), "padding": "x" * 20_000})
+            place.finish(cell, {**cell.columns(), "score": 1.0, "padding": "x" * 20_000})
 
     threads = [threading.Thread(target=write, args=(cells[i::4],)) for i in range(4)]
     for thread in threads:
@@ -458,3 +458,18 @@ def test_checked_before_anything_trains(data_dir, tmp_path):
     with pytest.raises(ValueError, match="did you mean 'tiny'"):
         study.run(plan, tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_damaged_row_does_not_stop_the_others(tmp_path):
+    plan = describe(seeds=[0, 1])
+    place = study.StudyFolder(tmp_path)
+    place.open(plan)
+    first, *others = plan.cells()
+    for cell in (first, *others):
+        place.finish(cell, {**cell.columns(), "score": 1.0})
+    row = tmp_path / "cells" / f"{first.id}.json"
+    for text in ("{", "[]", "{}", '{"id": 3}', row.read_text().replace("1.0", '"high"')):
+        row.write_text(text)
+        with pytest.warns(UserWarning, match=f"^a record is left out: .*{row}") as warned:
+            assert [found["id"] for found in place.rows()] == [cell.id for cell in others]
+        assert len(warned) == 1

@@ -112,8 +112,28 @@ def test_cosines_read_no_embeddings(filled):
     for file in filled.folder.rglob("embedding.npy"):
         file.unlink()
     assert len(filled.rank(A, by="average_token_cosine")) == 3
-    with pytest.raises(FileNotFoundError):
-        filled.rank(A, by="max_inner_product")
+    with pytest.warns(UserWarning, match=r"^entry '\S+' is left out: `path` must exist") as warned:
+        assert [name for name, _ in filled.rank(A, by="max_inner_product")] == ["squad"]
+    assert len(warned) == 2
+
+
+def test_damaged_entries_do_not_stop_the_others(filled):
+    """Each is named once, and what is not a number does not rank."""
+    (filled.folder / "squad" / "entry.json").write_text('{"name": "squad"}')
+    with pytest.warns(UserWarning, match="entry 'squad' is left out: .*squad/entry.json") as warned:
+        assert [entry.name for entry in filled.entries()] == ["glue/mnli", "glue/sst2"]
+    assert len(warned) == 1
+    filled.remove("squad")
+    summaries = filled.folder / "glue%2Fmnli" / "summaries.npy"
+    np.save(summaries, np.load(summaries) * np.nan)
+    with pytest.warns(UserWarning, match=r"'glue/mnli' is left out: .*summaries\.npy.*NaN"):
+        assert [name for name, _ in filled.rank(A)] == ["glue/sst2"]
+    filled.remove("glue/sst2")
+    with (
+        pytest.warns(UserWarning, match="'glue/mnli'"),
+        pytest.raises(ValueError, match=r"^`library` must hold at least one prompt that is whole"),
+    ):
+        filled.rank(A)
 
 
 def test_a_query_is_a_prompt_an_array_or_a_path(filled, tmp_path):
@@ -232,7 +252,8 @@ def test_verify_finds_every_damage(filled):
         f"Received: name='glue/mnli' in {folder / 'glue%2Fqqp' / 'entry.json'}",
         "glue/sst2: prompt.npz is not what was added",
         "glue/sst2: embedding.npy is missing",
-        f"squad: `library` must have a readable entry.json. Received: {folder}/squad/entry.json",
+        f"squad: `library` must have a readable entry.json. Received: {folder}/squad/entry.json "
+        "(Expecting property name enclosed in double quotes: line 1 column 2 (char 1))",
         ".writing-x: left by an unfinished or killed writer",
         "notes: not an entry",
     ]

@@ -114,7 +114,7 @@ def _step(owner: Any, attribute: str) -> Any:
 
 
 def _flat_shape(shape: tuple[int, ...], architecture: Architecture) -> tuple[int, ...]:
-    """Return the shape of a matrix for a T5X kernel that keeps the heads as an axis of their own."""
+    """Return a matrix's shape for a T5X kernel that keeps the heads as an axis of their own."""
     heads, width = architecture.num_heads, architecture.head_dim
     if shape == (architecture.hidden_dim, heads, width):
         return shape[0], heads * width

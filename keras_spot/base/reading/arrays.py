@@ -31,8 +31,8 @@ _ENTRY = (
 )
 _HEADER = re.compile(r"\{ *(.*?),? *\}\s*", re.DOTALL)
 _ENTRIES = re.compile(_ENTRY + r"(?:, *|$)")
-_NAMED = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-_NAMED += ("float16", "float32", "float64")
+_NAMED = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+_NAMED |= {"float16", "float32", "float64"}
 _ADDED = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # by ml_dtypes
 _FILE = "must be a NumPy array file"
 _ARCHIVE = "must be a whole .npz file"

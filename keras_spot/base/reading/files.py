@@ -6,7 +6,14 @@ import stat
 from collections.abc import Iterator
 from typing import IO
 
-from keras_spot.base.errors import DamagedFile, damaged, printable, shortened
+from keras_spot.base.errors import (
+    DamagedFile,
+    MissingFile,
+    Unreachable,
+    damaged,
+    printable,
+    shortened,
+)
 
 Path = str | os.PathLike[str]
 
@@ -34,7 +41,7 @@ def parsing(file: Path, rule: str, argument: str = "path") -> Iterator[None]:
     """
     try:
         yield
-    except (DamagedFile, ModuleNotFoundError):
+    except (DamagedFile, MissingFile, Unreachable, ModuleNotFoundError):
         raise
     except OSError as error:
         if error.filename is not None:

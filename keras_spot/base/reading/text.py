@@ -12,9 +12,9 @@ from keras_spot.base.errors import damaged
 from keras_spot.base.reading.files import DEPTH, MIB, open_file, parsing, read_text, reason
 
 JSON_LIMIT = 64 * MIB
-YAML_LIMIT = 128 * 1024
+YAML_LIMIT = MIB
 LINE_LIMIT = 16 * MIB
-EXPANDED = 20_000  # nodes of a YAML file with its aliases written out
+EXPANDED = 100_000  # nodes of a YAML file with its aliases written out
 _LARGEST = 1 << 63
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -136,33 +136,42 @@ def read_yaml(
     argument: str = "path",
     rule: str = "must be a YAML file",
     limit: int = YAML_LIMIT,
+    expanded: int = EXPANDED,
 ) -> Any:
     """Return the plain value of a YAML file: mappings, lists, texts, numbers, true, false, null.
 
+    Args:
+        file: its path.
+        argument, rule: for the error.
+        limit: most bytes.
+        expanded: most values, those that aliases stand for counted each time.
+
     Raises:
         OSError: no such file, or it cannot be read.
-        DamagedFile: no YAML, what `read_json` refuses, a date or another kind of value, aliases
-            that grow to more than 20,000 nodes or hold themselves, more than `limit` bytes.
+        DamagedFile: no YAML, what `read_json` refuses, a date or another kind of value, more than
+            `limit` bytes or `expanded` values, aliases that hold themselves.
     """
     import yaml
 
     text = read_text(file, limit, argument, rule)
     with parsing(file, rule, argument):
-        _check_growth(yaml, text)
+        _check_growth(yaml, text, expanded)
         value = yaml.load(text, Loader=_loader(yaml))
         _check(value, finite=True, surrogates=True)
     return value
 
 
-def read_yaml_or_json(file: str | os.PathLike, *, argument: str = "path") -> Any:
-    """Return the value of a `.yaml`, `.yml` or `.json` file.
+def read_yaml_or_json(
+    file: str | os.PathLike, *, argument: str = "path", limit: int = YAML_LIMIT
+) -> Any:
+    """Return the value of a `.yaml`, `.yml` or `.json` file of at most `limit` bytes.
 
     Raises:
         OSError, DamagedFile: see `read_yaml` and `read_json`.
     """
     if Path(file).suffix == ".json":
-        return read_json(file, argument=argument, limit=YAML_LIMIT)
-    return read_yaml(file, argument=argument)
+        return read_json(file, argument=argument, limit=limit)
+    return read_yaml(file, argument=argument, limit=limit)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -200,7 +209,7 @@ def _check(value: Any, finite: bool, surrogates: bool) -> None:
             raise ValueError(f"a value of the kind {kind.__name__}; quote it to make it a text")
 
 
-def _check_growth(yaml: Any, text: str) -> None:
+def _check_growth(yaml: Any, text: str, expanded: int) -> None:
     """Raise ValueError for aliases that grow too large or hold themselves, and for deep nests.
 
     Looks at the events alone, so that nothing grows yet.
@@ -227,8 +236,8 @@ def _check_growth(yaml: Any, text: str) -> None:
             if event.anchor in anchors:
                 raise ValueError(f"the alias {event.anchor} holds itself")
             nodes[-1] += sizes.get(event.anchor, 1)
-        if nodes[-1] > EXPANDED:
-            raise ValueError(f"more than {EXPANDED} values, aliases written out")
+        if nodes[-1] > expanded:
+            raise ValueError(f"more than {expanded} values, aliases written out")
 
 
 def _base(yaml: Any) -> Any:

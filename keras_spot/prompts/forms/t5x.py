@@ -38,5 +38,6 @@ def _index(file: Path) -> dict[str, Any]:
 
 def _step(file: Path, index: dict[str, Any]) -> dict[str, Any]:
     step = index.get("state.step")
-    known = isinstance(step, np.ndarray) and step.size == 1 and step.dtype.kind in "iu"
-    return {"step": int(step.item())} if known else {}
+    if isinstance(step, np.ndarray) and step.size == 1 and step.dtype.kind in "iu":
+        return {"step": int(step.item())}
+    return {}

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot import prompts
-from keras_spot.base.errors import invalid
+from keras_spot.base import reading
+from keras_spot.base.errors import invalid, shortened
 
 HEADER, PROMPT, EMBEDDING, SUMMARIES = "entry.json", "prompt.npz", "embedding.npy", "summaries.npy"
 
@@ -50,19 +51,49 @@ def from_header(header: Mapping[str, Any]) -> Entry:
     """Return the entry of a header that was read.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no header.
+        ValueError: it is no header, by the field that is wrong.
     """
-    length, width = map(int, header["shape"])
-    early = header["embedding_shape"]
+    shape: Any = header.get("shape")
+    early: Any = header.get("embedding_shape")
+    good = {
+        "name": isinstance(header.get("name"), str),
+        "shape": _is_shape(shape),
+        "provenance": isinstance(header.get("provenance"), dict),
+        "embedding_shape": early is None or _is_shape(early),
+        "embedding_provenance": isinstance(header.get("embedding_provenance"), dict),
+        "summaries": isinstance(header.get("summaries"), list),
+        "sha256": isinstance(header.get("sha256"), dict),
+    }
+    for field, fits in good.items():
+        if not fits:
+            raise ValueError(f"{field}={shortened(repr(header.get(field)))}")
     return Entry(
         name=header["name"],
-        shape=(length, width),
-        provenance=dict(header["provenance"]),
-        embedding_shape=None if early is None else (int(early[0]), width),
-        embedding_provenance=dict(header["embedding_provenance"]),
-        summaries=tuple(header["summaries"]),
-        sha256=dict(header["sha256"]),
+        shape=(shape[0], shape[1]),
+        provenance=header["provenance"],
+        embedding_shape=None if early is None else (early[0], shape[1]),
+        embedding_provenance=header["embedding_provenance"],
+        summaries=tuple(map(str, header["summaries"])),
+        sha256=header["sha256"],
     )
+
+
+def read_header(file: Path) -> Entry:
+    """Return the entry whose header is a file.
+
+    Raises:
+        OSError: no such file, or it cannot be read.
+        DamagedFile: it is no header.
+    """
+    rule = f"must have a readable {HEADER}"
+    record = reading.read_record(file, argument="library", rule=rule)
+    with reading.parsing(file, rule, "library"):
+        return from_header(record)
+
+
+def _is_shape(value: Any) -> bool:
+    pair = isinstance(value, (list, tuple)) and len(value) == 2
+    return pair and all(type(side) is int and side > 0 for side in value)
 
 
 def folder_name(name: str) -> str:

@@ -26,6 +26,7 @@ from keras_spot.transfer.library.entries import (
     check_comparable,
     entry_name,
     from_header,
+    read_header,
     sha256,
     wrong_with,
 )
@@ -150,7 +151,7 @@ class PromptLibrary(ReadLibrary):
         """
         other = other if isinstance(other, PromptLibrary) else PromptLibrary(other)
         missing = []
-        for entry in other.entries():
+        for entry in map(other.entry, other):
             if entry.name in self:
                 self._check_same(entry)
             else:
@@ -219,7 +220,7 @@ class PromptLibrary(ReadLibrary):
             new = scratch / "new"
             new.mkdir()
             yield new
-            made = from_header(json.loads((new / HEADER).read_text(encoding="utf-8")))
+            made = read_header(new / HEADER)
             try:
                 # Where an entry is, this fails, as the rename of a file would not.
                 os.rename(new, self._path(entry.name).parent)
@@ -229,9 +230,15 @@ class PromptLibrary(ReadLibrary):
                 self._check_same(made)
 
     def _check_fits(self, entry: Entry) -> None:
-        """Compare with any entry, and with one whose backbone is known if the new one's is."""
+        """Compare with any entry, and with one whose backbone is known if the new one's is.
+
+        A damaged entry is compared with nothing; `verify` names it.
+        """
         for key in self._keys():
-            here = self.entry(entry_name(key))
+            try:
+                here = self.entry(entry_name(key))
+            except (OSError, ValueError):
+                continue
             check_comparable("prompt", entry.shape, entry.provenance, here)
             if here.backbone or not entry.backbone:
                 return

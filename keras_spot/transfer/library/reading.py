@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
-import json
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_spot import prompts
-from keras_spot.base import remote
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base import reading, remote
+from keras_spot.base.errors import damaged, invalid, shortened, unknown
 from keras_spot.prompts import Prompt, similarity
 from keras_spot.transfer.library.entries import (
     EMBEDDING,
@@ -23,7 +23,7 @@ from keras_spot.transfer.library.entries import (
     check_comparable,
     entry_name,
     folder_name,
-    from_header,
+    read_header,
 )
 
 _BLOCK = 64  # prompts that are in memory at once, 20 MB of 100 x 768
@@ -56,10 +56,14 @@ class ReadLibrary:
     def entries(self) -> list[Entry]:
         """Return the headers of all entries, sorted by name.
 
-        Raises:
-            ValueError: an entry whose header cannot be read.
+        An entry whose header cannot be read is left out, with a warning that names it; `verify`
+        says what is wrong with it.
         """
-        return [self.entry(name) for name in self]
+        whole = []
+        for name in self:
+            with _left_out(name):
+                whole.append(self.entry(name))
+        return whole
 
     def entry(self, name: str) -> Entry:
         """Return the header of an entry.
@@ -69,15 +73,13 @@ class ReadLibrary:
         """
         file = self._path(name)
         try:
-            found = from_header(json.loads(file.read_text(encoding="utf-8")))
+            entry = read_header(file)
         except FileNotFoundError:
             raise unknown("name", name, self) from None
-        except (KeyError, TypeError, ValueError):
-            raise invalid("library", f"must have a readable {HEADER}", str(file)) from None
-        if found.name != name:
+        if entry.name != name:
             rule = f"must have an entry of the name {name!r} there"
-            raise invalid("library", rule, f"name={found.name!r} in {file}")
-        return found
+            raise invalid("library", rule, f"name={shortened(repr(entry.name))} in {file}")
+        return entry
 
     # === Reading ===
 
@@ -99,8 +101,8 @@ class ReadLibrary:
         entry = self.entry(name)
         if entry.embedding_shape is None:
             return self.prompt(name)
-        found = prompts.read(self._path(name, EMBEDDING))
-        return dataclasses.replace(found, provenance=entry.embedding_provenance)
+        embedding = prompts.read(self._path(name, EMBEDDING))
+        return dataclasses.replace(embedding, provenance=entry.embedding_provenance)
 
     def rank(
         self,
@@ -117,7 +119,8 @@ class ReadLibrary:
             top: only this many. Default: all.
 
         Returns:
-            Pairs of name and similarity; what is equal is in the order of the names.
+            Pairs of name and similarity; what is equal is in the order of the names. An entry
+            that is damaged is left out, with a warning that names it.
 
         Raises:
             ValueError: an empty library, an unknown similarity, a query of another width or
@@ -135,12 +138,15 @@ class ReadLibrary:
             check_comparable("query", prompt.values.shape, prompt.provenance, entry)
         name = next((n for n, known in similarity.SIMILARITIES.items() if known is function), "")
         if all(name in entry.summaries for entry in entries):
-            vectors = np.stack([self._summary(entry, name) for entry in entries])
-            values = vectors @ similarity.SUMMARIES[name](prompt.values[None])[0]
+            summary = similarity.SUMMARIES[name](prompt.values[None])[0]
+            values = self._by_summaries(summary, entries, name)
         else:
             values = self._by_blocks(prompt.values, entries, function)
-        order = sorted(range(len(entries)), key=lambda i: (-values[i], entries[i].name))
-        return [(entries[i].name, float(values[i])) for i in order[:top]]
+        if not values:
+            rule = "must hold at least one prompt that is whole"
+            raise invalid("library", rule, str(self.folder))
+        order = sorted(values, key=lambda name: (-values[name], name))
+        return [(name, values[name]) for name in order[:top]]
 
     def export(self, name: str, path: str | os.PathLike, form: str | None = None) -> Path:
         """Write an entry's prompt to a file or folder of its own.
@@ -174,30 +180,64 @@ class ReadLibrary:
         every = every or file in (HEADER, SUMMARIES)
         return self._root(f"*/{file}" if every else f"{key}/{file}") / key / file
 
+    def _by_summaries(
+        self, query: np.ndarray, entries: Sequence[Entry], by: str
+    ) -> dict[str, float]:
+        """Return the similarities of all entries that are whole, of their summaries alone."""
+        vectors = {}
+        for entry in entries:
+            with _left_out(entry.name):
+                vectors[entry.name] = self._summary(entry, by)
+        values = np.stack(list(vectors.values())) @ query if vectors else []
+        return {name: float(value) for name, value in zip(vectors, values)}
+
     def _summary(self, entry: Entry, by: str) -> np.ndarray:
-        rows = np.load(self._path(entry.name, SUMMARIES), allow_pickle=False)
-        return rows[entry.summaries.index(by)]
+        file = self._path(entry.name, SUMMARIES)
+        rows = reading.read_npy(file)
+        expected = (len(entry.summaries), entry.shape[1])
+        if rows.shape != expected or rows.dtype.kind != "f":
+            rule = f"must hold floating-point numbers of the shape {expected}"
+            raise damaged(file, rule, f"shape={rows.shape}, dtype={rows.dtype}")
+        row = rows[entry.summaries.index(by)]
+        if not np.isfinite(row).all():
+            raise damaged(file, "must hold finite numbers only", f"NaN or infinity for {by}")
+        return row
 
     def _by_blocks(
         self, query: np.ndarray, entries: Sequence[Entry], function: similarity.Similarity
-    ) -> np.ndarray:
-        """Return the similarities of all entries with few embeddings in memory at once."""
-        values = np.empty(len(entries))
+    ) -> dict[str, float]:
+        """Return the similarities of all entries that are whole, few embeddings at once."""
         of_shape = defaultdict(list)
-        for i, entry in enumerate(entries):
-            of_shape[entry.embedding_shape or entry.shape].append(i)
-        for shape, positions in of_shape.items():
-            buffer = np.empty((min(_BLOCK, len(positions)), *shape), "float32")
-            for start in range(0, len(positions), _BLOCK):
-                block = positions[start : start + _BLOCK]
-                for row, i in zip(buffer, block):
-                    row[:] = self._embedding_values(entries[i])
-                values[block] = similarity.similarities(query, buffer[: len(block)], function)
+        for entry in entries:
+            of_shape[entry.embedding_shape or entry.shape].append(entry)
+        values: dict[str, float] = {}
+        for shape, alike in of_shape.items():
+            for start in range(0, len(alike), _BLOCK):
+                block = {}
+                for entry in alike[start : start + _BLOCK]:
+                    with _left_out(entry.name):
+                        block[entry.name] = self._embedding_values(entry, shape)
+                if block:
+                    stacked = np.stack(list(block.values()))
+                    values |= zip(block, similarity.similarities(query, stacked, function).tolist())
         return values
 
-    def _embedding_values(self, entry: Entry) -> np.ndarray:
+    def _embedding_values(self, entry: Entry, shape: tuple[int, int]) -> np.ndarray:
         file = PROMPT if entry.embedding_shape is None else EMBEDDING
-        return prompts.read(self._path(entry.name, file, every=True)).values
+        path = self._path(entry.name, file, every=True)
+        values = prompts.read(path).values
+        if values.shape != shape:
+            raise damaged(path, f"must have the shape {shape}", f"shape={values.shape}")
+        return values
+
+
+@contextlib.contextmanager
+def _left_out(name: str) -> Iterator[None]:
+    """Warn of an entry with a damaged or missing file instead of raising its error."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        warnings.warn(f"entry {name!r} is left out: {error}", UserWarning, stacklevel=4)
 
 
 def as_prompt(prompt: PromptLike, argument: str) -> Prompt:
