@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time names load 
     from keras_spot.model.prompted_t5 import PromptedT5
     from keras_spot.model.soft_prompt import SoftPrompt
     from keras_spot.prompts import hub, initializers, inspection
+    from keras_spot.study import plots
     from keras_spot.tasks import metrics
     from keras_spot.training import submission
     from keras_spot.training.bank import train_bank
@@ -37,6 +38,7 @@ _MODULES = {
     "losses": "model.losses",
     "metrics": "tasks.metrics",
     "optimizers": "model.optimizers",
+    "plots": "study.plots",
     "prompts": "prompts",
     "retrieval": "transfer.retrieval",
     "study": "study",
@@ -83,6 +85,7 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "plots",
     "prompts",
     "retrieval",
     "strategy",

@@ -87,6 +87,7 @@ def test_the_public_surface():
         "losses",
         "metrics",
         "optimizers",
+        "plots",
         "prompts",
         "retrieval",
         "strategy",

@@ -1,4 +1,4 @@
-"""Everything that is to be said of a study's folder, gathered for the summary and the report."""
+"""What a study's folder says, gathered for its report."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_spot import prompts, transfer
 from keras_spot.base.errors import invalid
-from keras_spot.study import analysis
+from keras_spot.study import analysis, ranking
 from keras_spot.study.analysis import Grid, Record
 from keras_spot.study.cells import Cell
 from keras_spot.study.description import Study
@@ -24,22 +24,22 @@ class Part:
 
     Attributes:
         grid: the scores.
-        pairs, targets, oracle: see `analysis.pairs`, `by_target` and `oracle`.
+        recommendations, pairs, targets: see `analysis.recommendations`, `pairs` and `by_target`.
         embeddings: task -> `[P, H]`, of the sources and, by the first seed, of the targets.
         similarities: name -> float64 `[S, T, R]`, NaN where a run is missing.
-        retrieval: name -> `analysis.retrieval`, the best known by its own score.
-        honest: name -> the same, the best known by the other seeds; `{}` with one seed.
-        correlations: name -> `analysis.correlations`.
+        retrieval: name -> `ranking.retrieval`, the best known by its own score.
+        by_other_seeds: name -> the same, the best known by the other seeds; `{}` with one seed.
+        correlations: name -> `ranking.correlations`.
     """
 
     grid: Grid
+    recommendations: list[Record]
     pairs: list[Record]
     targets: list[Record]
-    oracle: list[Record]
     embeddings: Embeddings
     similarities: Mapping[str, np.ndarray]
     retrieval: Mapping[str, list[Record]]
-    honest: Mapping[str, list[Record]]
+    by_other_seeds: Mapping[str, list[Record]]
     correlations: Mapping[str, list[Record]]
 
 
@@ -52,12 +52,14 @@ class Results:
         status: how far it is.
         rows: the rows of all finished runs.
         parts: one for every number of target examples.
+        metrics: target -> what its score is, such as `"mean of F1 and accuracy"`.
     """
 
     study: Study
     status: Status
     rows: Sequence[Row]
     parts: Sequence[Part]
+    metrics: Mapping[str, str]
 
 
 def gather(
@@ -80,7 +82,7 @@ def gather(
     if not any(row["kind"] != "source" for row in rows):
         raise invalid("folder", "must have at least one finished run on a target", place.path)
     parts = [_part(place, study, grid, by) for grid in analysis.grids(rows)]
-    return Results(study, status(place), rows, parts)
+    return Results(study, status(place), rows, parts, _metrics(rows))
 
 
 def _part(
@@ -90,39 +92,72 @@ def _part(
         name: _read(place, Cell("source", name, None, None, study.source_seed))
         for name in grid.sources
     }
-    runs = {
+    targets = {
         (t, r): _read(place, Cell("scratch", None, target, grid.examples, seed))
         for t, target in enumerate(grid.targets)
         for r, seed in enumerate(grid.seeds)
         if np.isfinite(grid.baseline[t, r])
     }
-    similarities = {name: np.full(grid.scores.shape, np.nan) for name in by if sources}
-    for name, found in similarities.items():
-        for (t, r), query in runs.items():
-            found[:, t, r] = transfer.similarities(
-                query, np.stack(list(sources.values())), by[name]
-            )
-    targets = {grid.targets[t]: query for (t, _), query in reversed(runs.items())}
-    honest = len(grid.seeds) > 1
+    first_seed = {grid.targets[t]: embedding for (t, _), embedding in reversed(targets.items())}
+    embeddings = sources | {n: first_seed[n] for n in grid.targets if n in first_seed}
+    similarities = {}
+    if sources:
+        block = np.stack(list(sources.values()))
+        similarities = {name: _similarities(grid, block, targets, by[name]) for name in by}
+    choices = ("same", "others") if len(grid.seeds) > 1 else ("same",)
+    retrieval = {
+        choice: {
+            name: ranking.retrieval(grid, values, choose=choice)
+            for name, values in similarities.items()
+        }
+        for choice in choices
+    }
     return Part(
         grid,
-        analysis.pairs(grid),
-        analysis.by_target(grid),
-        analysis.oracle(grid),
-        {**sources, **{name: targets[name] for name in grid.targets if name in targets}},
-        similarities,
-        {name: analysis.retrieval(grid, found) for name, found in similarities.items()},
-        {
-            name: analysis.retrieval(grid, found, choose="others")
-            for name, found in similarities.items()
-            if honest
-        },
-        {name: analysis.correlations(grid, found) for name, found in similarities.items()},
+        recommendations=analysis.recommendations(grid),
+        pairs=analysis.pairs(grid),
+        targets=analysis.by_target(grid),
+        embeddings=embeddings,
+        similarities=similarities,
+        retrieval=retrieval["same"],
+        by_other_seeds=retrieval.get("others", {}),
+        correlations={n: ranking.correlations(grid, v) for n, v in similarities.items()},
     )
+
+
+def _similarities(
+    grid: Grid,
+    sources: np.ndarray,
+    targets: Mapping[tuple[int, int], np.ndarray],
+    similarity: transfer.Similarity,
+) -> np.ndarray:
+    """Return float64 `[S, T, R]` for sources `[S, P, H]` and each target and seed `[P, H]`."""
+    values = np.full(grid.scores.shape, np.nan)
+    for (t, r), query in targets.items():
+        values[:, t, r] = transfer.similarities(query, sources, similarity)
+    return values
 
 
 def _read(place: StudyFolder, cell: Cell) -> np.ndarray:
     return np.asarray(prompts.read(place.embedding(cell)).values)
+
+
+def _metrics(rows: Sequence[Row]) -> dict[str, str]:
+    return {row["target"]: metric_name(row["scores"]) for row in rows if row["target"]}
+
+
+def metric_name(scores: Mapping[str, float]) -> str:
+    """Return what `score` is the mean of, in words.
+
+    >>> metric_name({"f1": 80.0, "accuracy": 70.0, "score": 75.0, "invalid": 0.0})
+    'mean of F1 and accuracy'
+    """
+    names = [name for name in scores if name not in ("score", "invalid") and "/" not in name]
+    spelled = {"f1": "F1", "macro_f1": "macro-F1", "matthews": "Matthews correlation"}
+    words = [spelled.get(name, name.replace("_", " ")) for name in names]
+    if len(words) < 2:
+        return "".join(words) or "score"
+    return f"mean of {', '.join(words[:-1])} and {words[-1]}"
 
 
 def size_name(examples: int | None) -> str:
@@ -134,15 +169,16 @@ def size_name(examples: int | None) -> str:
     return f"{'all' if examples is None else examples} target examples"
 
 
-def verdict(part: Part, k: int = 1) -> list[dict[str, Any]]:
+def first_sources(part: Part, k: int = 1) -> list[dict[str, Any]]:
     """Return for every similarity whether the best of its first k sources beats a random k.
 
-    Records have `similarity`, the fields of `analysis.retrieval` for that k (`honest` where
-    there are seeds enough), and `beats`: whether fewer than 5% of random rankings do as well.
+    Records have `similarity`, the fields of `ranking.retrieval` for that k (the best known by the
+    other seeds where there are any), and `beats`: whether fewer than 5% of random rankings do
+    as well.
     """
-    found = part.honest or part.retrieval
+    retrieval = part.by_other_seeds or part.retrieval
     return [
         {"similarity": name, **records[k - 1], "beats": records[k - 1]["p"] < 0.05}
-        for name, records in found.items()
+        for name, records in retrieval.items()
         if len(records) >= k
     ]

@@ -8,6 +8,9 @@ claims/, partial/   who works on what; where unfinished runs can go on
 failures/ID.json    what went wrong with a cell
 table.jsonl, .csv   all rows, collected from the cells
 
+The tables with `study.json` and `embeddings/` are all that a report is made from: to keep a study
+for its report, these are enough.
+
 A row is one file that appears whole by a rename, and is the last thing a run writes: a kill
 leaves a run finished or not. One shared file would need an append that is atomic between hosts,
 which NFS does not have.
@@ -68,12 +71,19 @@ class StudyFolder:
 
     def fail(self, cell: Cell, error: BaseException) -> None:
         """Note what went wrong with a run."""
-        said = "".join(traceback.format_exception(error))
-        record = {**cell.columns(), "error": f"{type(error).__name__}: {error}", "traceback": said}
+        trace = "".join(traceback.format_exception(error))
+        record = {**cell.columns(), "error": f"{type(error).__name__}: {error}", "traceback": trace}
         write_json(self._failure(cell), record)
+
+    @property
+    def only_kept(self) -> bool:
+        """Whether there is a table, but none of the cells it was collected from."""
+        return not (self.path / "cells").is_dir() and (self.path / "table.jsonl").is_file()
 
     def done(self) -> set[str]:
         """The ids of all finished runs."""
+        if self.only_kept:
+            return {row["id"] for row in self._table()}
         return _ids(self.path / "cells")
 
     def failed(self) -> set[str]:
@@ -97,6 +107,8 @@ class StudyFolder:
         A damaged row is left out, with a warning that names it.
         """
         study = study or self.study()
+        if self.only_kept:
+            return self._table()
         done = self.done()
         files = [self._row(cell) for cell in study.cells() if cell.id in done]
         rows = (_whole(file, _ROW) for file in files)
@@ -106,9 +118,12 @@ class StudyFolder:
         """Begin a study in this folder, or go on with it.
 
         Raises:
-            ValueError: the folder holds a study with other runs.
+            ValueError: the folder holds a study with other runs, or one that is only kept.
         """
         file = self.path / "study.json"
+        if self.only_kept:
+            rule = "must hold the cells of its runs to go on; only its tables are kept"
+            raise invalid("folder", rule, self.path)
         if file.is_file():
             study.check_continues(read_json(file))
         write_json(file, study.record())
@@ -139,6 +154,10 @@ class StudyFolder:
             table.writeheader()
             table.writerows(rows)
         return self.path / "table.jsonl"
+
+    def _table(self) -> list[Row]:
+        lines = (self.path / "table.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
 
     def _row(self, cell: Cell) -> Path:
         return self.path / "cells" / f"{cell.id}.json"

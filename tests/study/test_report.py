@@ -1,3 +1,4 @@
+import base64
 import html.parser
 import json
 import re
@@ -10,6 +11,7 @@ import test_study
 from keras_spot import prompts, study, transfer
 from keras_spot.study import report, results
 from keras_spot.study.cells import Cell
+from keras_spot.study.report import words
 
 
 class Page(html.parser.HTMLParser):
@@ -20,6 +22,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tables, self.addresses, self.open, self.words = [], [], [], ""
+        self.wrapped = []  # for every table whether it may be scrolled sideways
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -28,10 +31,12 @@ class Page(html.parser.HTMLParser):
             self.open.append(tag)
         if tag == "table":
             self.tables.append([])
+            self.wrapped.append(self.scrolls)
         if tag == "tr":
             self.tables[-1].append([])
         if tag in ("td", "th"):
             self.tables[-1][-1].append("")
+        self.scrolls = dict(attributes).get("class") == "scroll"
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -50,7 +55,7 @@ def folder(tmp_path_factory):
         sources=["mr", "snli", "glue/rte", "subj"],
         targets=["glue/sst2", "glue/rte", "super_glue/cb"],
         examples=[16, None],
-        seeds=[0, 1],
+        seeds=[0, 1, 2],
     )
     test_study.run(folder, plan)
     report.write_report(folder)
@@ -75,20 +80,72 @@ def test_the_page_stands_alone(folder, page):
 def test_the_page_has_every_run(folder, page):
     rows = study.StudyFolder(folder).rows()
     head, *shown = page.tables[-1]
-    assert head[:6] == ["kind", "source", "target", "examples", "seed", "score"]
-    assert len(shown) == len(rows) == 4 + 2 * (6 + 22)
+    assert head[:5] == ["kind", "source", "target", "examples", "seed"]
+    assert head[7] == "score"
+    assert len(shown) == len(rows) == 4 + 2 * (9 + 33)
     for line, row in zip(shown, rows):
         expected = [row["kind"], row["source"] or "", row["target"] or ""]
         assert line[:3] == expected
-        assert line[4:6] == [str(row["seed"]), f"{row['score']:.2f}"]
+        assert (line[4], line[7]) == (str(row["seed"]), f"{row['score']:.2f}")
 
 
-def test_summary_first_then_what_helps_and_pictures(page):
-    order = ["16 target examples", "A source changes the score", "does not beat a random one"]
-    order += ["Targets", "Does retrieval beat a random source?", "All target examples"]
-    order += ["Every run"]
-    places = [page.words.index(words) for words in order]
-    assert places == sorted(places)
+def test_the_answer_first_and_statistics_behind_it(page, folder):
+    """For page and summary: which source, the heatmap of gains, and only then how one knows."""
+    order = ["Which source should I use with 16 target examples?", "majority class", "Gain: points"]
+    order += ["Mean gain of every source", "Learning curves", "Where transfer helps"]
+    order += ["Every pair", "Statistics: 16 target examples", "A source changes the score"]
+    order += ["Does retrieval beat a random source?", "Similarity and gain"]
+    order += ["Which source should I use with all target examples?", "How it was run"]
+    for text in (page.words, (folder / "summary.md").read_text(encoding="utf-8")):
+        places = [text.index(part) for part in order]
+        assert places == sorted(places)
+    assert page.words.index("Every run (88)") > page.words.index("How it was run")
+
+
+def test_a_recommendation_for_every_target(page, folder):
+    found = results.gather(folder)
+    tables = [table for table in page.tables if table[0][1] == "use"]
+    assert len(tables) == len(found.parts) == 2
+    for part, (head, *shown) in zip(found.parts, tables):
+        assert head[:3] == ["target", "use", "gain"]
+        assert head[4:7] == ["from scratch", "majority class", "metric"]
+        assert [line[0] for line in shown] == list(part.grid.targets)
+        for line, record in zip(shown, part.recommendations):
+            use = record["use"]
+            assert line[1] == (use["source"] if use else "none: train from scratch")
+            assert line[2] == words.signed(*((use["gain"], use["gain_spread"]) if use else (None,)))
+            assert (line[5], line[6]) == ("40.0", "accuracy")
+
+
+def lines(text):
+    """The cells of all tables of a Markdown text."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [re.split(r" \| ", row[2:-2]) for row in rows if not row.startswith("|---")]
+
+
+def test_page_and_summary_have_the_same_tables(page, folder):
+    text = (folder / "summary.md").read_text(encoding="utf-8")
+    every_run = page.tables[-1]
+    assert lines(text) == [row for table in page.tables if table is not every_run for row in table]
+
+
+def test_tables_and_pictures_scroll_on_a_phone_and_say_so(folder, page):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(page.wrapped)
+    assert text.count("<div class=scroll tabindex=0") == len(page.tables) + text.count("<img")
+    assert ".scroll { overflow-x: auto; }" in text
+    assert 'content: "scroll sideways for more' in text
+    assert 'name="viewport" content="width=device-width' in text
+
+
+def test_no_card_is_empty_and_every_picture_is_shown(folder):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    names = {file.read_bytes() for file in (folder / "pictures").iterdir()}
+    cards = re.findall(r"<figure[^>]*>(.*?)</figure>", text, re.DOTALL)
+    shown = {base64.b64decode(re.search(r"base64,([^\"]+)", card)[1]) for card in cards}
+    assert shown == names
+    assert all(re.search(r"<figcaption>[^<]{20,}", card) for card in cards)
+    assert not re.search(r"<div class=figures></div>|<ul></ul>|<tbody></tbody>", text)
 
 
 def test_pictures_and_summary(folder):
@@ -97,10 +154,30 @@ def test_pictures_and_summary(folder):
     assert "heatmap-all.svg" in pictures
     assert "curves-super_glue.cb-all.svg" in pictures
     assert len(pictures) == 2 * (1 + 2 + 3 + 2 + 3)
-    said = (folder / "summary.md").read_text(encoding="utf-8")
-    assert said.startswith("# <b>Mine</b> & yours\n")
-    assert "## 16 target examples" in said
-    assert "| best of top k |" in said
+    text = (folder / "summary.md").read_text(encoding="utf-8")
+    assert text.startswith("# <b>Mine</b> & yours\n")
+    assert sorted(re.findall(r"\]\(pictures/(.*?)\)", text)) == pictures
+
+
+def test_pictures_of_a_page_follow_it_to_dark(folder):
+    for file in (folder / "pictures").iterdir():
+        assert "prefers-color-scheme:dark" in file.read_text(encoding="utf-8")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "@media (prefers-color-scheme: dark)" in text
+    assert '<meta name="color-scheme" content="light dark">' in text
+
+
+def test_a_report_of_what_is_kept(folder, tmp_path):
+    """Description, table and embeddings are enough for the same report; more runs need cells."""
+    for name in ("study.json", "table.jsonl"):
+        shutil.copy(folder / name, tmp_path / name)
+    shutil.copytree(folder / "embeddings", tmp_path / "embeddings")
+    report.write_report(tmp_path)
+    for name in ("report.html", "summary.md", "table.csv", "table.jsonl"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    assert study.status(tmp_path).complete
+    with pytest.raises(ValueError, match="`folder` must hold the cells of its runs to go on"):
+        test_study.run(tmp_path, study.StudyFolder(tmp_path).study())
 
 
 def test_similarities_and_gains_are_those_of_the_rows(folder):
@@ -144,7 +221,8 @@ def test_a_study_on_its_way(folder, tmp_path):
     report.write_report(copy, {"nearness": nearness})
     text = (copy / "report.html").read_text(encoding="utf-8")
     assert "The first source by nearness" in text
-    assert f"{len(kept) - 1} of {len(rows)} finished" in Page(text).words
+    assert "2 seeds cannot tell chance from gain" in text  # one seed's baseline is missing
+    assert f"{len(kept) - 1} of {len(rows)} runs finished" in Page(text).words
     for file in kept:
         if not file.name.startswith("source"):
             file.unlink(missing_ok=True)
@@ -159,4 +237,6 @@ def test_one_seed_and_two_tasks(tmp_path):
     test_study.run(tmp_path, plan)
     page = Page(report.write_report(tmp_path).read_text(encoding="utf-8"))
     assert len(page.tables[-1]) == 4
+    assert "Nothing can be claimed yet about glue/rte." in page.words
+    assert "1 seed cannot tell chance from gain" in page.words
     assert json.loads((tmp_path / "table.jsonl").read_text().splitlines()[1])["seed"] == 7

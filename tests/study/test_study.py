@@ -52,6 +52,7 @@ class FakeTrainer:
             loss=1.0,
             examples=10,
             backbone="0123456789abcdef",
+            majority=40.0,
         )
 
 

@@ -1,100 +1,191 @@
 """The pictures of a study's report."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from keras_spot import transfer
 from keras_spot.study import plots
-from keras_spot.study.results import Part, Results
+from keras_spot.study.report.words import plain
+from keras_spot.study.results import Part, Results, size_name
 
 CURVES = 12
 """Targets up to which each gets a picture of its learning curves."""
+MIXED = "each target's metric"
+
+Captioned = list[tuple[str, Path]]
 
 
-def draw(results: Results, folder: Path) -> dict[int, list[tuple[str, Path]]]:
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """The pictures of one number of target examples, captions and files.
+
+    Attributes:
+        gains: the gain of every source on every target.
+        curves: learning curves of the targets.
+        top_k: the best of the first k sources.
+        similarity: gain against similarity.
+        tasks: the heatmap and the map of the tasks.
+    """
+
+    gains: Captioned
+    curves: Captioned
+    top_k: Captioned
+    similarity: Captioned
+    tasks: Captioned
+
+
+def draw(results: Results, folder: Path) -> list[Drawn]:
     """Draw what every part of a study has enough runs for.
 
     Args:
         results: the study's.
         folder: where the SVG files go.
 
-    Returns:
-        Number of the part -> captions and files, in the order of the report.
-
     Raises:
-        ModuleNotFoundError: without matplotlib (`pip install 'keras-spot[plots]'`).
+        MissingExtra: without matplotlib (`pip install 'keras-spot[plots]'`).
     """
-    found = {}
-    for number, part in enumerate(results.parts):
+    drawn = []
+    for part in results.parts:
         size = "all" if part.grid.examples is None else str(part.grid.examples)
-        found[number] = list(_of_part(results, part, folder, size))
-    return found
+        names = {results.metrics.get(target, "score") for target in part.grid.targets}
+        metric = names.pop() if len(names) == 1 else MIXED
+        drawn.append(
+            Drawn(
+                gains=_gains(part, folder / f"gains-{size}.svg", metric),
+                curves=_curves(results, part, folder, size),
+                top_k=_top_k(part, folder, size, metric),
+                similarity=_similarity(part, folder, size, metric),
+                tasks=_tasks(part, folder, size),
+            )
+        )
+    return drawn
 
 
-def _of_part(results: Results, part: Part, folder: Path, size: str) -> Iterator[tuple[str, Path]]:
+def _gains(part: Part, path: Path, metric: str) -> Captioned:
+    if not part.pairs:
+        return []
     grid = part.grid
-    if part.pairs:
-        gains = _matrix(part, "gain")
-        path = folder / f"gains-{size}.svg"
-        plots.gain_matrix(
-            gains, grid.sources, grid.targets, path, spreads=_matrix(part, "gain_spread")
-        )
-        yield (
-            "Mean gain of every source on every target over the seeds. Bold: beyond one standard "
-            "deviation of the gains.",
-            path,
-        )
-    for retrieval, choice, said in (
-        (part.honest, "others", "chosen by the other seeds"),
+    gains = np.full((len(grid.sources), len(grid.targets)), np.nan)
+    bold = np.zeros(gains.shape, bool)
+    for pair in part.pairs:
+        place = grid.sources.index(pair["source"]), grid.targets.index(pair["target"])
+        gains[place] = pair["gain"]
+        bold[place] = pair["helps"] or pair["harms"]
+    title = f"Gain over scratch, {size_name(grid.examples)}"
+    plots.gain_matrix(
+        gains, grid.sources, grid.targets, path, bold=bold, title=title, metric=metric
+    )
+    caption = (
+        "Mean gain of every source on every target over the seeds. Bold: helps or hurts beyond "
+        "its spread, and not below the majority class."
+    )
+    return [(caption, path)]
+
+
+def _curves(results: Results, part: Part, folder: Path, size: str) -> Captioned:
+    if len(part.grid.targets) > CURVES:
+        return []
+    drawn = []
+    for record in part.targets:
+        target = record["target"]
+        curves = _curves_of(results, part, target)
+        if curves:
+            path = folder / f"curves-{target.replace('/', '.')}-{size}.svg"
+            plots.learning_curves(
+                curves,
+                path,
+                title=target,
+                ylabel=f"validation {results.metrics.get(target, 'score')}",
+                majority=record["majority"],
+            )
+            drawn.append((f"{target}: mean and standard deviation over the seeds.", path))
+    return drawn
+
+
+def _curves_of(results: Results, part: Part, target: str) -> dict[str, list]:
+    """Return the curves from scratch and from the best and the worst source of a target."""
+    ranked = sorted(
+        (pair for pair in part.pairs if pair["target"] == target), key=lambda pair: -pair["gain"]
+    )
+    wanted: dict[str | None, str] = {None: "from scratch"}
+    if ranked:
+        wanted[ranked[0]["source"]] = f"from {ranked[0]['source']} (best)"
+    if len(ranked) > 1:
+        wanted[ranked[-1]["source"]] = f"from {ranked[-1]['source']} (worst)"
+    curves: dict[str, list] = {}
+    for source, label in wanted.items():
+        for row in results.rows:
+            here = row["target"] == target and row["examples"] == part.grid.examples
+            if here and row["source"] == source:
+                curves.setdefault(label, []).append([tuple(point) for point in row["curve"]])
+    return curves
+
+
+def _top_k(part: Part, folder: Path, size: str, metric: str) -> Captioned:
+    drawn = []
+    for retrieval, choice, chosen in (
+        (part.by_other_seeds, "others", "chosen by the other seeds"),
         (part.retrieval, "same", "chosen by the score that is shown"),
     ):
         if retrieval and all(retrieval.values()):
             path = folder / f"top-k-{choice}-{size}.svg"
-            plots.top_k_curve(retrieval, path, title=f"Best of the first k sources, {said}")
-            yield (
-                f"Prompts are trained from the k most similar sources and the best is {said}; "
-                "the dashed line is what k random sources are expected to give.",
-                path,
+            title = f"Best of the first k sources, {chosen}"
+            plots.top_k_curve(retrieval, path, title=title, metric=metric)
+            caption = (
+                f"Prompts are trained from the k most similar sources and the best is {chosen}; "
+                "the dashed line is what k random sources are expected to give."
             )
-    for name, tensor in part.similarities.items():
+            drawn.append((caption, path))
+    return drawn
+
+
+def _similarity(part: Part, folder: Path, size: str, metric: str) -> Captioned:
+    drawn = []
+    grid = part.grid
+    for name, values in part.similarities.items():
         path = folder / f"similarity-gain-{name}-{size}.svg"
-        label = name.replace("_", " ")
         plots.gain_scatter(
-            _mean(tensor), _mean(grid.gains), grid.sources, grid.targets, path, xlabel=label
+            _mean(values),
+            _mean(grid.gains),
+            grid.sources,
+            grid.targets,
+            path,
+            xlabel=plain(name),
+            metric=metric,
         )
-        yield f"Gain against {label}: a panel for every target, a point for every source.", path
-    if len(part.embeddings) >= 3:
-        names = list(part.embeddings)
-        every = np.stack(list(part.embeddings.values()))
-        cosines = [transfer.average_token_cosine(one, every) for one in every]
-        path = folder / f"heatmap-{size}.svg"
-        plots.similarity_heatmap(np.array(cosines), names, path, marked=grid.targets)
-        yield (
+        caption = f"Gain against {plain(name)}: a panel for every target, a point for every source."
+        drawn.append((caption, path))
+    return drawn
+
+
+def _tasks(part: Part, folder: Path, size: str) -> Captioned:
+    if len(part.embeddings) < 3:
+        return []
+    heatmap, plane = folder / f"heatmap-{size}.svg", folder / f"map-{size}.svg"
+    plots.similarity_heatmap(
+        _cosines(part.embeddings),
+        list(part.embeddings),
+        heatmap,
+        marked=part.grid.targets,
+        metric="average token cosine",
+    )
+    plots.task_map(part.embeddings, plane, marked=part.grid.targets)
+    return [
+        (
             "Average-token cosine of all task embeddings, targets in bold; tasks are joined by "
             "the average of one minus the cosine.",
-            path,
-        )
-        path = folder / f"map-{size}.svg"
-        plots.task_map(part.embeddings, path, marked=grid.targets)
-        yield "Task embeddings in the plane, by classical scaling of their cosine distances.", path
-    for record in part.targets if len(grid.targets) <= CURVES else ():
-        curves = _curves(results, part, record)
-        if curves:
-            path = folder / f"curves-{record['target'].replace('/', '.')}-{size}.svg"
-            plots.learning_curves(curves, path, title=record["target"])
-            yield f"{record['target']}: mean and standard deviation over the seeds.", path
+            heatmap,
+        ),
+        ("Task embeddings in the plane, by classical scaling of their cosine distances.", plane),
+    ]
 
 
-def _matrix(part: Part, field: str) -> np.ndarray:
-    """Return a field of the pairs, `[S, T]`."""
-    grid = part.grid
-    matrix = np.full((len(grid.sources), len(grid.targets)), np.nan)
-    for pair in part.pairs:
-        place = grid.sources.index(pair["source"]), grid.targets.index(pair["target"])
-        matrix[place] = pair[field]
-    return matrix
+def _cosines(embeddings: Mapping[str, np.ndarray]) -> np.ndarray:
+    every = np.stack(list(embeddings.values()))
+    return np.array([transfer.average_token_cosine(one, every) for one in every])
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -102,23 +193,3 @@ def _mean(values: np.ndarray) -> np.ndarray:
     there = np.isfinite(values)
     total = np.where(there, values, 0).sum(axis=-1)
     return np.where(there.any(axis=-1), total / np.maximum(there.sum(axis=-1), 1), np.nan)
-
-
-def _curves(results: Results, part: Part, record: dict) -> dict[str, list]:
-    """Return the curves from scratch and from the best and the worst source of a target."""
-    target = record["target"]
-    of_target = [pair for pair in part.pairs if pair["target"] == target]
-    best = max(of_target, key=lambda pair: pair["gain"], default=None)
-    worst = min(of_target, key=lambda pair: pair["gain"], default=None)
-    wanted = {"from scratch": None}
-    if best:
-        wanted[f"from {best['source']} (best)"] = best["source"]
-    if worst and worst is not best:
-        wanted[f"from {worst['source']} (worst)"] = worst["source"]
-    curves: dict[str, list] = {}
-    for label, source in wanted.items():
-        for row in results.rows:
-            here = row["target"] == target and row["examples"] == part.grid.examples
-            if here and row["source"] == source:
-                curves.setdefault(label, []).append([tuple(point) for point in row["curve"]])
-    return curves

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from keras_spot import transfer
 from keras_spot.base.atomic import atomic_folder, atomic_write
-from keras_spot.study.report.page import page
+from keras_spot.study.report import markdown, page
+from keras_spot.study.report.content import document
 from keras_spot.study.report.pictures import draw
 from keras_spot.study.results import gather
-from keras_spot.study.summary import markdown
 from keras_spot.study.table import StudyFolder
 
 
@@ -31,15 +31,15 @@ def write_report(
     Raises:
         FileNotFoundError: no study there.
         ValueError: a study without any run on a target.
-        ModuleNotFoundError: without matplotlib (`pip install 'keras-spot[plots]'`).
+        MissingExtra: without matplotlib (`pip install 'keras-spot[plots]'`).
     """
     place = StudyFolder(folder)
     results = gather(folder, by)
     place.write_table()
     with atomic_folder(place.path / "pictures") as scratch:
-        text = page(results, draw(results, scratch))
-    with atomic_write(place.path / "summary.md", "w") as file:
-        file.write(markdown(results))
-    with atomic_write(place.path / "report.html", "w") as file:
-        file.write(text)
+        report = document(results, draw(results, scratch))
+        html, summary = page.render(report), markdown.render(report, scratch, "pictures")
+    for name, text in (("summary.md", summary), ("report.html", html)):
+        with atomic_write(place.path / name, "w") as file:
+            file.write(text)
     return place.path / "report.html"
