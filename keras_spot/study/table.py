@@ -29,7 +29,7 @@ from typing import Any
 
 from keras_spot.base import reading
 from keras_spot.base.atomic import atomic_write
-from keras_spot.base.errors import damaged, missing_file, shortened
+from keras_spot.base.errors import damaged, invalid, missing_file, shortened
 from keras_spot.study.cells import Cell
 from keras_spot.study.claims import STALE_AFTER, Claims
 from keras_spot.study.description import Study
@@ -156,8 +156,11 @@ class StudyFolder:
         return self.path / "table.jsonl"
 
     def _table(self) -> list[Row]:
-        lines = (self.path / "table.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        file = self.path / "table.jsonl"
+        rows = list(reading.read_json_lines(file, argument="folder", finite=False))
+        for row in rows:
+            _check(file, row, _ROW)
+        return rows
 
     def _row(self, cell: Cell) -> Path:
         return self.path / "cells" / f"{cell.id}.json"
@@ -250,10 +253,7 @@ def _whole(file: Path, fields: Mapping[str, tuple[type, ...]]) -> Row | None:
     """Return a record with these fields, None and a warning where it is damaged."""
     try:
         record = read_json(file)
-        for field, kinds in fields.items():
-            if field not in record or type(record[field]) not in kinds:
-                received = f"{field}={shortened(repr(record.get(field)))}"
-                raise damaged(file, "must be a record of a run", received, argument="folder")
+        _check(file, record, fields)
         if record["id"] != file.stem:
             received = f"id={shortened(repr(record['id']))}"
             raise damaged(file, "must be the record of its name's run", received)
@@ -263,3 +263,11 @@ def _whole(file: Path, fields: Mapping[str, tuple[type, ...]]) -> Row | None:
         warnings.warn(f"a record is left out: {error}", UserWarning, stacklevel=3)
         return None
     return record
+
+
+def _check(file: Path, record: Any, fields: Mapping[str, tuple[type, ...]]) -> None:
+    for field, kinds in fields.items():
+        value = record.get(field) if isinstance(record, dict) else record
+        if not isinstance(record, dict) or field not in record or type(value) not in kinds:
+            received = f"{field}={shortened(repr(value))}"
+            raise damaged(file, "must be a record of a run", received, argument="folder")

@@ -178,6 +178,10 @@ def test_a_report_of_what_is_kept(folder, tmp_path):
     assert study.status(tmp_path).complete
     with pytest.raises(ValueError, match="`folder` must hold the cells of its runs to go on"):
         test_study.run(tmp_path, study.StudyFolder(tmp_path).study())
+    with (tmp_path / "table.jsonl").open("a") as file:
+        file.write('{"id": "x"}\n')
+    with pytest.raises(ValueError, match=r"table\.jsonl.*must be a record of a run.*kind=None"):
+        study.StudyFolder(tmp_path).rows()
 
 
 def test_similarities_and_gains_are_those_of_the_rows(folder):

@@ -17,7 +17,7 @@ LABEL, TITLE = 34, 44
 """Letters beside an axis and above it that fit into a line."""
 
 Curve = Sequence[tuple[int, float]]
-_RING = {
+_RING: dict[str, Any] = {
     "linestyle": "none",
     "marker": "o",
     "markerfacecolor": "none",

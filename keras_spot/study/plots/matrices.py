@@ -143,7 +143,7 @@ def similarity_heatmap(
         _grid(axes, values.shape, 0.6 if written else 0.3)
         for i, j in np.ndindex(values.shape) if written else ():
             if i != j:
-                _write(image, i, j, _short(values[i, j]), size=7.5)
+                _write(image, i, j, _short(float(values[i, j])), size=7.5)
         bar = figure.colorbar(image, ax=axes, fraction=0.035, pad=0.02, shrink=0.7)
         bar.outline.set_visible(False)
         bar.set_label(metric)

@@ -64,7 +64,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def drawing(size: tuple[float, float], path: str | os.PathLike | None) -> Iterator["Figure"]:
+def drawing(size: tuple[float, float], path: str | os.PathLike | None) -> Iterator[Any]:
     """Yield an empty matplotlib `Figure`, saved when the block ends well and there is a path.
 
     Args:
