@@ -180,7 +180,7 @@ def test_a_report_of_what_is_kept(folder, tmp_path):
         test_study.run(tmp_path, study.StudyFolder(tmp_path).study())
     with (tmp_path / "table.jsonl").open("a") as file:
         file.write('{"id": "x"}\n')
-    with pytest.raises(ValueError, match=r"table\.jsonl.*must be a record of a run.*kind=None"):
+    with pytest.raises(ValueError, match=r"must be a record of a run.*table\.jsonl \(kind=None"):
         study.StudyFolder(tmp_path).rows()
 
 
