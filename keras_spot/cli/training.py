@@ -49,9 +49,16 @@ def train_command(
     prompt_init: Annotated[
         list[str] | None,
         typer.Option(
-            help="Initial prompt: a file or run folder (SPoT's transfer; several are averaged), "
-            "sampled_vocab, class_labels, uniform, or a text."
+            help="Initial prompt: a file, run folder or address (SPoT's transfer), or "
+            "sampled_vocab, class_labels or uniform."
         ),
+    ] = None,
+    prompt_init_mean: Annotated[
+        list[str] | None,
+        typer.Option(help="Start from the mean of these prompts: once for each file or folder."),
+    ] = None,
+    prompt_init_text: Annotated[
+        str | None, typer.Option(help="Start from the embeddings of this text.")
     ] = None,
     steps: Steps = None,
     prompt_length: Annotated[int | None, typer.Option(help="Prompt tokens.")] = None,
@@ -90,12 +97,19 @@ def train_command(
     if (transfer is None) != (library is None):
         received = f"transfer={transfer and transfer.value!r}, library={library!r}"
         raise invalid("transfer", "must be given together with `library`", received)
-    if transfer is not None and prompt_init is not None:
+    starts = [f"prompt_init={path!r}" for path in prompt_init or ()]
+    starts += [f"{prompt_init_mean=}"] if prompt_init_mean else []
+    starts += [f"{prompt_init_text=}"] if prompt_init_text is not None else []
+    if transfer is not None and starts:
         rule = "must not be given with `transfer`, which finds one"
-        raise invalid("prompt_init", rule, f"prompt_init={prompt_init[0]!r}")
+        raise invalid("prompt_init", rule, starts[0])
+    if len(starts) > 1:
+        rule = "must be given once; a mean is --prompt-init-mean, once for each prompt"
+        raise invalid("prompt_init", rule, ", ".join(starts))
     record = find_task(task)
     prepare_tensorflow()
     from keras_spot.base import progress
+    from keras_spot.prompts import initializers
     from keras_spot.training.train import train
     from keras_spot.transfer import retrieval
 
@@ -108,7 +122,11 @@ def train_command(
         checkpoint_every=checkpoint_every,
         steps=steps,
     )
-    init = prompt_init[0] if prompt_init is not None and len(prompt_init) == 1 else prompt_init
+    start: Any = prompt_init[0] if prompt_init else None
+    if prompt_init_mean:
+        start = initializers.mean_of(prompt_init_mean)
+    elif prompt_init_text is not None:
+        start = initializers.from_text(prompt_init_text)
     options: dict[str, Any] = {
         "backbone": backbone,
         "recipe": recipe,
@@ -125,7 +143,7 @@ def train_command(
     with progress.bars() as follow:
         if transfer is None:
             report = follow(record.name, recipe.steps)
-            run = train(record, run_dir, prompt_init=init, progress=report, **options)
+            run = train(record, run_dir, prompt_init=start, progress=report, **options)
         else:
             function = getattr(retrieval, transfer.name)
             options |= {"k": k, "by": similarity, "embedding_steps": embedding_steps}

@@ -1,16 +1,14 @@
 """From a backbone's name and a prompt's path to a compiled model."""
 
-import os
-
 import keras
 import keras_hub
 import numpy as np
 
-from keras_spot import backbones, prompts
-from keras_spot.base import remote
-from keras_spot.base.errors import invalid, missing_file
+from keras_spot import backbones
+from keras_spot.base.errors import invalid
 from keras_spot.model.prompted_t5 import PromptedT5
-from keras_spot.prompts import arithmetic, initializers
+from keras_spot.prompts import initializers
+from keras_spot.prompts.initializers import FromNumpy, PromptInitializer
 
 
 def build(
@@ -39,11 +37,11 @@ def build(
         backbone: a `T5Backbone`, or whatever name, folder or address `backbones.load` takes.
             Default `"tiny"`, the embedded one.
         prompt_init: the initial prompt:
-            a path or address (see `prompts`) or array `[P, H]`: a trained prompt, SPoT's
-            transfer;
-            a list or `{path: weight}` dictionary of those: their (weighted) mean;
-            an initialiser; `"sampled_vocab"`, `"class_labels"` or `"uniform"` by name;
-            any other text with a space in it: that text's embeddings.
+            a path or address (see `prompts`), a `Prompt` or an array `[P, H]`: a trained prompt,
+            SPoT's transfer;
+            `"sampled_vocab"`, `"class_labels"` or `"uniform"` (`"./uniform"` is a file);
+            an initialiser, such as `initializers.from_text("a text")` or
+            `initializers.mean_of({path: weight})`.
             Default: the recipe's, `"sampled_vocab"`. Of a bank, one for all or a list of K.
         prompt_length: P. Default: the initial prompt's, else the recipe's (100).
         tokenizer: `T5Tokenizer` or a SentencePiece file. Default: the backbone's own.
@@ -69,20 +67,22 @@ def build(
         are its K prompts.
 
     Raises:
-        ValueError: an argument that breaks its rule, a prompt of another width or backbone.
-        FileNotFoundError: a `prompt_init` path where nothing is.
+        InvalidArgument: an argument that breaks its rule, a prompt of another width or backbone.
+        MissingFile: a `prompt_init` path where nothing is.
     """
     backbones.warn_of_span_corruption(backbone)
     recipe = recipe or backbones.recipe_for(backbone)
-    backbone, tokenizer = backbones.load(backbone, tokenizer, dtype)
     if num_prompts is None and prompt_names is not None:
         num_prompts = len(prompt_names)
-    starts, sources = [], []
-    for one, its_labels, its_seed in zip(*_one_a_prompt(prompt_init, labels, seed, num_prompts)):
-        given = recipe.prompt_init if one is None else one
-        start, files = _initial_prompt(given, backbone, tokenizer, its_labels, its_seed)
-        starts.append(start)
-        sources += files
+    # Prompts are read first: a mistake in a path should not wait for a large backbone.
+    starts = _one_a_prompt(prompt_init, recipe.prompt_init, labels, seed, num_prompts)
+    backbone, tokenizer = backbones.load(backbone, tokenizer, dtype)
+    table = backbone.token_embedding.embeddings
+    starts = [
+        start.completed(tokenizer, table) if isinstance(start, PromptInitializer) else start
+        for start in starts
+    ]
+    sources = _check_width(starts, backbone.hidden_dim)
     if prompt_length is None and all(getattr(start, "length", None) is None for start in starts):
         prompt_length = recipe.prompt_length
     preprocessor = tokenizer and keras_hub.models.T5Seq2SeqLMPreprocessor(
@@ -112,44 +112,35 @@ def build(
     return model
 
 
-def _one_a_prompt(prompt_init, labels, seed, num_prompts):
-    """Return the initial prompts, labels and seeds of K prompts, of one without a bank."""
+def _one_a_prompt(prompt_init, default, labels, seed, num_prompts):
+    """Return the initialisers of K prompts, of one without a bank."""
     if num_prompts is None:
-        return [prompt_init], [labels], [seed]
-    inits = prompt_init if isinstance(prompt_init, list) else [prompt_init] * num_prompts
+        return [initializers.get(default if prompt_init is None else prompt_init, labels, seed)]
+    seeds = seed if isinstance(seed, list) else [seed + number for number in range(num_prompts)]
     if not labels or isinstance(labels[0], str):
         labels = [labels] * num_prompts
-    seeds = seed if isinstance(seed, list) else [seed + number for number in range(num_prompts)]
-    for name, found in (("prompt_init", inits), ("labels", labels), ("seed", seeds)):
-        if len(found) != num_prompts:
+    shared = not isinstance(prompt_init, (list, tuple))
+    inits = [prompt_init] * num_prompts if shared else prompt_init
+    for name, values in (("prompt_init", inits), ("labels", labels), ("seed", seeds)):
+        if len(values) != num_prompts:
             rule = f"must be one, or a list of {num_prompts}, one for each prompt"
-            raise invalid(name, rule, f"{len(found)}")
-    return inits, labels, seeds
+            raise invalid(name, rule, f"{len(values)}")
+    inits = [default if one is None else one for one in inits]
+    starts = [initializers.get(*one) for one in zip(inits, labels, seeds)]
+    if shared and isinstance(prompt_init, keras.initializers.Initializer):
+        starts = [initializers.reseeded(one, number) for number, one in enumerate(starts)]
+    return starts
 
 
-def _initial_prompt(prompt_init, backbone, tokenizer, labels, seed):
-    """Return a Keras initialiser and the prompts read for it."""
-    is_path = isinstance(prompt_init, (str, os.PathLike))
-    if is_path and (os.path.exists(prompt_init) or remote.is_remote(prompt_init)):
-        prompt = prompts.read(prompt_init)
-        return _from_values(prompt.values, backbone, prompt.path), [prompt]
-    if isinstance(prompt_init, os.PathLike):
-        raise missing_file("prompt_init", "must exist", str(prompt_init))
-    if isinstance(prompt_init, (list, dict)):
-        given = [p if isinstance(p, np.ndarray) else prompts.read(p) for p in prompt_init]
-        values = [p if isinstance(p, np.ndarray) else p.values for p in given]
-        weights = list(prompt_init.values()) if isinstance(prompt_init, dict) else None
-        mean = arithmetic.average(values, weights)
-        files = [p for p in given if isinstance(p, prompts.Prompt)]
-        return _from_values(mean, backbone, "the mean"), files
-    if isinstance(prompt_init, prompts.Prompt):
-        return _from_values(prompt_init.values, backbone, prompt_init.path), [prompt_init]
-    if isinstance(prompt_init, np.ndarray):
-        values = prompts.as_prompt(prompt_init, "prompt_init")
-        return _from_values(values, backbone, "an array"), []
-    if isinstance(prompt_init, str):
-        return named_prompt(prompt_init, backbone, tokenizer, labels, seed), []
-    return keras.initializers.get(prompt_init), []
+def _check_width(starts, width):
+    """Return the prompts that the initial ones were read from, all of the backbone's width."""
+    sources = []
+    for start in starts:
+        if isinstance(start, FromNumpy) and start.values.shape[1] != width:
+            rule = f"must have the backbone's hidden width {width}"
+            raise invalid("prompt_init", rule, f"shape={start.values.shape} in {start.origin}")
+        sources += getattr(start, "sources", ())
+    return sources
 
 
 def recorded_attention(argument, provenances):
@@ -159,32 +150,3 @@ def recorded_attention(argument, provenances):
         rule = "must hold prompts of one prompt_attention, unless that is given"
         raise invalid(argument, rule, ", ".join(sorted(recorded)))
     return recorded.pop() if recorded else None
-
-
-def _from_values(values, backbone, where):
-    if values.shape[1] != backbone.hidden_dim:
-        rule = f"must have the backbone's hidden width {backbone.hidden_dim}"
-        raise invalid("prompt_init", rule, f"shape={values.shape} in {where}")
-    return initializers.from_numpy(values)
-
-
-def named_prompt(name, backbone, tokenizer, labels, seed):
-    """Return the initialiser of a `prompt_init` that is a name or a text, see `build`."""
-    table = backbone.token_embedding.embeddings
-    if name == "sampled_vocab":
-        return initializers.sampled_vocab(table, seed=seed)
-    if name == "uniform":
-        return initializers.uniform(seed=seed)
-    if name != "class_labels" and " " not in name.strip():
-        rule = (
-            "must be an existing path, a text with a space in it, "
-            "'sampled_vocab', 'class_labels' or 'uniform'"
-        )
-        raise missing_file("prompt_init", rule, f"prompt_init={name!r}")
-    if tokenizer is None:
-        raise invalid("tokenizer", f"must be given for prompt_init={name!r}", "tokenizer=None")
-    if name == "class_labels":
-        if not labels:
-            raise invalid("labels", "must be given for prompt_init='class_labels'", f"{labels=}")
-        return initializers.class_labels(labels, tokenizer, table, seed=seed)
-    return initializers.from_text(name, tokenizer, table)

@@ -40,7 +40,7 @@ def as_prompt(values: Any, argument: str = "prompt") -> np.ndarray:
     (1, 2)
     >>> as_prompt([0.5, 1.0])
     Traceback (most recent call last):
-    ValueError: `prompt` must have the shape [prompt length, hidden width]. Received: shape=(2,)
+    InvalidArgument: `prompt` must have the shape [prompt length, hidden width]. Received: ...
     """
     array = np.asarray(values)
     check_header(array.shape, array.dtype, argument)

@@ -101,7 +101,7 @@ def similarity(by: str | Similarity) -> Similarity:
 
     >>> similarity("per_token_cosin")
     Traceback (most recent call last):
-    ValueError: `by` must be a known name. Received: by='per_token_cosin' (did you mean ...
+    InvalidArgument: `by` must be a known name. Received: by='per_token_cosin' (did you mean ...
     """
     if callable(by):
         return by

@@ -12,7 +12,9 @@ import numpy as np
 from keras_spot.base.atomic import atomic_write
 from keras_spot.data import BUCKETS
 from keras_spot.data.dataset import Shape
-from keras_spot.model.build import build, named_prompt
+from keras_spot.model.build import build
+from keras_spot.prompts import initializers
+from keras_spot.prompts.initializers import PromptInitializer
 from keras_spot.study.cells import Cell
 from keras_spot.study.data import KeptTask
 from keras_spot.study.description import Study
@@ -96,13 +98,10 @@ class Bench:
     def _reset(self, cell: Cell, start: np.ndarray | None) -> None:
         model, task = self.model, self.study.entry(cell).task
         if start is None:
-            initializer = named_prompt(
-                self.recipe.prompt_init,
-                model.backbone,
-                model.preprocessor.tokenizer,
-                task.labels,
-                cell.seed,
-            )
+            initializer = initializers.get(self.recipe.prompt_init, task.labels, cell.seed)
+            if isinstance(initializer, PromptInitializer):
+                table = model.backbone.token_embedding.embeddings
+                initializer = initializer.completed(model.preprocessor.tokenizer, table)
             start = np.asarray(initializer(model.prompt.shape))
         # Dropout gets the state of its seed, whatever ran before.
         random = [np.asarray([cell.seed, i], v.dtype) for i, v in enumerate(self.random)]

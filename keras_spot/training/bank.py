@@ -11,11 +11,12 @@ from keras_spot.base import devices
 from keras_spot.base.errors import invalid
 from keras_spot.model.build import build
 from keras_spot.model.optimizers import Adafactor
+from keras_spot.prompts import initializers
 from keras_spot.prompts import names as prompt_names
 from keras_spot.training import run_folder
 from keras_spot.training.checkpoints import PromptCheckpoint
 from keras_spot.training.evaluate import check_labelled, evaluate
-from keras_spot.training.train import TrainedRun, describe, lengths, run_steps
+from keras_spot.training.train import TrainedRun, lengths, run_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +177,9 @@ class _Member:
             "task": self.task.name,
             "seed": self.seed,
             "learning_rate": self.learning_rate,
-            "prompt_init": describe(self.prompt_init, recipe),
+            "prompt_init": initializers.describe(
+                recipe.prompt_init if self.prompt_init is None else self.prompt_init
+            ),
         }
 
 

@@ -1,7 +1,6 @@
 """Train a prompt: recipe, strategy, data and checkpoints put together."""
 
 import dataclasses
-import hashlib
 import os
 import statistics
 from collections.abc import Callable, Mapping
@@ -9,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_spot import backbones, data, prompts, tasks
 from keras_spot.base import devices
 from keras_spot.base.errors import invalid
 from keras_spot.model.build import build
-from keras_spot.prompts import Prompt
+from keras_spot.prompts import initializers
 from keras_spot.training import run_folder
 from keras_spot.training.checkpoints import PromptCheckpoint
 from keras_spot.training.evaluate import check_labelled, evaluate
@@ -146,7 +144,9 @@ def train(
         record={
             "task": task.name,
             "split": split,
-            "prompt_init": describe(prompt_init, recipe),
+            "prompt_init": initializers.describe(
+                recipe.prompt_init if prompt_init is None else prompt_init
+            ),
             "seed": seed,
             "steps": steps,
             "strategy": type(strategy).__name__,
@@ -253,19 +253,3 @@ def _mean_score(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Return the mean `score` of several tasks, and each one's own."""
     each = {f"{name}/score": found["score"] for name, found in scores.items()}
     return {"score": statistics.fmean(each.values()), **each}
-
-
-def describe(prompt_init: Any, recipe: Any) -> Any:
-    """Return what `run.json` says of an initial prompt: a name, or a hash of its numbers."""
-    if prompt_init is None:
-        return recipe.prompt_init
-    if isinstance(prompt_init, (str, os.PathLike)):
-        return str(prompt_init)
-    if isinstance(prompt_init, Prompt):
-        return describe(prompt_init.values, recipe)
-    if isinstance(prompt_init, np.ndarray):
-        return "array " + hashlib.sha256(prompt_init.tobytes()).hexdigest()[:16]
-    if isinstance(prompt_init, (list, dict)):
-        weights = prompt_init.values() if isinstance(prompt_init, dict) else [1] * len(prompt_init)
-        return [[describe(p, recipe), w] for p, w in zip(prompt_init, weights)]
-    return type(prompt_init).__name__

@@ -148,10 +148,13 @@ MISTAKES = {
     "train --task glue/sst2 --run-dir R --backbone tinny": "error: `backbone` must be a known",
     "train --task glue/sst2 --run-dir R --learning-rate fast": "error: Invalid value for "
     "'--learning-rate'",
+    "train --task glue/sst2 --run-dir R --prompt-init a --prompt-init b": "error: `prompt_init` "
+    "must be given once; a mean is --prompt-init-mean, once for each prompt. Received: "
+    "prompt_init='a', prompt_init='b'",
     "train --task glue/sst2": "error: Missing option '--run-dir'",
     "trian": "error: No such command 'trian'",
-    "evaluate --task synthetic/movies --prompt nowhere": "error: `prompt_init` must exist. "
-    "Received: nowhere",
+    "evaluate --task synthetic/movies --prompt nowhere": "error: `prompt_init` must be an "
+    "existing path",
     "predict --prompt p.npy": "error: `texts` must be given, or `task` instead.",
     "train --task synthetic/movies --run-dir R --strategy gpu": "error: `choice` must be a known",
     "train --task none.yaml --run-dir R": "error: ",

@@ -40,9 +40,9 @@ def test_a_prompt_comes_from_a_file_a_run_an_array_or_an_initialiser(backbone, t
         (A, A),
         (prompts.read(file), A),
         (initializers.from_numpy(B), B),
-        ([A, B], (A + B) / 2),
-        ([file, str(tmp_path / "run")], (A + B) / 2),
-        ({str(file): 3, str(tmp_path / "run"): 1}, (3 * A + B) / 4),
+        (initializers.mean_of([A, B]), (A + B) / 2),
+        (initializers.mean_of([file, str(tmp_path / "run")]), (A + B) / 2),
+        (initializers.mean_of({str(file): 3, str(tmp_path / "run"): 1}), (3 * A + B) / 4),
     ]:
         model = build.build(backbone, start)
         np.testing.assert_allclose(model.prompt, expected, rtol=1e-6)
@@ -56,7 +56,7 @@ def test_a_prompt_comes_from_an_adapter_or_an_address(backbone, tmp_path, monkey
     prompts.write(address, B)
     for start, expected in [(adapter, A), (address, B), (pathlib.Path(address), B)]:
         np.testing.assert_array_equal(build.build(backbone, start).prompt, expected)
-    model = build.build(backbone, [str(adapter), address])
+    model = build.build(backbone, initializers.mean_of([str(adapter), address]))
     np.testing.assert_allclose(model.prompt, (A + B) / 2, rtol=1e-6)
     model.save_prompt(tmp_path / "again", "peft", task="glue/rte")
     assert prompts.read_provenance(tmp_path / "again")["task"] == "glue/rte"
@@ -64,7 +64,8 @@ def test_a_prompt_comes_from_an_adapter_or_an_address(backbone, tmp_path, monkey
 
 
 def test_a_prompt_comes_from_a_text_or_a_name(backbone, tokenizer):
-    model = build.build(backbone, "classify this film", tokenizer=tokenizer, prompt_length=4)
+    text = initializers.from_text("classify this film")
+    model = build.build(backbone, text, tokenizer=tokenizer, prompt_length=4)
     ids = np.resize(np.asarray(tokenizer("classify this film")), 4)
     np.testing.assert_array_equal(model.prompt, table(backbone)[ids])
     labels = build.build(
@@ -74,6 +75,16 @@ def test_a_prompt_comes_from_a_text_or_a_name(backbone, tokenizer):
     np.testing.assert_allclose(labels.prompt[0], table(backbone)[pieces].mean(0), rtol=1e-5)
     uniform = build.build(backbone, "uniform", prompt_length=3)
     assert np.abs(uniform.prompt).max() <= 0.5
+    seeded = build.build(backbone, initializers.sampled_vocab(seed=1), prompt_length=3)
+    named = build.build(backbone, "sampled_vocab", seed=1, prompt_length=3)
+    np.testing.assert_array_equal(seeded.prompt, named.prompt)
+
+
+def test_a_banks_one_initialiser_draws_each_prompt_with_its_own_seed(backbone):
+    one = build.build(backbone, initializers.sampled_vocab(seed=4), num_prompts=2, prompt_length=3)
+    named = build.build(backbone, "sampled_vocab", seed=4, num_prompts=2, prompt_length=3)
+    for number in range(2):
+        np.testing.assert_array_equal(one.prompt[number], named.prompt[number])
 
 
 def test_the_default_is_sampled_from_the_vocabulary_by_seed(backbone):
@@ -143,8 +154,9 @@ def test_fingerprints_tell_backbones_apart_but_not_precisions(backbone):
         (
             {"prompt_init": "nowhere/prompt.npy"},
             FileNotFoundError,
-            "`prompt_init` must be an existing path, a text with a space in it, 'sampled_vocab', "
-            "'class_labels' or 'uniform'. Received: prompt_init='nowhere/prompt.npy'",
+            "`prompt_init` must be an existing path, an address, or 'sampled_vocab', "
+            "'class_labels' or 'uniform' (a text goes through `initializers.from_text`, on the "
+            "command line --prompt-init-text). Received: prompt_init='nowhere/prompt.npy'",
         ),
         (
             {"prompt_init": A, "prompt_length": 3},
@@ -152,19 +164,33 @@ def test_fingerprints_tell_backbones_apart_but_not_precisions(backbone):
             "`length` must be the initial prompt's length 2. Received: length=3",
         ),
         (
-            {"prompt_init": []},
+            {"prompt_init": [A, B]},
             ValueError,
-            "`prompts` must hold at least one prompt. Received: none",
+            "`prompt_init` must be one initial prompt, or of a bank a list with one for each "
+            "prompt; a mean goes through `initializers.mean_of`. Received: a list",
         ),
         (
-            {"prompt_init": [A, A[:1]]},
+            {"prompt_init": {"a.npy": 1.0}},
             ValueError,
-            "`prompts` must have one shape. Received: (1, 16), (2, 16)",
+            "`prompt_init` must be one initial prompt, or of a bank a list with one for each "
+            "prompt; a mean goes through `initializers.mean_of`. Received: a dict",
         ),
         (
             {"prompt_init": "a text of words"},
+            FileNotFoundError,
+            "`prompt_init` must be an existing path, an address, or 'sampled_vocab', "
+            "'class_labels' or 'uniform' (a text goes through `initializers.from_text`",
+        ),
+        (
+            {"prompt_init": 3},
             ValueError,
-            "`tokenizer` must be given for prompt_init='a text of words'. Received: tokenizer=None",
+            "`prompt_init` must be a path, an address, 'sampled_vocab', 'class_labels' or "
+            "'uniform', an array, a Prompt or an initializer. Received: a int",
+        ),
+        (
+            {"prompt_init": initializers.from_text("a text of words")},
+            ValueError,
+            "`tokenizer` must be given for from_text. Received: tokenizer=None",
         ),
         (
             {"prompt_init": "class_labels", "tokenizer": TOKENIZER},

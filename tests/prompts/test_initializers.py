@@ -38,6 +38,55 @@ def test_serialisation_gives_the_same_values(index):
     np.testing.assert_array_equal(values(made()[index], (4, 3)), values(first, (4, 3)))
 
 
+def test_completed_gives_what_the_backbones_parts_give():
+    for without, whole in [
+        (initializers.sampled_vocab(vocabulary=10, seed=3), made()[1]),
+        (initializers.class_labels(["ab", "c"], vocabulary=10, seed=3), made()[2]),
+        (initializers.from_text("a b c"), made()[3]),
+    ]:
+        again = keras.initializers.deserialize(keras.initializers.serialize(without))
+        for one in (without, again):
+            with pytest.raises(ValueError, match=r"^`embeddings` must be given to"):
+                one((4, 3))
+            completed = one.completed(Letters(), EMBEDDINGS)
+            np.testing.assert_array_equal(values(completed, (4, 3)), values(whole, (4, 3)))
+        assert whole.completed(Letters(), EMBEDDINGS + 1) is whole
+
+
+def test_means_and_what_a_record_says(tmp_path):
+    path = str(prompts.write(tmp_path / "p.npz", EMBEDDINGS[:2], {"task": "glue/rte"}))
+    mean = initializers.mean_of(
+        {path: 3, str(prompts.write(tmp_path / "q.npy", EMBEDDINGS[2:4])): 1}
+    )
+    np.testing.assert_allclose(mean.values, (3 * EMBEDDINGS[:2] + EMBEDDINGS[2:4]) / 4)
+    assert [source.provenance.get("task") for source in mean.sources] == ["glue/rte", None]
+    for prompt_init, record in [
+        ("uniform", "uniform"),
+        (tmp_path / "p.npz", path),
+        (initializers.from_numpy(path), path),
+        (mean, [[path, 3], [str(tmp_path / "q.npy"), 1]]),
+        (EMBEDDINGS, "array ebfcf5bd6ced82bc"),
+        (initializers.from_text("a b"), {"from_text": "a b"}),
+        (initializers.sampled_vocab(), {"sampled_vocab": {"vocabulary": 5000, "seed": 0}}),
+        (
+            initializers.class_labels(["a"], seed=2),
+            {"class_labels": {"labels": ["a"], "vocabulary": 5000, "seed": 2}},
+        ),
+        (
+            initializers.uniform(seed=1),
+            {"RandomUniform": {"minval": -0.5, "maxval": 0.5, "seed": 1}},
+        ),
+    ]:
+        assert initializers.describe(prompt_init) == record
+
+
+def test_names_come_before_files_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prompts.write("p.npy", EMBEDDINGS[:2]).rename("uniform")
+    assert isinstance(initializers.get("uniform"), keras.initializers.RandomUniform)
+    np.testing.assert_array_equal(initializers.get("./uniform").values, EMBEDDINGS[:2])
+
+
 def test_from_numpy_reads_files_and_run_directories(tmp_path):
     prompt = EMBEDDINGS[:2]
     prompts.write(prompts.step_path(tmp_path, 1), prompt)
@@ -121,6 +170,22 @@ def test_uniform_stays_within_half():
         (
             lambda: initializers.from_text("", Letters(), EMBEDDINGS),
             "`text` must have at least one piece each. Received: ''",
+        ),
+        (
+            lambda: initializers.from_text("a", Letters()),
+            "`embeddings` must be given where the other is. Received: embeddings=None",
+        ),
+        (
+            lambda: initializers.mean_of("p.npz"),
+            "`prompts` must be a list of prompts, or {path: weight}. Received: str",
+        ),
+        (
+            lambda: initializers.mean_of([]),
+            "`prompts` must hold at least one prompt. Received: none",
+        ),
+        (
+            lambda: initializers.mean_of([EMBEDDINGS, EMBEDDINGS[:1]]),
+            "`prompts` must have one shape. Received: (1, 3), (20, 3)",
         ),
         (
             lambda: initializers.uniform(0),
