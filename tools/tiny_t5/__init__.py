@@ -1,0 +1,1 @@
+"""Parts of `pretrain`: corpus, vocabulary, teacher, batches, network, export."""
