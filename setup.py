@@ -20,6 +20,7 @@ PARITY = ["peft>=0.17", "torch>=2.6,<2.14", "transformers>=5"]
 DEV = [
     "hypothesis>=6.100",
     "mypy>=1.10",
+    "pyright>=1.1.400",
     "pytest>=8",
     "pytest-xdist>=3.6,<4",
     "ruff>=0.9",
@@ -39,11 +40,12 @@ setup(
     package_data={"keras_spot": ["backbones/presets/**/*", "py.typed"]},
     python_requires=">=3.11,<3.14",  # keras-hub 0.32 needs 3.11
     install_requires=[
-        "keras>=3.15",
+        # KerasHub's layers reach into Keras, ours into KerasHub's: a minor version is tried first.
+        "keras>=3.15,<3.16",
         "keras-hub>=0.32,<0.33",
         "keras-nlp>=0.32,<0.33",
-        "tensorflow>=2.20",
-        "tensorflow-text>=2.20.1",
+        "tensorflow>=2.20,<2.22",
+        "tensorflow-text>=2.20.1,!=2.21.0,<2.22",  # 2.21.0 cannot be imported
         "tensorflow-datasets>=4.9.9",
         "importlib_resources",
         "fsspec[http]>=2024.6,<2027",

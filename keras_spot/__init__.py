@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keras_spot.base.registration import register_late
 from keras_spot.base.versions import __version__
 
 if TYPE_CHECKING:  # what editors and type checkers see; at run time names load on first use
@@ -97,6 +98,21 @@ __all__ = [
     "transfer",
     "warm_up",
 ]
+
+# Classes that saved models hold -> their modules: Keras finds them before they are imported.
+_REGISTERED = {
+    "Adafactor": "model.optimizers",
+    "ClassLabels": "prompts.initializers.embeddings",
+    "FromNumpy": "prompts.initializers.values",
+    "FromText": "prompts.initializers.embeddings",
+    "GreedySampler": "model.fast.greedy",
+    "PromptedT5": "model.prompted_t5",
+    "SampledVocab": "prompts.initializers.embeddings",
+    "SoftPrompt": "model.soft_prompt",
+    "TokenAccuracy": "model.losses",
+    "TokenCrossEntropy": "model.losses",
+}
+register_late("keras_spot", {name: f"keras_spot.{place}" for name, place in _REGISTERED.items()})
 
 
 def __getattr__(name: str) -> Any:
