@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_spot.study.analysis import mean_spread
+
 SOURCE = "synthetic/movies"
 TARGET = "synthetic/products"
+TRANSFERRED, SAMPLED = "transferred (SPoT)", "sampled vocabulary"
 TARGET_EXAMPLES = 16
 SOURCE_STEPS = 250
 TARGET_STEPS = 40
@@ -25,7 +28,9 @@ class DemoResult:
     Attributes:
         source_score: validation accuracy of the source prompt on its own task.
         scores: name of the initial prompt -> validation accuracy at the last step, by seed.
-        curves: name -> for every seed the (step, accuracy) pairs.
+        curves: name -> for every seed the (step, accuracy) pairs, from step 0 on: the initial
+            prompt as it is.
+        kept: name -> the step that validation would keep, of the highest mean over the seeds.
         text: the text asked of the exported model.
         answer: its answer.
         folder: where everything lies.
@@ -34,6 +39,7 @@ class DemoResult:
     source_score: float
     scores: dict[str, list[float]]
     curves: dict[str, list[list[tuple[int, float]]]]
+    kept: dict[str, int]
     text: str
     answer: str
     folder: Path
@@ -52,7 +58,8 @@ def run_demo(
     The source is sentiment about films, the target sentiment about products with 16 training
     examples; both are synthetic and prepared offline. The comparison gives the same
     number of steps to a prompt sampled from the vocabulary, over three seeds, each with 16
-    examples of its own. Run again, it continues or shows what is already there.
+    examples of its own. Both are scored at step 0, too: what a source prompt knows of the target
+    before it has seen one example of it. Run again, it continues or shows what is already there.
 
     Args:
         folder: where runs, `learning_curves.png` and `saved_model/` go. Default `spot-demo`.
@@ -65,7 +72,6 @@ def run_demo(
 
     from keras_spot import backbones
     from keras_spot.base import progress
-    from keras_spot.study import plots
     from keras_spot.training.train import train
 
     folder = Path(folder)
@@ -90,53 +96,126 @@ def run_demo(
             )
 
         slow = dataclasses.replace(recipe, checkpoint_every=source_steps)
-        source = run("source", SOURCE, source_steps, f"source {SOURCE}", recipe=slow)
+        source = run("source", SOURCE, source_steps, "source: films", recipe=slow)
+        first = _first_scores(
+            (backbone, tokenizer), source.run_dir, seeds, validation, folder / "tfds"
+        )
         curves: dict[str, list[list[tuple[int, float]]]] = {}
-        starts = {"transferred (SPoT)": source.run_dir, "sampled vocabulary": None}
-        for name, start in starts.items():
+        for name, start in {TRANSFERRED: source.run_dir, SAMPLED: None}.items():
             for seed in seeds:
                 trained = run(
                     f"{'scratch' if start is None else 'spot'}-{seed}",
                     TARGET,
                     target_steps,
-                    f"target from {name}, seed {seed}",
+                    f"target: {'sampled' if start is None else 'SPoT'}, seed {seed}",
                     recipe=recipe,
                     prompt_init=start,
                     split=f"train[{seed * TARGET_EXAMPLES}:{(seed + 1) * TARGET_EXAMPLES}]",
                     seed=seed,
                 )
-                points = [(line["step"], line["score"]) for line in trained.history]
-                curves.setdefault(name, []).append(points)
+                later = [(line["step"], line["score"]) for line in trained.history]
+                curves.setdefault(name, []).append([(0, first[name][seed]), *later])
                 if start is not None and seed == seeds[0]:
-                    best = trained.model
-    plots.learning_curves(
-        curves,
-        folder / "learning_curves.png",
-        title=f"{TARGET}, {TARGET_EXAMPLES} examples, {len(seeds)} seeds",
-        ylabel="validation accuracy",
+                    served = trained.model
+    answer = _served(served, folder / "saved_model")
+    scores = {name: [curve[-1][1] for curve in runs] for name, runs in curves.items()}
+    kept = {name: _kept(runs) for name, runs in curves.items()}
+    result = DemoResult(
+        source.history[-1]["score"], scores, curves, kept, text=TEXT, answer=answer, folder=folder
     )
-    best.export(folder / "saved_model")
-    served = tf.saved_model.load(folder / "saved_model").signatures["serving_default"]
-    answer = served(text=tf.constant([TEXT]))["outputs"].numpy()[0].decode()
-    scores = {name: [run[-1][1] for run in runs] for name, runs in curves.items()}
-    return DemoResult(source.history[-1]["score"], scores, curves, TEXT, answer, folder)
+    _draw(result)
+    return result
+
+
+def _first_scores(
+    loaded: tuple[Any, Any], source: Path, seeds: tuple[int, ...], validation: int, data_dir: Path
+) -> dict[str, dict[int, float]]:
+    """Return by name and seed what the initial prompts score on the target before any step.
+
+    All of them are prompts of one bank, so that one model is compiled.
+    """
+    from keras_spot import tasks
+    from keras_spot.model.build import build
+    from keras_spot.training.evaluate import evaluate
+
+    task = tasks.get(TARGET)
+    model = build(
+        loaded[0],
+        [str(source), *["sampled_vocab" for _ in seeds]],
+        tokenizer=loaded[1],
+        input_length=task.max_input_length,
+        target_length=task.max_target_length,
+        seed=[0, *seeds],
+        prompt_names=[TRANSFERRED, *[f"{SAMPLED}-{seed}" for seed in seeds]],
+    )
+
+    def score(prompt: str) -> float:
+        evaluation = evaluate(
+            model, task, method="rank", limit=validation, data_dir=data_dir, prompt=prompt
+        )
+        return evaluation.scores["score"]
+
+    transferred = score(TRANSFERRED)  # the same whatever the seed
+    return {
+        TRANSFERRED: dict.fromkeys(seeds, transferred),
+        SAMPLED: {seed: score(f"{SAMPLED}-{seed}") for seed in seeds},
+    }
+
+
+def _kept(runs: list[list[tuple[int, float]]]) -> int:
+    """Return the step of the highest mean over the seeds, the first of equals."""
+    means = np.mean([[score for _, score in run] for run in runs], axis=0)
+    return runs[0][int(means.argmax())][0]
+
+
+def _served(model: Any, folder: Path) -> str:
+    """Export a model and return what the export answers to `TEXT`."""
+    import tensorflow as tf
+
+    model.export(folder)
+    signature = tf.saved_model.load(folder).signatures["serving_default"]
+    return str(signature(text=tf.constant([TEXT]))["outputs"].numpy()[0].decode())
+
+
+def _draw(result: DemoResult) -> None:
+    from keras_spot.study import plots
+
+    seeds = len(next(iter(result.curves.values())))
+    plots.learning_curves(
+        result.curves,
+        result.folder / "learning_curves.png",
+        title=f"{TARGET}, {TARGET_EXAMPLES} examples, {seeds} seeds",
+        ylabel="validation accuracy",
+        mark_best=True,
+    )
 
 
 def show(result: DemoResult) -> None:
     """Print a demo's table and where its files are."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    table = Table("step", *result.curves, box=box.SIMPLE_HEAD)
     steps = [step for step, _ in next(iter(result.curves.values()))[0]]
-    title = f"{TARGET}: validation accuracy, mean ± standard deviation over the seeds"
-    table = Table("initial prompt", *(f"step {step}" for step in steps), title=title)
-    for name, runs in result.curves.items():
-        scores = np.array([[score for _, score in run] for run in runs])
-        cells = (f"{m:.1f} ± {s:.1f}" for m, s in zip(scores.mean(axis=0), scores.std(axis=0)))
-        table.add_row(name, *cells)
+    for i, step in enumerate(steps):
+        cells = []
+        for name, runs in result.curves.items():
+            mean, spread = mean_spread([run[i][1] for run in runs])
+            text = f"{mean:.1f}" if np.isnan(spread) else f"{mean:.1f} ± {spread:.1f}"
+            cells.append(text + (" *" if step == result.kept[name] else ""))
+        table.add_row(str(step), *cells)
     console = Console()
-    console.print(f"source {SOURCE}: {result.source_score:.1f}")
+    console.print(f"source {SOURCE}: {result.source_score:.1f}, validation accuracy")
+    console.print(
+        f"target {TARGET}, {TARGET_EXAMPLES} examples: validation accuracy, mean ± standard "
+        "deviation over the seeds; step 0 is the initial prompt as it is, * the step that "
+        "validation would keep"
+    )
     console.print(table)
-    console.print(f"picture: {result.folder / 'learning_curves.png'}")
-    console.print(f"served from {result.folder / 'saved_model'}:")
-    console.print(f"  {result.text!r} -> {result.answer!r}")
+    for text in (
+        f"picture: {result.folder / 'learning_curves.png'}",
+        f"served from {result.folder / 'saved_model'}:",
+        f"  {result.text!r} -> {result.answer!r}",
+    ):
+        console.print(text, soft_wrap=True)

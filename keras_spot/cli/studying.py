@@ -56,37 +56,55 @@ def report_command(folder: Folder) -> None:
 @study_app.command("status")
 def status_command(folder: Folder) -> None:
     """Show how far a study is, who works on what, and what went wrong."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from keras_spot import study
 
-    found = study.status(folder)
-    table = Table("runs", "finished", "of", title=found.name, title_justify="left")
-    for kind, total in found.total.items():
-        table.add_row(kind, str(found.done[kind]), str(total))
+    status = study.status(folder)
+    table = Table("runs", box=box.SIMPLE_HEAD)
+    for head in ("finished", "of", "running", "failed"):
+        table.add_column(head, justify="right")
+    for kind, total in status.total.items():
+        unfinished = (status.running, status.failures)
+        counts = [sum(run["id"].startswith(kind) for run in runs) for runs in unfinished]
+        table.add_row(kind, *map(str, (status.done[kind], total, *counts)))
     console = Console()
+    console.print(status.name, style="bold", highlight=False)
     console.print(table)
-    for run in found.running:
+    for run in status.running:
         where = f"{run.get('host', '?').partition('/')[0]}, process {run.get('pid', '?')}"
         console.print(f"running: {run['id']} ({where}, {run['seconds']:.0f} s)", soft_wrap=True)
-    for failure in found.failures:
+    for failure in status.failures:
         console.print(f"failed: {failure['id']}: {failure['error']}", soft_wrap=True)
 
 
 @contextlib.contextmanager
 def _bars() -> Iterator[Callable[[Any], None]]:
-    """Show a bar for every kind of run while the block runs; yield what takes the status."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    """Show a bar for every kind of run while the block runs; yield what takes the status.
 
-    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[now]}")) as progress:
+    Where the output is no terminal, a line is written whenever runs have finished.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Column
+
+    from keras_spot.base.progress import clock_column
+
+    console = Console()
+    if not console.is_terminal:
+        yield _lines()
+        return
+    now_column = Column(no_wrap=True, overflow="ellipsis", max_width=max(console.width - 52, 10))
+    columns = (
+        TextColumn("{task.description:8}"),
+        BarColumn(bar_width=18),
+        MofNCompleteColumn(),
+        clock_column(),
+        TextColumn("{task.fields[now]}", table_column=now_column),
+    )
+    with Progress(*columns, console=console) as progress:
         bars: dict[str, Any] = {}
 
         def show(status: Any) -> None:
@@ -94,7 +112,22 @@ def _bars() -> Iterator[Callable[[Any], None]]:
                 if kind not in bars:
                     bars[kind] = progress.add_task(kind, total=total, now="")
                 of_kind = [run["id"] for run in status.running if run["id"].startswith(kind)]
-                now = ", ".join(name.removeprefix(f"{kind}--") for name in of_kind[:2])
+                now = ", ".join(name.removeprefix(f"{kind}--") for name in of_kind)
                 progress.update(bars[kind], completed=status.done[kind], now=now)
 
         yield show
+
+
+def _lines() -> Callable[[Any], None]:
+    """Return what prints a status as a line where it is another than the one before."""
+    before = ""
+
+    def show(status: Any) -> None:
+        nonlocal before
+        counts = [f"{kind} {status.done[kind]}/{total}" for kind, total in status.total.items()]
+        text = ", ".join(counts)
+        if text != before:
+            typer.echo(f"finished: {text}")
+        before = text
+
+    return show
