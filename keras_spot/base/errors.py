@@ -46,6 +46,7 @@ class Unfinished(RuntimeError):
     """Work of which a part went wrong; the same call tries that part again."""
 
 
+_SHOWN = 800  # letters of a value in a message
 USER_ERRORS = (InvalidArgument, MissingFile, MissingExtra, Unreachable, Unfinished)
 """What a user can put right; anything else is a fault of the program."""
 
@@ -56,7 +57,10 @@ def complaint(argument: str, rule: str, received: object) -> str:
     >>> complaint("length", "must be a positive integer", "length=0")
     '`length` must be a positive integer. Received: length=0'
     """
-    return f"`{argument}` {rule}. Received: {received}"
+    text = printable(received)
+    if len(text) > _SHOWN:  # what is cut is the middle: a file's name stands at the end
+        text = f"{text[: _SHOWN // 2]} … {text[-_SHOWN // 2 :]}"
+    return f"`{argument}` {rule}. Received: {text}"
 
 
 def invalid(argument: str, rule: str, received: object) -> InvalidArgument:
@@ -78,12 +82,12 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> InvalidArgume
     you mean 'mrpc'?)
     """
     known = list(known)
-    close = difflib.get_close_matches(str(value), known, n=2)
+    close = difflib.get_close_matches(str(value)[:100], known, n=2)
     if close:
         hint = "did you mean " + " or ".join(repr(name) for name in close) + "?"
     else:
         hint = "known: " + ", ".join(sorted(known)[:20]) + (", …" if len(known) > 20 else "")
-    return invalid(argument, "must be a known name", f"{argument}={value!r} ({hint})")
+    return invalid(argument, "must be a known name", f"{argument}={shortened(repr(value))} ({hint})")
 
 
 def missing_file(argument: str, rule: str, received: object) -> MissingFile:

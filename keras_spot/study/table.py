@@ -211,7 +211,9 @@ def status(folder: "str | os.PathLike | StudyFolder") -> Status:
         done[cell.kind] = done.get(cell.kind, 0) + finished
         holder = None if finished else folder.claims.holder(cell.id)
         if holder:
-            seconds = time.time() - holder.get("time", time.time())
+            since = holder.get("time")
+            now = time.time()
+            seconds = now - since if isinstance(since, (int, float)) else 0.0
             running.append({"id": cell.id, **holder, "seconds": round(seconds, 1)})
     return Status(study.name, done, total, running, folder.failures())
 

@@ -177,7 +177,8 @@ class SafeTensors:
             received = "no weight_map of names to files"
             raise damaged(self.folder / INDEX, rule, received, argument="backbone")
         for file in sorted(set(names.values())):
-            if file != Path(file).name or file in ("", "..") or not (self.folder / file).is_file():
+            named = len(file) <= 255 and file == Path(file).name and file not in ("", "..")
+            if not named or not (self.folder / file).is_file():
                 rule = f"must hold every shard that {INDEX} names"
                 raise invalid("backbone", rule, f"missing {shortened(file)} in {self.folder}")
             absent = {n for n, f in names.items() if f == file} - set(self._open(file).tensors)

@@ -134,7 +134,10 @@ def _inflated(content: bytes, size: int, compressor: str | None, name: str) -> b
             if compressor == "bz2"
             else zlib.decompressobj(31 if compressor == "gzip" else 15)
         )
-        content = machine.decompress(content, size + 1)
+        try:
+            content = machine.decompress(content, size + 1)
+        except (zlib.error, OSError) as error:
+            raise ValueError(f"the chunk {name}: {error}") from None
         if not machine.eof or machine.unused_data:
             raise ValueError(f"the chunk {name} is cut short or too long")
     if len(content) != size:

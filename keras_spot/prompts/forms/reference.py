@@ -52,7 +52,7 @@ def read_run(run_dir: str | os.PathLike) -> dict[str, Any]:
 
 def choose_step(run_dir: Path, known: list[int], step: int | str | None) -> int:
     """Return the step that `step` stands for: a number, "best", "newest", or None for either."""
-    best = read_run(run_dir).get("best", {}).get("step")
+    asked, best = step, read_run(run_dir).get("best", {}).get("step")
     if step is None:
         step = "newest" if best is None else "best"
     if step == "best":
@@ -63,6 +63,10 @@ def choose_step(run_dir: Path, known: list[int], step: int | str | None) -> int:
         step = known[-1]
     if step not in known:
         shown = ", ".join(map(str, known[-10:]))
+        if asked in (None, "best"):
+            file = run_dir / RUN_FILE
+            rule = f"must name one of the run's steps ({shown}) as its best"
+            raise missing_file("run_dir", rule, f"step={step!r} in {file}")
         raise missing_file("step", f"must be one of the run's steps ({shown})", f"step={step!r}")
     return int(step)
 

@@ -134,8 +134,7 @@ class ReadLibrary:
         if not entries:
             raise invalid("library", "must hold at least one prompt", str(self.folder))
         prompt = as_prompt(query, "query")
-        for entry in entries:
-            check_comparable("query", prompt.values.shape, prompt.provenance, entry)
+        entries = [entry for entry in entries if self._is_comparable(prompt, entry)]
         name = next((n for n, known in similarity.SIMILARITIES.items() if known is function), "")
         if all(name in entry.summaries for entry in entries):
             summary = similarity.SUMMARIES[name](prompt.values[None])[0]
@@ -179,6 +178,24 @@ class ReadLibrary:
         key = folder_name(name)
         every = every or file in (HEADER, SUMMARIES)
         return self._root(f"*/{file}" if every else f"{key}/{file}") / key / file
+
+    def _is_comparable(self, query: Prompt, entry: Entry) -> bool:
+        """Whether an entry can be compared; one whose header is not its prompt's is left out.
+
+        Raises:
+            ValueError: a query of another width or backbone than a whole entry's.
+        """
+        whole = False
+        with _left_out(entry.name):
+            if query.values.shape[1] != entry.shape[1]:
+                path = self._path(entry.name, PROMPT)
+                shape, _ = prompts.read_header(path)
+                if shape != entry.shape:
+                    raise damaged(path, f"must have the shape {entry.shape}", f"shape={shape}")
+            whole = True
+        if whole:
+            check_comparable("query", query.values.shape, query.provenance, entry)
+        return whole
 
     def _by_summaries(
         self, query: np.ndarray, entries: Sequence[Entry], by: str
