@@ -87,7 +87,9 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> InvalidArgume
         hint = "did you mean " + " or ".join(repr(name) for name in close) + "?"
     else:
         hint = "known: " + ", ".join(sorted(known)[:20]) + (", …" if len(known) > 20 else "")
-    return invalid(argument, "must be a known name", f"{argument}={shortened(repr(value))} ({hint})")
+    return invalid(
+        argument, "must be a known name", f"{argument}={shortened(repr(value))} ({hint})"
+    )
 
 
 def missing_file(argument: str, rule: str, received: object) -> MissingFile:

@@ -1,15 +1,16 @@
 """A task of one's own from a YAML or JSON file with one literal record."""
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from keras_spot.base import reading
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.tasks.task import Task
 
 FILE_TYPES = (".csv", ".tsv", ".json", ".jsonl")
+_LARGEST = 16 << 20  # bytes of a record
 _FIELDS = tuple(field.name for field in dataclasses.fields(Task))
 _TUPLES = ("labels", "metrics", "validation")
 _MAPPINGS = ("splits", "files")
@@ -35,6 +36,11 @@ def load(path: str | os.PathLike[str]) -> Task:
     """
     path = Path(path)
     record = _parse(path)
+    with reading.parsing(path, "must hold a task", "task"), reading.naming(path):
+        return _task(record, path)
+
+
+def _task(record: dict[str, Any], path: Path) -> Task:
     for field in record:
         if field not in _FIELDS:
             raise unknown("task", field, _FIELDS)
@@ -56,25 +62,9 @@ def load(path: str | os.PathLike[str]) -> Task:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise invalid("task", "must be text in UTF-8", f"{path} ({error})") from None
-    if path.suffix == ".json":
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise invalid("task", "must be a JSON file", f"{path} ({error})") from None
-    elif path.suffix in (".yaml", ".yml"):
-        import yaml
-
-        try:
-            record = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            reason = " ".join(str(error).split())
-            raise invalid("task", "must be a YAML file", f"{path} ({reason})") from None
-    else:
+    if path.suffix not in (".json", ".yaml", ".yml"):
         raise invalid("task", "must be a .yaml, .yml or .json file", path)
+    record = reading.read_yaml_or_json(path, argument="task", limit=_LARGEST)
     if not isinstance(record, dict):
         raise invalid("task", "must be one record of fields", f"{path} ({type(record).__name__})")
     return record

@@ -221,7 +221,12 @@ def _npy(content, rng):
         np.save(stream, np.array([{"a": 1}], object), allow_pickle=True)
         return "pickled", stream.getvalue()
     elif choice == 3:
-        texts = ["{" * 5000, "-" * 9000 + "1", "{'descr': [('a', '<f4')], 'shape': (2, 3)}", "(" * 99]
+        texts = [
+            "{" * 5000,
+            "-" * 9000 + "1",
+            "{'descr': [('a', '<f4')], 'shape': (2, 3)}",
+            "(" * 99,
+        ]
         texts += ["{'descr': '<f4', 'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }"]
         texts += ["lambda: 0", "'''", "{\n\n  'x", "{'descr': '<f4'}", "", "\\" * 500]
         text = _pick(texts, rng)

@@ -447,10 +447,18 @@ READERS = [
         "library, header", "json", write_library, "library/glue%2Fmnli/entry.json", read_library
     ),
     Reader(
-        "library, summaries", "npy", write_library, "library/glue%2Fmnli/summaries.npy", read_library
+        "library, summaries",
+        "npy",
+        write_library,
+        "library/glue%2Fmnli/summaries.npy",
+        read_library,
     ),
     Reader(
-        "library, embedding", "npy", write_library, "library/glue%2Fmnli/embedding.npy", read_library
+        "library, embedding",
+        "npy",
+        write_library,
+        "library/glue%2Fmnli/embedding.npy",
+        read_library,
     ),
     Reader("library entry", "json", write_library, "library/glue%2Fmnli/entry.json", read_entry),
     Reader(
@@ -459,7 +467,11 @@ READERS = [
     Reader("study .yaml", "yaml", write_study, "study.yaml", _part(read_study, name="study.yaml")),
     Reader("study .json", "json", write_study, "study.json", _part(read_study, name="study.json")),
     Reader(
-        "study folder, description", "json", write_study, "folder/study.json", read_study_description
+        "study folder, description",
+        "json",
+        write_study,
+        "folder/study.json",
+        read_study_description,
     ),
     Reader(
         "study folder, row",

@@ -512,7 +512,7 @@ def test_load_json(tmp_path):
         ("t.yaml", YAML.replace("train.csv", "t.parquet"), "`files` must be of a type out of"),
         ("t.yaml", YAML.replace("{train: train.csv", "{1: a.csv"), "`files` must map split names"),
         ("t.yaml", YAML.replace("reviews", "[a]"), "`name` must be a text."),
-        ("t.yaml", b"name: \xff", "`task` must be text in UTF-8."),
+        ("t.yaml", b"name: \xff", "`task` must be a YAML file."),
     ],
 )
 def test_bad_files(tmp_path, name, text, message):

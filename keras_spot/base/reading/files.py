@@ -8,6 +8,7 @@ from typing import IO
 
 from keras_spot.base.errors import (
     DamagedFile,
+    InvalidArgument,
     MissingFile,
     Unreachable,
     damaged,
@@ -48,6 +49,10 @@ def parsing(file: Path, rule: str, argument: str = "path") -> Iterator[None]:
             raise
         if error.errno is not None:
             raise type(error)(error.errno, os.strerror(error.errno), os.fspath(file)) from error
+        raise damaged(file, rule, reason(error), argument=argument) from error
+    except InvalidArgument as error:
+        if printable(os.fspath(file)) in str(error):
+            raise
         raise damaged(file, rule, reason(error), argument=argument) from error
     except Exception as error:
         raise damaged(file, rule, reason(error), argument=argument) from error
