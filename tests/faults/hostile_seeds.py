@@ -296,11 +296,13 @@ def read_backbone(folder, name, whole=False):
     """Load a backbone; all but a few times only up to where it is built."""
     from unittest import mock
 
+    from keras_spot import backbones
     from keras_spot.backbones.converters import sources
     from keras_spot.backbones.converters.architecture import Architecture
 
     if whole:
-        return sources.load(folder / name, None, None, 128)
+        with backbones.quiet_masks():
+            return sources.load(folder / name, None, None, 128)
     with mock.patch.object(Architecture, "build", side_effect=Accepted):
         try:
             return sources.load(folder / name, None, None, 128)
