@@ -389,9 +389,9 @@ def read_lines(folder):
 
 
 def read_archive(folder):
-    from keras_spot.base import reading
+    from keras_spot.base.reading.arrays import open_npz
 
-    with reading.open_npz(folder / "run/state.npz") as archive:
+    with open_npz(folder / "run/state.npz") as archive:
         return {name: archive[name] for name in archive.files}
 
 

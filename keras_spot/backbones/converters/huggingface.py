@@ -21,6 +21,7 @@ from keras_spot.backbones.converters.names import (
 )
 from keras_spot.base import reading
 from keras_spot.base.errors import damaged, invalid, shortened
+from keras_spot.base.reading.tensors import SafeTensors as TensorFile
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -148,7 +149,7 @@ class SafeTensors:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._shards: dict[str, reading.SafeTensors] = {}
+        self._shards: dict[str, TensorFile] = {}
         if (folder / INDEX).is_file():
             self._files = self._read_index()
         elif (folder / WEIGHTS).is_file():
@@ -188,11 +189,11 @@ class SafeTensors:
                 raise invalid("backbone", rule, received)
         return names
 
-    def _open(self, file: str) -> reading.SafeTensors:
+    def _open(self, file: str) -> TensorFile:
         if file not in self._shards:
             rule = f"must hold a whole {Path(file).name}"
             place = self.folder / file
-            self._shards[file] = reading.SafeTensors(place, argument="backbone", rule=rule)
+            self._shards[file] = TensorFile(place, argument="backbone", rule=rule)
         return self._shards[file]
 
 

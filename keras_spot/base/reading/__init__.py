@@ -12,18 +12,11 @@ there before anything of that size is made, and nothing is evaluated or unpickle
 | `tensors` | safetensors |
 | `zarr` | zarr arrays, as T5X writes them |
 | `hdf5` | weights of KerasHub presets: what they declare |
+
+Texts are read without NumPy, so only their functions stand here.
 """
 
-from keras_spot.base.reading.arrays import (
-    Archive,
-    ArrayHeader,
-    array_header,
-    array_values,
-    open_npz,
-    read_npy,
-)
 from keras_spot.base.reading.files import naming, open_file, parsing, read_bytes, read_text
-from keras_spot.base.reading.tensors import SafeTensors
 from keras_spot.base.reading.text import (
     parse_json,
     read_json,
@@ -34,20 +27,13 @@ from keras_spot.base.reading.text import (
 )
 
 __all__ = [
-    "Archive",
-    "ArrayHeader",
-    "SafeTensors",
-    "array_header",
-    "array_values",
     "naming",
     "open_file",
-    "open_npz",
     "parse_json",
     "parsing",
     "read_bytes",
     "read_json",
     "read_json_lines",
-    "read_npy",
     "read_record",
     "read_text",
     "read_yaml",

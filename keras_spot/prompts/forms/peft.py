@@ -19,6 +19,7 @@ import numpy as np
 from keras_spot.base import reading
 from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.errors import damaged, invalid, missing_file, shortened
+from keras_spot.base.reading.tensors import SafeTensors
 from keras_spot.prompts.prompt import check_header
 
 CONFIG = "adapter_config.json"
@@ -47,7 +48,7 @@ def refuse_pickle(file: Path) -> None:
 def read(file: Path, task_id: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the encoder's prompt `[P, H]` of an adapter and its provenance."""
     config = _config(file)
-    tensors = reading.SafeTensors(file)
+    tensors = SafeTensors(file)
     (length, _), provenance = _header(tensors, config, file)
     values = _tensor(tensors, _VALUES)[:length]
     if config["peft_type"] == _MULTITASK:
@@ -69,7 +70,7 @@ def read(file: Path, task_id: int | None = None) -> tuple[np.ndarray, dict[str, 
 def read_header(file: Path) -> tuple[tuple[int, int], dict[str, Any]]:
     """Return the shape `(P, H)` and the provenance of an adapter."""
     config = _config(file)
-    return _header(reading.SafeTensors(file), config, file)
+    return _header(SafeTensors(file), config, file)
 
 
 def write(folder: Path, values: np.ndarray, provenance: Mapping[str, Any]) -> None:
@@ -115,7 +116,7 @@ def _config(file: Path) -> dict[str, Any]:
 
 
 def _header(
-    tensors: reading.SafeTensors, config: Mapping[str, Any], file: Path
+    tensors: SafeTensors, config: Mapping[str, Any], file: Path
 ) -> tuple[tuple[int, int], dict[str, Any]]:
     multitask = config["peft_type"] == _MULTITASK
     missing = {_VALUES, *((_COLS, _ROWS) if multitask else ())} - set(tensors.tensors)
@@ -141,7 +142,7 @@ def _header(
 
 
 def _provenance(
-    tensors: reading.SafeTensors, config: Mapping[str, Any], parts: int, file: Path
+    tensors: SafeTensors, config: Mapping[str, Any], parts: int, file: Path
 ) -> dict[str, Any]:
     kept = tensors.metadata.get(_PROVENANCE)
     if kept is None:
@@ -158,6 +159,6 @@ def _provenance(
     return record
 
 
-def _tensor(tensors: reading.SafeTensors, name: str) -> np.ndarray:
+def _tensor(tensors: SafeTensors, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):  # of float64; what is not finite is refused later
         return tensors.read(name).astype(np.float32, copy=False)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_spot import prompts
-from keras_spot.base import reading, remote
+from keras_spot.base import remote
 from keras_spot.base.errors import damaged, invalid, shortened, unknown
+from keras_spot.base.reading.arrays import read_npy
 from keras_spot.prompts import Prompt, similarity
 from keras_spot.transfer.library.entries import (
     EMBEDDING,
@@ -210,7 +211,7 @@ class ReadLibrary:
 
     def _summary(self, entry: Entry, by: str) -> np.ndarray:
         file = self._path(entry.name, SUMMARIES)
-        rows = reading.read_npy(file)
+        rows = read_npy(file)
         expected = (len(entry.summaries), entry.shape[1])
         if rows.shape != expected or rows.dtype.kind != "f":
             rule = f"must hold floating-point numbers of the shape {expected}"
