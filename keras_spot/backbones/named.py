@@ -1,13 +1,15 @@
 """Frozen T5 backbones by name, and what tells one from another."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,20 +19,35 @@ from keras_spot.base import reading, remote
 from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.errors import damaged, invalid, unknown
 from keras_spot.base.recipe import Recipe
+from keras_spot.base.types import Backbone, PathLike, Tokenizer
+
+if TYPE_CHECKING:
+    import keras
+    from keras_hub.models import T5Backbone, T5Tokenizer
 
 EMBEDDED = {"tiny": Path(__file__).parent / "presets" / "tiny"}
 _RECIPE_LIMIT = 1 << 16  # bytes
 _SAMPLE = 256  # values a weight contributes to the fingerprint
 
 
+class HasProvenance(Protocol):
+    """What is used of a `prompts.Prompt`."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+    @property
+    def path(self) -> Path | None: ...
+
+
 def load(
-    backbone: Any,
-    tokenizer: Any = None,
-    dtype: Any = None,
+    backbone: PathLike | Backbone,
+    tokenizer: PathLike | Tokenizer | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
     *,
     activation: str | None = None,
     max_distance: int = 128,
-) -> tuple[Any, Any]:
+) -> tuple[T5Backbone, T5Tokenizer | None]:
     """Return a `T5Backbone` and its `T5Tokenizer`.
 
     Args:
@@ -74,7 +91,7 @@ def load(
     return loaded, tokenizer
 
 
-def save(backbone: Any, tokenizer: Any, folder: str | os.PathLike) -> Path:
+def save(backbone: T5Backbone, tokenizer: T5Tokenizer | None, folder: PathLike) -> Path:
     """Write a backbone as a KerasHub preset folder, whole or not at all.
 
     `load` gives back the same weights, and so does KerasHub without this package.
@@ -94,7 +111,7 @@ def save(backbone: Any, tokenizer: Any, folder: str | os.PathLike) -> Path:
     return Path(folder)
 
 
-def is_backbone(source: str | os.PathLike) -> bool:
+def is_backbone(source: PathLike) -> bool:
     """Return whether a name is a backbone's, or a folder or address holds one.
 
     Raises:
@@ -108,7 +125,7 @@ def is_backbone(source: str | os.PathLike) -> bool:
     return name.startswith(("kaggle://", "modelscope://")) or sources.look(name) is not None
 
 
-def warn_of_span_corruption(backbone: Any) -> None:
+def warn_of_span_corruption(backbone: PathLike | Backbone | None) -> None:
     """Warn if a backbone's name says that it never learned to continue a text.
 
     Prompts need a model that was adapted to language modelling or trained on many tasks
@@ -132,7 +149,7 @@ def quiet_masks() -> Iterator[None]:
         yield
 
 
-def recipe_for(backbone: Any) -> Recipe:
+def recipe_for(backbone: PathLike | Backbone) -> Recipe:
     """Return the recipe that suits a backbone: an embedded preset's own, else the paper's.
 
     The paper's learning rate is in units of the embedding table of T5 1.1, so a backbone
@@ -153,7 +170,7 @@ def recipe_for(backbone: Any) -> Recipe:
     return Recipe()
 
 
-def fingerprint(backbone: Any) -> str:
+def fingerprint(backbone: Backbone) -> str:
     """Return 16 hexadecimal digits that tell frozen backbones apart.
 
     A hash of the architecture and of up to 256 evenly spaced values of every weight, rounded to
@@ -174,8 +191,8 @@ def fingerprint(backbone: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_fingerprint(prompt: Any, expected: str) -> None:
-    """Raise ValueError for a `prompts.Prompt` that was trained on another backbone."""
+def check_fingerprint(prompt: HasProvenance, expected: str) -> None:
+    """Raise InvalidArgument for a `prompts.Prompt` that was trained on another backbone."""
     recorded = prompt.provenance.get("backbone")
     if recorded and recorded != expected:
         rule = (
@@ -185,7 +202,7 @@ def check_fingerprint(prompt: Any, expected: str) -> None:
         raise invalid("prompt_init", rule, f"backbone={recorded} in {prompt.path}")
 
 
-def freeze(backbone: Any, dropout: float) -> None:
+def freeze(backbone: T5Backbone, dropout: float) -> None:
     """Freeze a backbone in place and set the rate of its dropout layers.
 
     Raises:

@@ -1,29 +1,75 @@
-"""Types that many signatures share."""
+"""Types that many signatures share.
+
+Arguments are described by what is used of them, so that a type checker also sees a mistake where a
+library says nothing of its own types.
+"""
 
 import os
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+__all__ = [
+    "Array",
+    "Backbone",
+    "Initializer",
+    "PathLike",
+    "Progress",
+    "Record",
+    "Tensor",
+    "Tokenizer",
+]
+
 PathLike: TypeAlias = str | os.PathLike[str]
-"""A local path, or where it says so an address."""
+"""A local path, or where a docstring says so an address."""
+
+Record: TypeAlias = dict[str, Any]
+"""What a JSON file holds."""
+
+Tensor: TypeAlias = Any
+"""A tensor of Keras' backend: TensorFlow's, JAX's and PyTorch's have no type in common."""
+
+Progress: TypeAlias = Callable[[int, int, Mapping[str, float]], None]
+"""Called with the step, the number of steps and the logs after every step."""
 
 
-@runtime_checkable
 class Array(Protocol):
     """Numbers of any library: a NumPy array, a backend's tensor or a Keras variable."""
 
-    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray: ...
+    def __array__(self) -> np.ndarray: ...
+
+
+class Initializer(Protocol):
+    """A Keras initialiser, of this package or not."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> Tensor: ...
 
 
 class Tokenizer(Protocol):
     """What is used of KerasHub's `T5Tokenizer`."""
 
-    end_token_id: int
-    pad_token_id: int
+    def __call__(self, inputs: Any) -> Any: ...
 
-    def __call__(self, inputs: Any, /) -> Any: ...
+    def tokenize(self, inputs: Any) -> Any: ...
 
-    def detokenize(self, inputs: Any, /) -> Any: ...
+    def detokenize(self, inputs: Any) -> Any: ...
 
     def vocabulary_size(self) -> int: ...
+
+
+class Backbone(Protocol):
+    """What is used of KerasHub's `T5Backbone`."""
+
+    @property
+    def hidden_dim(self) -> int: ...
+
+    @property
+    def vocabulary_size(self) -> int: ...
+
+    @property
+    def weights(self) -> Any: ...
+
+    def count_params(self) -> int: ...
+
+    def get_config(self) -> Any: ...

@@ -1,34 +1,41 @@
 """From a backbone's name and a prompt's path to a compiled model."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import keras_hub
 import numpy as np
 
 from keras_spot import backbones
 from keras_spot.base.errors import invalid
+from keras_spot.base.recipe import Recipe
+from keras_spot.base.types import Backbone, Initializer, PathLike, Tokenizer
 from keras_spot.model.prompted_t5 import PromptedT5
-from keras_spot.prompts import initializers
-from keras_spot.prompts.initializers import FromNumpy, PromptInitializer
+from keras_spot.prompts import Prompt, initializers
+from keras_spot.prompts.initializers import FromNumpy, PromptInit, PromptInitializer
+
+__all__ = ["build", "recorded_attention"]
 
 
 def build(
-    backbone="tiny",
-    prompt_init=None,
+    backbone: PathLike | Backbone = "tiny",
+    prompt_init: PromptInit | Sequence[PromptInit | None] | None = None,
     *,
-    prompt_length=None,
-    tokenizer=None,
-    recipe=None,
-    labels=None,
-    dropout=None,
-    prompt_attention=None,
-    input_length=512,
-    target_length=32,
-    dtype=None,
-    seed=0,
-    num_prompts=None,
-    prompt_names=None,
-    remat=False,
-):
+    prompt_length: int | None = None,
+    tokenizer: PathLike | Tokenizer | None = None,
+    recipe: Recipe | None = None,
+    labels: Sequence[str] | Sequence[Sequence[str] | None] | None = None,
+    dropout: float | None = None,
+    prompt_attention: str | None = None,
+    input_length: int = 512,
+    target_length: int = 32,
+    dtype: str | keras.DTypePolicy | None = None,
+    seed: int | Sequence[int] = 0,
+    num_prompts: int | None = None,
+    prompt_names: Sequence[str] | None = None,
+    remat: bool = False,
+) -> PromptedT5:
     """Return a frozen T5 with a soft prompt in front, compiled with the paper's recipe.
 
     Under a tf.distribute strategy call it inside `strategy.scope()`.
@@ -75,21 +82,21 @@ def build(
     if num_prompts is None and prompt_names is not None:
         num_prompts = len(prompt_names)
     # Prompts are read first: a mistake in a path should not wait for a large backbone.
-    starts = _one_a_prompt(prompt_init, recipe.prompt_init, labels, seed, num_prompts)
-    backbone, tokenizer = backbones.load(backbone, tokenizer, dtype)
-    table = backbone.token_embedding.embeddings
+    uncompleted = _one_a_prompt(prompt_init, recipe.prompt_init, labels, seed, num_prompts)
+    loaded, own_tokenizer = backbones.load(backbone, tokenizer, dtype)
+    table = loaded.token_embedding.embeddings
     starts = [
-        start.completed(tokenizer, table) if isinstance(start, PromptInitializer) else start
-        for start in starts
+        start.completed(own_tokenizer, table) if isinstance(start, PromptInitializer) else start
+        for start in uncompleted
     ]
-    sources = _check_width(starts, backbone.hidden_dim)
+    sources = _check_width(starts, loaded.hidden_dim)
     if prompt_length is None and all(getattr(start, "length", None) is None for start in starts):
         prompt_length = recipe.prompt_length
-    preprocessor = tokenizer and keras_hub.models.T5Seq2SeqLMPreprocessor(
-        tokenizer, encoder_sequence_length=input_length, decoder_sequence_length=target_length
+    preprocessor = own_tokenizer and keras_hub.models.T5Seq2SeqLMPreprocessor(
+        own_tokenizer, encoder_sequence_length=input_length, decoder_sequence_length=target_length
     )
     model = PromptedT5(
-        backbone,
+        loaded,
         preprocessor,
         prompt_length=prompt_length,
         prompt_initializer=starts[0] if num_prompts is None else starts,
@@ -105,36 +112,48 @@ def build(
     for source in sources:
         backbones.check_fingerprint(source, model.fingerprint)
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    expected = len(starts) * model.prompt_length * backbone.hidden_dim
+    expected = len(starts) * model.prompt_length * loaded.hidden_dim
     if trainable != expected:
         rule = f"must have {expected} trainable numbers, the prompt's, and no others"
         raise invalid("backbone", rule, f"{trainable}")
     return model
 
 
-def _one_a_prompt(prompt_init, default, labels, seed, num_prompts):
+def _one_a_prompt(
+    prompt_init: PromptInit | Sequence[PromptInit | None] | None,
+    default: str,
+    labels: Sequence[str] | Sequence[Sequence[str] | None] | None,
+    seed: int | Sequence[int],
+    num_prompts: int | None,
+) -> list[Initializer]:
     """Return the initialisers of K prompts, of one without a bank."""
+    shared = num_prompts is not None and not isinstance(prompt_init, (list, tuple))
+    one_each: dict[str, Any] = {"prompt_init": prompt_init, "labels": labels, "seed": seed}
     if num_prompts is None:
-        return [initializers.get(default if prompt_init is None else prompt_init, labels, seed)]
-    seeds = seed if isinstance(seed, list) else [seed + number for number in range(num_prompts)]
-    if not labels or isinstance(labels[0], str):
-        labels = [labels] * num_prompts
-    shared = not isinstance(prompt_init, (list, tuple))
-    inits = [prompt_init] * num_prompts if shared else prompt_init
-    for name, values in (("prompt_init", inits), ("labels", labels), ("seed", seeds)):
-        if len(values) != num_prompts:
-            rule = f"must be one, or a list of {num_prompts}, one for each prompt"
-            raise invalid(name, rule, f"{len(values)}")
-    inits = [default if one is None else one for one in inits]
-    starts = [initializers.get(*one) for one in zip(inits, labels, seeds)]
+        one_each = {name: [value] for name, value in one_each.items()}
+    else:
+        if shared:
+            one_each["prompt_init"] = [prompt_init] * num_prompts
+        if not labels or isinstance(labels[0], str):
+            one_each["labels"] = [labels] * num_prompts
+        if isinstance(seed, int):
+            one_each["seed"] = range(seed, seed + num_prompts)
+        for name, values in one_each.items():
+            if len(values) != num_prompts:
+                rule = f"must be one, or a list of {num_prompts}, one for each prompt"
+                raise invalid(name, rule, f"{len(values)}")
+    starts = [
+        initializers.get(default if init is None else init, its_labels, its_seed)
+        for init, its_labels, its_seed in zip(*one_each.values())
+    ]
     if shared and isinstance(prompt_init, keras.initializers.Initializer):
-        starts = [initializers.reseeded(one, number) for number, one in enumerate(starts)]
+        starts = [initializers.reseeded(start, k) for k, start in enumerate(starts)]
     return starts
 
 
-def _check_width(starts, width):
+def _check_width(starts: Sequence[Initializer], width: int) -> list[Prompt]:
     """Return the prompts that the initial ones were read from, all of the backbone's width."""
-    sources = []
+    sources: list[Prompt] = []
     for start in starts:
         if isinstance(start, FromNumpy) and start.values.shape[1] != width:
             rule = f"must have the backbone's hidden width {width}"
@@ -143,9 +162,10 @@ def _check_width(starts, width):
     return sources
 
 
-def recorded_attention(argument, provenances):
+def recorded_attention(argument: str, provenances: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the one `prompt_attention` that prompts' provenances record, None if none does."""
-    recorded = {provenance.get("prompt_attention") for provenance in provenances} - {None}
+    given = [provenance.get("prompt_attention") for provenance in provenances]
+    recorded = {attention for attention in given if attention is not None}
     if len(recorded) > 1:
         rule = "must hold prompts of one prompt_attention, unless that is given"
         raise invalid(argument, rule, ", ".join(sorted(recorded)))

@@ -8,7 +8,10 @@ from keras import ops
 
 from keras_spot.base.devices import global_sum
 from keras_spot.base.errors import invalid
+from keras_spot.base.types import Record, Tensor
 from keras_spot.model.fast import passes
+
+__all__ = ["TokenAccuracy", "TokenCrossEntropy"]
 
 
 def per_prompt(losses, sample_weight, prompt_index, num_prompts):
@@ -68,7 +71,13 @@ class TokenCrossEntropy(keras.losses.Loss):
         ValueError: a negative `z_loss` or a `label_smoothing` outside [0, 1).
     """
 
-    def __init__(self, z_loss=1e-4, label_smoothing=0.0, name="token_cross_entropy", dtype=None):
+    def __init__(
+        self,
+        z_loss: float = 1e-4,
+        label_smoothing: float = 0.0,
+        name: str = "token_cross_entropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction="sum", dtype="float32")
         if z_loss < 0:
             raise invalid("z_loss", "must not be negative", f"z_loss={z_loss}")
@@ -77,7 +86,7 @@ class TokenCrossEntropy(keras.losses.Loss):
         self.z_loss = z_loss
         self.label_smoothing = label_smoothing
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Return the loss `[B, D]` of every position, float32, unweighted."""
         # The published form: the target keeps 1 - s, each other token gets s / (V - 1), and the
         # entropy of that distribution is subtracted, so that a perfect guess costs 0.
@@ -89,7 +98,9 @@ class TokenCrossEntropy(keras.losses.Loss):
             loss += high * math.log(high) + self.label_smoothing * math.log(low + 1e-20)
         return loss
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
         loss = self.call(y_true, y_pred)
         if sample_weight is None:
             weight = ops.ones_like(loss)
@@ -98,7 +109,7 @@ class TokenCrossEntropy(keras.losses.Loss):
         total = global_sum(ops.sum(weight))
         return ops.sum(loss * weight) / ops.maximum(total, 1e-6)
 
-    def get_config(self):
+    def get_config(self) -> Record:
         return {
             "z_loss": self.z_loss,
             "label_smoothing": self.label_smoothing,
@@ -173,10 +184,10 @@ class TokenAccuracy(keras.metrics.MeanMetricWrapper):
         sample_weight: `[B, D]` weights, 0 on padding; `None` weighs every position 1.
     """
 
-    def __init__(self, name="accuracy", dtype=None):
+    def __init__(self, name: str = "accuracy", dtype: str | None = None) -> None:
         super().__init__(token_hits, name, dtype)
 
-    def get_config(self):
+    def get_config(self) -> Record:
         return {"name": self.name, "dtype": self.dtype}
 
 

@@ -1,9 +1,15 @@
 """Adafactor as the prompt-tuning recipe needs it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_spot.base.errors import invalid
+from keras_spot.base.types import Record, Tensor
+
+__all__ = ["Adafactor"]
 
 
 @keras.saving.register_keras_serializable("keras_spot")
@@ -44,16 +50,16 @@ class Adafactor(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.3,
-        decay_rate=0.8,
-        weight_decay=1e-5,
-        clipping_threshold=1.0,
-        factored=True,
-        min_dim_size_to_factor=128,
-        name="adafactor",
-        learning_rates=None,
-        **kwargs,
-    ):
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.3,
+        decay_rate: float = 0.8,
+        weight_decay: float | None = 1e-5,
+        clipping_threshold: float = 1.0,
+        factored: bool = True,
+        min_dim_size_to_factor: int = 128,
+        name: str = "adafactor",
+        learning_rates: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         # The base class would multiply weight decay by the rate: it is told of none.
         super().__init__(learning_rate=learning_rate, weight_decay=None, name=name, **kwargs)
         if not 0 < decay_rate <= 1:
@@ -78,7 +84,7 @@ class Adafactor(keras.optimizers.Optimizer):
             return None
         return order[-2], order[-1]
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         if self.learning_rates is not None and len(self.learning_rates) != len(variables):
@@ -101,7 +107,9 @@ class Adafactor(keras.optimizers.Optimizer):
                 ]
             )
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
         value = ops.cast(variable, "float32")
         gradient = ops.cast(gradient, "float32")
         index = self._get_variable_index(variable)
@@ -140,7 +148,7 @@ class Adafactor(keras.optimizers.Optimizer):
             ops.rsqrt(column), row_axis
         )
 
-    def get_config(self):
+    def get_config(self) -> Record:
         config = super().get_config()
         config.update(
             decay_rate=self.decay_rate,

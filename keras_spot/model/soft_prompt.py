@@ -1,10 +1,16 @@
 """The soft prompt as a Keras layer."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_spot.base.errors import invalid
+from keras_spot.base.types import Initializer, Record, Tensor
 from keras_spot.prompts.initializers import PromptInitializer, reseeded, uniform
+
+__all__ = ["SoftPrompt"]
 
 
 @keras.saving.register_keras_serializable("keras_spot")
@@ -48,31 +54,40 @@ class SoftPrompt(keras.layers.Layer):
     TensorShape([2, 7, 8])
     """
 
-    def __init__(self, length=None, initializer=None, num_prompts=None, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        length: int | None = None,
+        initializer: Initializer | str | Sequence[Initializer] | None = None,
+        num_prompts: int | None = None,
+        *,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
         if num_prompts is not None:
             _check_positive("num_prompts", num_prompts)
         if isinstance(initializer, (list, tuple)):
             if num_prompts != len(initializer):
                 rule = "must be one, or as many as `num_prompts`"
                 raise invalid("initializer", rule, f"{len(initializer)} with {num_prompts=}")
-            initializer = [keras.initializers.get(one) for one in initializer]
+            own = [keras.initializers.get(one) for one in initializer]
         else:
-            initializer = keras.initializers.get(uniform() if initializer is None else initializer)
-        several = initializer if isinstance(initializer, list) else [initializer]
-        own = {one.length for one in several if isinstance(one, PromptInitializer)} - {None}
+            own = [keras.initializers.get(uniform() if initializer is None else initializer)]
+        lengths = [one.length for one in own if isinstance(one, PromptInitializer)]
+        prescribed = {number for number in lengths if number is not None}
         if length is None:
-            length = min(own, default=100)
+            length = min(prescribed, default=100)
         _check_positive("length", length)
-        if own - {length}:
-            (other, *_) = sorted(own - {length})
+        if prescribed - {length}:
+            (other, *_) = sorted(prescribed - {length})
             raise invalid("length", f"must be the initial prompt's length {other}", f"{length=}")
-        self.length = length
-        self.initializer = initializer
+        self.length: int = length
+        one_each = isinstance(initializer, (list, tuple))
+        self.initializer: Initializer | list[Initializer] = own if one_each else own[0]
         self.num_prompts = num_prompts
         self.supports_masking = True
 
-    def build(self, inputs_shape, prompt_index_shape=None):
+    def build(self, inputs_shape: Sequence[int | None], prompt_index_shape: object = None) -> None:
         if len(inputs_shape) != 3 or inputs_shape[-1] is None:
             raise invalid("inputs", "must have the shape [B, T, H]", f"shape={inputs_shape}")
 
@@ -95,15 +110,15 @@ class SoftPrompt(keras.layers.Layer):
         self.built = True
 
     @property
-    def prompts(self):
+    def prompts(self) -> list[keras.Variable]:
         """The prompts' variables `[P, H]`: K of a bank, else one."""
         return [self.prompt] if self.num_prompts is None else list(self.bank)
 
-    def stacked(self, dtype):
+    def stacked(self, dtype: str) -> Tensor:
         """Return all prompts as `[K, P, H]`, K = 1 without a bank."""
         return ops.stack([ops.cast(prompt, dtype) for prompt in self.prompts])
 
-    def of_rows(self, values, prompt_index, rows):
+    def of_rows(self, values: Tensor, prompt_index: Tensor | None, rows: Tensor | int) -> Tensor:
         """Return what there is once a prompt, `[K, ...]`, for each of B rows, `[B, ...]`."""
         if (prompt_index is None) != (self.num_prompts is None):
             rule = "must be given for a bank of prompts, and only for one"
@@ -112,25 +127,27 @@ class SoftPrompt(keras.layers.Layer):
             return ops.broadcast_to(values, (rows, *values.shape[1:]))
         return ops.take(values, prompt_index, axis=0)
 
-    def call(self, inputs, prompt_index=None):
+    def call(self, inputs: Tensor, prompt_index: Tensor | None = None) -> Tensor:
         rows = self.of_rows(self.stacked(inputs.dtype), prompt_index, ops.shape(inputs)[0])
         return ops.concatenate([rows, inputs], axis=1)
 
-    def extend_mask(self, mask):
+    def extend_mask(self, mask: Tensor) -> Tensor:
         """Return a padding mask `[B, T]` as `[B, P + T]`: every prompt position is visible."""
         return ops.pad(mask, [[0, 0], [self.length, 0]], constant_values=1)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         if previous_mask is None:
             return None
         # ops.pad wants a number; a boolean mask travels as int32.
         return ops.cast(self.extend_mask(ops.cast(previous_mask, "int32")), "bool")
 
-    def compute_output_shape(self, inputs_shape, prompt_index_shape=None):
+    def compute_output_shape(
+        self, inputs_shape: Sequence[int | None], prompt_index_shape: object = None
+    ) -> tuple[int | None, ...]:
         batch, tokens, width = inputs_shape
-        return batch, None if tokens is None else tokens + self.length, width
+        return batch, None if tokens is None else self.length + tokens, width
 
-    def get_config(self):
+    def get_config(self) -> Record:
         config = super().get_config()
         serialize, own = keras.initializers.serialize, self.initializer
         config.update(
@@ -141,6 +158,6 @@ class SoftPrompt(keras.layers.Layer):
         return config
 
 
-def _check_positive(name, value):
+def _check_positive(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise invalid(name, "must be a positive integer", f"{name}={value!r}")

@@ -42,6 +42,7 @@ def test_one_initialiser_draws_each_prompt_of_a_bank_with_its_own_seed():
     rest = initializers.sampled_vocab(table, seed=4)
     labels = initializers.ClassLabels.from_config(
         {
+            "labels": ["a", "b"],
             "vectors": initializers.from_numpy(PROMPT).get_config()["prompt"],
             "rest": rest.get_config(),
         }

@@ -1,7 +1,14 @@
 """Initial values of a soft prompt, as Keras initialisers."""
 
 from keras_spot.prompts.initializers.base import PromptInitializer
-from keras_spot.prompts.initializers.choose import NAMES, describe, get, reseeded, uniform
+from keras_spot.prompts.initializers.choose import (
+    NAMES,
+    PromptInit,
+    describe,
+    get,
+    reseeded,
+    uniform,
+)
 from keras_spot.prompts.initializers.embeddings import (
     ClassLabels,
     FromText,
@@ -17,6 +24,7 @@ __all__ = [
     "ClassLabels",
     "FromNumpy",
     "FromText",
+    "PromptInit",
     "PromptInitializer",
     "SampledVocab",
     "class_labels",

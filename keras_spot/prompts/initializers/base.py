@@ -2,13 +2,13 @@
 
 import base64
 import copy
-from typing import Any, Self
+from typing import Self
 
 import keras
 import numpy as np
 
 from keras_spot.base.errors import invalid
-from keras_spot.base.types import Array, Tokenizer
+from keras_spot.base.types import Array, Record, Tensor, Tokenizer
 from keras_spot.prompts.prompt import Prompt
 
 
@@ -29,7 +29,7 @@ class PromptInitializer(keras.initializers.Initializer):
         """Return the initial prompt `[P, H]`, float32."""
         raise NotImplementedError(f"{type(self).__name__} must define rows(length, width)")
 
-    def __call__(self, shape: tuple[int, int], dtype: str | None = None) -> Any:
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
         length, width = shape
         rows = self.rows(int(length), int(width))
         if rows.shape != (length, width):
@@ -49,7 +49,7 @@ class PromptInitializer(keras.initializers.Initializer):
             other.seed += by
         return other
 
-    def describe(self) -> Any:
+    def describe(self) -> str | list[object] | Record:
         """Return what a run's record says of this initialiser, as JSON has it."""
         return type(self).__name__
 
@@ -78,13 +78,13 @@ def piece_ids(tokenizer: Tokenizer, text: str, argument: str) -> list[int]:
     return ids
 
 
-def encode(array: np.ndarray) -> dict[str, Any]:
+def encode(array: np.ndarray) -> Record:
     """Return an array as a config holds it."""
     data = base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode("ascii")
     return {"float32": data, "shape": list(array.shape)}
 
 
-def decode(record: dict[str, Any]) -> np.ndarray:
+def decode(record: Record) -> np.ndarray:
     """Return the array of a config."""
     array = np.frombuffer(base64.b64decode(record["float32"]), "<f4")
     return array.reshape(record["shape"]).copy()

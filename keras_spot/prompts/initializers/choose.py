@@ -3,22 +3,26 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import keras
 
 from keras_spot.base import remote
 from keras_spot.base.errors import invalid, missing_file
+from keras_spot.base.types import Array, Initializer, PathLike, Record
 from keras_spot.prompts.initializers.base import PromptInitializer
 from keras_spot.prompts.initializers.embeddings import ClassLabels, SampledVocab
 from keras_spot.prompts.initializers.values import FromNumpy
 from keras_spot.prompts.prompt import Prompt, as_prompt
 
+PromptInit: TypeAlias = PathLike | Array | Prompt | Initializer
+"""What an initial prompt is given as, see `get`."""
+
 NAMES = ("sampled_vocab", "class_labels", "uniform")
 _KNOWN = "'sampled_vocab', 'class_labels' or 'uniform'"
 
 
-def uniform(scale: float = 0.5, seed: int | None = None) -> keras.initializers.Initializer:
+def uniform(scale: float = 0.5, seed: int | None = None) -> keras.initializers.RandomUniform:
     """Return U(-scale, scale), the reference's plain default.
 
     >>> uniform(seed=1).get_config()["minval"]
@@ -29,9 +33,7 @@ def uniform(scale: float = 0.5, seed: int | None = None) -> keras.initializers.I
     return keras.initializers.RandomUniform(-scale, scale, seed=seed)
 
 
-def get(
-    prompt_init: Any, labels: Sequence[str] | None = None, seed: int = 0
-) -> keras.initializers.Initializer:
+def get(prompt_init: PromptInit, labels: Sequence[str] | None = None, seed: int = 0) -> Initializer:
     """Return the initialiser that a `prompt_init` stands for, see `keras_spot.build`.
 
     Args:
@@ -67,14 +69,13 @@ def get(
     if hasattr(prompt_init, "__array__"):
         return FromNumpy(as_prompt(prompt_init, "prompt_init"))
     if callable(prompt_init):
-        return keras.initializers.get(prompt_init)
+        initializer: Initializer = keras.initializers.get(prompt_init)
+        return initializer
     rule = f"must be a path, an address, {_KNOWN}, an array, a Prompt or an initializer"
     raise invalid("prompt_init", rule, f"a {type(prompt_init).__name__}")
 
 
-def reseeded(
-    initializer: keras.initializers.Initializer, by: int
-) -> keras.initializers.Initializer:
+def reseeded(initializer: Initializer, by: int) -> Initializer:
     """Return an initialiser with a seed `by` larger, a fresh one where it was given none.
 
     >>> reseeded(uniform(seed=1), 2).get_config()["seed"]
@@ -82,26 +83,30 @@ def reseeded(
     """
     if isinstance(initializer, PromptInitializer):
         return initializer.reseeded(by)
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return initializer
     config = initializer.get_config()
     if isinstance(config.get("seed"), dict):  # of a generator, which gives another draw each time
         return initializer
     if config.get("seed") is not None:
         config["seed"] += by
-    return type(initializer).from_config(config)
+    fresh: Initializer = type(initializer).from_config(config)
+    return fresh
 
 
-def describe(prompt_init: Any) -> Any:
+def describe(prompt_init: PromptInit) -> str | list[object] | Record:
     """Return what a run's record says of a `prompt_init`: its name or path, else what it holds."""
     if isinstance(prompt_init, (str, os.PathLike)):
         return os.fspath(prompt_init)
     initializer = get(prompt_init)
     if isinstance(initializer, PromptInitializer):
         return initializer.describe()
-    config: dict[str, Any] = getattr(initializer, "get_config", dict)()
-    return json.loads(json.dumps({type(initializer).__name__: config}, default=str))
+    config: Record = getattr(initializer, "get_config", dict)()
+    record: Record = json.loads(json.dumps({type(initializer).__name__: config}, default=str))
+    return record
 
 
-def _named(name: str, labels: Sequence[str] | None, seed: int) -> keras.initializers.Initializer:
+def _named(name: str, labels: Sequence[str] | None, seed: int) -> Initializer:
     if name == "uniform":
         return uniform(seed=seed)
     if name == "sampled_vocab":

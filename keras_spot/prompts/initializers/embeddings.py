@@ -6,13 +6,13 @@ Made without `tokenizer` and `embeddings` they are completed with a backbone's o
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import keras
 import numpy as np
 
 from keras_spot.base.errors import invalid
-from keras_spot.base.types import Array, Tokenizer
+from keras_spot.base.types import Array, Record, Tokenizer
 from keras_spot.prompts.initializers import base
 
 
@@ -34,7 +34,9 @@ class SampledVocab(base.PromptInitializer):
         InvalidArgument: a prompt longer than the rows to draw from.
     """
 
-    def __init__(self, embeddings: Array | None = None, vocabulary: int = 5000, seed: int = 0):
+    def __init__(
+        self, embeddings: Array | None = None, vocabulary: int = 5000, seed: int = 0
+    ) -> None:
         self.embeddings = None if embeddings is None else base.table(embeddings)[:vocabulary]
         self.vocabulary = vocabulary
         self.seed = seed
@@ -52,10 +54,10 @@ class SampledVocab(base.PromptInitializer):
             return self
         return SampledVocab(embeddings, self.vocabulary, self.seed)
 
-    def describe(self) -> Any:
+    def describe(self) -> str | list[object] | Record:
         return {"sampled_vocab": {"vocabulary": self.vocabulary, "seed": self.seed}}
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Record:
         return {
             "embeddings": None if self.embeddings is None else base.encode(self.embeddings),
             "vocabulary": self.vocabulary,
@@ -63,7 +65,7 @@ class SampledVocab(base.PromptInitializer):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: Record) -> Self:
         embeddings = config["embeddings"] and base.decode(config["embeddings"])
         return cls(**{**config, "embeddings": embeddings})
 
@@ -93,7 +95,7 @@ class ClassLabels(base.PromptInitializer):
         embeddings: Array | None = None,
         vocabulary: int = 5000,
         seed: int = 0,
-    ):
+    ) -> None:
         self.labels = list(labels)
         if not self.labels:
             raise invalid("labels", "must name at least one label", f"labels={self.labels}")
@@ -123,10 +125,16 @@ class ClassLabels(base.PromptInitializer):
         other.rest = self.rest.reseeded(by)
         return other
 
-    def describe(self) -> Any:
-        return {"class_labels": {"labels": self.labels, **self.rest.describe()["sampled_vocab"]}}
+    def describe(self) -> str | list[object] | Record:
+        return {
+            "class_labels": {
+                "labels": self.labels,
+                "vocabulary": self.rest.vocabulary,
+                "seed": self.rest.seed,
+            }
+        }
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Record:
         return {
             "labels": self.labels,
             "vectors": None if self.vectors is None else base.encode(self.vectors),
@@ -134,7 +142,7 @@ class ClassLabels(base.PromptInitializer):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: Record) -> Self:
         initializer = cls(config["labels"])
         initializer.vectors = config["vectors"] and base.decode(config["vectors"])
         initializer.rest = SampledVocab.from_config(config["rest"])
@@ -156,7 +164,7 @@ class FromText(base.PromptInitializer):
 
     def __init__(
         self, text: str, tokenizer: Tokenizer | None = None, embeddings: Array | None = None
-    ):
+    ) -> None:
         if not isinstance(text, str) or not text.strip():
             raise invalid("text", "must have at least one piece each", f"{text!r}")
         self.text = text
@@ -174,15 +182,15 @@ class FromText(base.PromptInitializer):
             return self
         return FromText(self.text, _needed(tokenizer, "from_text"), embeddings)
 
-    def describe(self) -> Any:
+    def describe(self) -> str | list[object] | Record:
         return {"from_text": self.text}
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Record:
         vectors = None if self.vectors is None else base.encode(self.vectors)
         return {"text": self.text, "vectors": vectors}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: Record) -> Self:
         initializer = cls(config["text"])
         initializer.vectors = config["vectors"] and base.decode(config["vectors"])
         return initializer

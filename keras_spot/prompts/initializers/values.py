@@ -3,13 +3,13 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 import keras
 import numpy as np
 
 from keras_spot.base.errors import invalid
-from keras_spot.base.types import PathLike
+from keras_spot.base.types import Array, PathLike, Record
 from keras_spot.prompts import arithmetic, store
 from keras_spot.prompts.initializers import base
 from keras_spot.prompts.prompt import Prompt, as_prompt
@@ -37,8 +37,8 @@ class FromNumpy(base.PromptInitializer):
     InvalidArgument: `initializer` must give a prompt of shape (2, 4). Received: (2, 3)
     """
 
-    def __init__(self, prompt: PathLike | np.ndarray | Prompt, step: int | str | None = None):
-        self._description: Any = None
+    def __init__(self, prompt: PathLike | Array | Prompt, step: int | str | None = None) -> None:
+        self._description: str | list[object] | None = None
         if isinstance(prompt, (str, os.PathLike)):
             path, prompt = prompt, store.read(prompt, step)
             self._description = os.fspath(path) if step is None else [os.fspath(path), step]
@@ -56,24 +56,24 @@ class FromNumpy(base.PromptInitializer):
     def rows(self, length: int, width: int) -> np.ndarray:
         return self.values
 
-    def describe(self) -> Any:
+    def describe(self) -> str | list[object] | Record:
         """Return the path (with the step, if one was given), or a hash of the numbers."""
         if self._description is not None:
             return self._description
         return "array " + hashlib.sha256(self.values.tobytes()).hexdigest()[:16]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Record:
         return {"prompt": base.encode(self.values)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: Record) -> Self:
         return cls(base.decode(config["prompt"]))
 
 
 from_numpy = FromNumpy
 
 
-def mean_of(prompts: Mapping[str, float] | Sequence[PathLike | np.ndarray | Prompt]) -> FromNumpy:
+def mean_of(prompts: Mapping[str, float] | Sequence[PathLike | Array | Prompt]) -> FromNumpy:
     """Return the initialiser of the (weighted) mean of trained prompts.
 
     Args:
