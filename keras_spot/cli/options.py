@@ -57,11 +57,24 @@ def prepare_tensorflow() -> None:
 
 
 def find_task(name: str) -> Any:
-    """Return a task by its name or from its .yaml or .json record."""
+    """Return a task by its name or from its .yaml or .json record.
+
+    For a data file the lines of a record go to stderr, and the name is refused.
+    """
     from keras_spot import tasks
+    from keras_spot.base.errors import invalid
+    from keras_spot.tasks.file_types import is_data_file
 
     if Path(name).suffix in (".yaml", ".yml", ".json"):
         return tasks.load(name)
+    if is_data_file(name):
+        from keras_spot.data.suggest import suggest_task
+
+        typer.echo(suggest_task(name), err=True)
+        rule = "must be a task's name or record, not a data file"
+        record = str(Path(name).with_name(Path(name).name.partition(".")[0] + ".yaml"))
+        received = f"{name}: write the lines above into {record} and use that"
+        raise invalid("task", rule, received)
     return tasks.get(name)
 
 
@@ -80,11 +93,15 @@ def load_model(backbone: str, prompt: str | list[str], dtype: str | None, task: 
     """
     from keras_spot.model.build import build
 
-    lengths = {}
-    if task is not None:
-        lengths = {"input_length": task.max_input_length, "target_length": task.max_target_length}
+    lengths = {} if task is None else {"input_length": task.max_input_length}
     paths = [Path(one) for one in ([prompt] if isinstance(prompt, str) else prompt)]
     if len(paths) == 1:
-        return build(backbone, paths[0], dtype=dtype, **lengths)
-    names = [path.name.removesuffix(".npz").removesuffix(".npy") for path in paths]
-    return build(backbone, paths, dtype=dtype, prompt_names=names, **lengths)
+        model = build(backbone, paths[0], dtype=dtype, **lengths)
+    else:
+        names = [path.name.removesuffix(".npz").removesuffix(".npy") for path in paths]
+        model = build(backbone, paths, dtype=dtype, prompt_names=names, **lengths)
+    if task is not None:
+        from keras_spot.data import set_target_length
+
+        set_target_length(model, [task])
+    return model

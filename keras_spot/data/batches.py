@@ -6,8 +6,9 @@ Plain Python and NumPy over blocks of examples; only the tokenizer runs TensorFl
 import bisect
 import itertools
 import random
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -28,11 +29,28 @@ WINDOW = 16
 """Steps within which a bank's batches are put in order."""
 
 Ids = np.ndarray
-Encoded = tuple[Ids, Ids]  # input ids and target ids of one example, end of sequence included
-Encode = Callable[[Sequence[Example]], list[Encoded]]
-Batch = tuple[np.ndarray, np.ndarray]  # input ids [B, T] and target ids [B, D], int32, pad 0
 
-EMPTY: Encoded = (np.zeros(0, np.int32), np.zeros(0, np.int32))
+
+class Encoded(NamedTuple):
+    """One example's token ids, end of sequence included, and its weight in the loss."""
+
+    input_ids: Ids
+    target_ids: Ids
+    weight: float = 1.0
+
+
+class Batch(NamedTuple):
+    """Input ids [B, T] and target ids [B, D], int32, padded with 0; weights of the rows [B]."""
+
+    input_ids: Ids
+    target_ids: Ids
+    weights: np.ndarray
+
+
+Encode = Callable[[Sequence[Example]], list[Encoded]]
+Count = Callable[[Sequence[str]], np.ndarray]
+
+EMPTY = Encoded(np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 _T = TypeVar("_T")
 
@@ -68,15 +86,12 @@ def encoder(tokenizer: Any, input_length: int, target_length: int, sentinel: int
     `<extra_id_n>` in front of the input (number 99 - n after the vocabulary's own pieces, T5).
     """
     import tensorflow as tf
-    import tensorflow_text
 
     end = tokenizer.end_token_id
     front = [] if sentinel is None else [tokenizer.vocabulary_size() + 99 - sentinel]
-    texts = tf.TensorSpec([None], tf.string)
+    strings = tf.TensorSpec([None], tf.string)
 
-    def make() -> Callable[..., Any]:
-        pieces = tensorflow_text.SentencepieceTokenizer(model=tokenizer.proto)
-
+    def make(pieces: Any) -> Callable[..., Any]:
         def tokenise(texts: Any, front: list[int], length: int) -> tuple[Any, Any]:
             ids = pieces.tokenize(texts)[:, : length - 1 - len(front)]
             rows = tf.shape(texts)[0]
@@ -84,31 +99,76 @@ def encoder(tokenizer: Any, input_length: int, target_length: int, sentinel: int
             ids = tf.concat([*ends[:-1], ids, ends[-1]], axis=1)
             return ids.values, ids.row_splits
 
-        @tf.function(input_signature=[texts, texts], autograph=False)
+        @tf.function(input_signature=[strings, strings], autograph=False)
         def run(inputs: Any, targets: Any) -> Any:
             return tokenise(inputs, front, input_length), tokenise(targets, [], target_length)
 
         return run
 
-    run = make()
+    run = _lasting(tokenizer.proto, make)
 
     def encode(examples: Sequence[Example]) -> list[Encoded]:
-        nonlocal run
         texts = [example.input for example in examples]
         labels = list(dict.fromkeys(example.target for example in examples))  # mostly a few
-        try:
-            found = run(texts, labels)
-        except tf.errors.NotFoundError:
-            # Setting a seed or initialising a TPU clears the resources of every live tokenizer.
-            run = make()
-            found = run(texts, labels)
-        inputs, targets = (np.split(ids.numpy(), splits.numpy()[1:-1]) for ids, splits in found)
+        inputs, targets = (
+            np.split(ids.numpy(), splits.numpy()[1:-1]) for ids, splits in run(texts, labels)
+        )
         by_label = dict(zip(labels, targets, strict=True))
         return [
-            (ids, by_label[example.target]) for ids, example in zip(inputs, examples, strict=True)
+            Encoded(ids, by_label[example.target], example.weight)
+            for ids, example in zip(inputs, examples, strict=True)
         ]
 
     return encode
+
+
+_counters: "weakref.WeakKeyDictionary[Any, Count]" = weakref.WeakKeyDictionary()
+
+
+def counter(tokenizer: Any) -> Count:
+    """Return the function that gives the number of tokens of each text, its end included."""
+    import tensorflow as tf
+
+    if tokenizer in _counters:
+        return _counters[tokenizer]
+
+    def make(pieces: Any) -> Callable[..., Any]:
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+        def run(texts: Any) -> Any:
+            return pieces.tokenize(texts).row_lengths() + 1
+
+        return run
+
+    run = _lasting(tokenizer.proto, make)
+
+    def count(texts: Sequence[str]) -> np.ndarray:
+        return run(list(texts)).numpy() if texts else np.zeros(0, np.int64)
+
+    return _counters.setdefault(tokenizer, count)
+
+
+def _lasting(proto: bytes, make: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
+    """Return what `make` makes of a SentencePiece tokenizer, made anew where that is gone.
+
+    Setting a seed or initialising a TPU clears the resources of every live tokenizer.
+    """
+    import tensorflow as tf
+    import tensorflow_text
+
+    def fresh() -> Callable[..., Any]:
+        return make(tensorflow_text.SentencepieceTokenizer(model=proto))
+
+    function = fresh()
+
+    def run(*texts: Any) -> Any:
+        nonlocal function
+        try:
+            return function(*texts)
+        except tf.errors.NotFoundError:
+            function = fresh()
+            return function(*texts)
+
+    return run
 
 
 def encoded(examples: Iterable[Example], encode: Encode, block: int = BLOCK) -> Iterator[Encoded]:
@@ -163,20 +223,24 @@ def together(streams: Sequence[Iterator[Batch]], window: int) -> Iterator[Batch]
             parts.sort(key=lambda batch: batch[0].shape[1])
         order = random.Random(number).sample(range(WINDOW), WINDOW)
         for place in order:
-            inputs, targets = zip(*(parts[place] for parts in taken))
+            inputs, targets, weights = zip(*(parts[place] for parts in taken))
             length = max(ids.shape[1] for ids in inputs)
             wide = [np.pad(ids, [(0, 0), (0, length - ids.shape[1])]) for ids in inputs]
-            yield np.concatenate(wide), np.concatenate(targets)
+            yield Batch(np.concatenate(wide), np.concatenate(targets), np.concatenate(weights))
 
 
 def fitting(lengths: Sequence[int], row: Encoded) -> int:
     """Return the shortest of `lengths` that holds the row's input."""
-    return lengths[bisect.bisect_left(lengths, len(row[0]))]
+    return lengths[bisect.bisect_left(lengths, len(row.input_ids))]
 
 
 def _pad(rows: Sequence[Encoded], batch_size: int, length: int, target_length: int) -> Batch:
-    inputs, targets = zip(*rows)
-    return _fill(inputs, batch_size, length), _fill(targets, batch_size, target_length)
+    inputs, targets, weights = zip(*rows)
+    return Batch(
+        _fill(inputs, batch_size, length),
+        _fill(targets, batch_size, target_length),
+        np.array([*weights, *[0.0] * (batch_size - len(rows))], np.float32),
+    )
 
 
 def _fill(rows: Sequence[Ids], batch_size: int, length: int) -> np.ndarray:

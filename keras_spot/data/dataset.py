@@ -2,6 +2,7 @@
 
 import atexit
 import dataclasses
+import os
 import threading
 import time
 import weakref
@@ -10,6 +11,9 @@ from typing import Any, ClassVar
 
 from keras_spot.base.errors import in_pipeline, invalid
 from keras_spot.data.batches import Batch, Encoded, bucket_lengths, bucketed, fitting
+from keras_spot.data.labels import check_labels, is_label_task, longest_label
+from keras_spot.data.options import check_positive
+from keras_spot.data.survey import target_limit
 from keras_spot.tasks import Task
 
 
@@ -30,12 +34,13 @@ class Shape:
         input_length: int | None,
         target_length: int | None,
         buckets: Sequence[int],
+        data_dir: str | os.PathLike[str] | None = None,
     ) -> "Shape":
         """Check what all loaders take, and return the shape of their batches.
 
         Raises:
-            ValueError: no tokenizer, a number that is not positive, or a label name of a task
-                that is longer than `target_length`.
+            ValueError: no tokenizer, a number that is not positive, labels that the tokenizer
+                does not tell apart, or one that is longer than `target_length`.
         """
         if not hasattr(tokenizer, "tokenize") or not hasattr(tokenizer, "end_token_id"):
             raise invalid("tokenizer", "must be a KerasHub T5Tokenizer", f"tokenizer={tokenizer!r}")
@@ -43,19 +48,19 @@ class Shape:
         if input_length is None:
             input_length = max(task.max_input_length for task in members)
         if target_length is None:
-            target_length = max(task.max_target_length for task in members)
+            target_length = max(target_limit(task, tokenizer, data_dir) for task in members)
         check_positive(
             batch_size=batch_size, input_length=input_length, target_length=target_length
         )
         longest = 1
-        for task in members:
-            for label in task.labels:
-                needed = len(tokenizer(label)) + 1
-                if needed > target_length:
-                    rule = f"must be at least {needed}, to hold the label {label!r} of {task.name}"
-                    raise invalid("target_length", rule, f"target_length={target_length}")
-                longest = max(longest, needed)
-        if all(task.labels and task.target == "{label}" for task in members):
+        for task in filter(is_label_task, members):
+            check_labels(task, tokenizer)
+            needed = longest_label(task, tokenizer)
+            if needed > target_length:
+                rule = f"must be at least {needed}, to hold the labels of {task.name}"
+                raise invalid("target_length", rule, f"target_length={target_length}")
+            longest = max(longest, needed)
+        if all(map(is_label_task, members)):
             target_length = longest  # no position that no target has
         return cls(batch_size, bucket_lengths(buckets, input_length), target_length)
 
@@ -82,8 +87,12 @@ def make_dataset(
     endless: bool,
     any_length: bool = False,
     num_prompts: int | None = None,
+    count: int | None = None,
 ) -> Any:
     """Return the `tf.data.Dataset` of the batches that `generate` starts to make.
+
+    Unless it is endless it must be told their number: Keras runs into the end of a data set
+    without one and, where the batches have a static shape, counts a step that was none.
 
     With `any_length` its type leaves T open even where all batches have one, so that a function
     traced for one such dataset serves the next. With `num_prompts` K the batches are a bank's, with
@@ -95,6 +104,7 @@ def make_dataset(
     signature = (
         tf.TensorSpec([shape.batch_size, one_length], tf.int32),
         tf.TensorSpec([shape.batch_size, shape.target_length], tf.int32),
+        tf.TensorSpec([shape.batch_size], tf.float32),
     )
     dataset = tf.data.Dataset.from_generator(
         lambda: _Stoppable(generate()), output_signature=signature
@@ -103,9 +113,8 @@ def make_dataset(
     if num_prompts is not None:
         index = tf.repeat(tf.range(num_prompts), shape.batch_size // num_prompts)
         dataset = dataset.map(lambda x, y, weight: ({**x, "prompt_index": index}, y, weight))
-    if endless:
-        infinite = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        dataset = dataset.apply(infinite)
+    cardinality = tf.data.INFINITE_CARDINALITY if endless else count
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
     options = tf.data.Options()
     policy = tf.data.experimental.AutoShardPolicy.DATA  # there are no files for workers to share
     options.experimental_distribute.auto_shard_policy = policy
@@ -113,8 +122,8 @@ def make_dataset(
     return dataset.with_options(options).prefetch(8)
 
 
-def _features(inputs: Any, targets: Any) -> Any:
-    """Return `(x, y, sample_weight)` of input ids [B, T] and target ids [B, D], 0 their padding."""
+def _features(inputs: Any, targets: Any, weights: Any) -> Any:
+    """Return `(x, y, sample_weight)` of ids [B, T] and [B, D], padded with 0, and weights [B]."""
     import tensorflow as tf
 
     target_mask = tf.cast(targets != 0, tf.int32)
@@ -124,7 +133,7 @@ def _features(inputs: Any, targets: Any) -> Any:
         "decoder_token_ids": tf.pad(targets[:, :-1], [[0, 0], [1, 0]]) * target_mask,
         "decoder_padding_mask": target_mask,
     }
-    return x, targets, tf.cast(target_mask, tf.float32)
+    return x, targets, tf.cast(target_mask, tf.float32) * weights[:, None]
 
 
 class _Stoppable:
@@ -166,10 +175,3 @@ class _Stoppable:
 
 
 atexit.register(_Stoppable.stop_all)
-
-
-def check_positive(**arguments: int | None) -> None:
-    """Raise for an argument that is given and not a positive integer."""
-    for name, value in arguments.items():
-        if value is not None and (type(value) is not int or value < 1):
-            raise invalid(name, "must be a positive integer", f"{name}={value!r}")

@@ -1,21 +1,37 @@
 """Tasks as `tf.data` datasets of padded batches, and as plain examples."""
 
+import collections
 import dataclasses
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from keras_spot import tasks
 from keras_spot.base.errors import invalid
 from keras_spot.data import batches
-from keras_spot.data.dataset import Shape, check_positive, make_dataset
+from keras_spot.data.dataset import Shape, make_dataset
+from keras_spot.data.options import (
+    LoadOptions,
+    PathLike,
+    check_positive,
+    check_split,
+    check_start,
+    with_defaults,
+)
+from keras_spot.data.own import Rows
 from keras_spot.data.position import seek
 from keras_spot.data.sources import count_rows, open_rows
-from keras_spot.data.streams import Epochs, endless, epochs, examples, numbered, open_labelled
+from keras_spot.data.streams import (
+    Epochs,
+    count_examples,
+    endless,
+    epochs,
+    examples,
+    numbered,
+    open_labelled,
+)
+from keras_spot.data.survey import LOOK, look
 from keras_spot.tasks import Example, Mixture, Task
-
-PathLike = str | os.PathLike[str]
 
 FEW = 4
 """Batches' worth of rows below which a repeated split is not bucketed: a bucket of a few rows
@@ -28,6 +44,7 @@ def load_examples(
     *,
     data_dir: PathLike | None = None,
     limit: int | None = None,
+    labelled: bool = False,
 ) -> Iterator[Example]:
     """Return the examples of a split in stored order, as evaluation reads them.
 
@@ -36,14 +53,18 @@ def load_examples(
         split: a split's name or a TFDS slice of it ("train[:100]").
         data_dir: the TFDS directory; default TFDS' own.
         limit: read only the first `limit` rows; default all.
+        labelled: refuse a row without a label, or leave it out where the task has
+            `missing="skip"`. By default its target is `"<unk>"`.
 
     Raises:
         ValueError: an unknown task or split; on the way, a bad row, by its number.
         FileNotFoundError: the data are not prepared; the message has the command for it.
     """
     task = tasks.get(task)
+    check_split(split)
     check_positive(limit=limit)
-    return examples(task, numbered(open_rows(task, split, data_dir), limit))
+    rows = open_rows(task, split, data_dir)
+    return examples(task, numbered(rows, limit), labelled=labelled, source=rows.source)
 
 
 def load_task(
@@ -52,25 +73,22 @@ def load_task(
     tokenizer: Any = None,
     batch_size: int = 32,
     *,
-    data_dir: PathLike | None = None,
     seed: int = 0,
     shuffle: bool | None = None,
     repeat: bool = False,
     start_step: int = 0,
     drop_remainder: bool = False,
-    input_length: int | None = None,
-    target_length: int | None = None,
-    buckets: Sequence[int] = batches.BUCKETS,
-    limit: int | None = None,
+    **options: Unpack[LoadOptions],
 ) -> Any:
     """Return a `tf.data.Dataset` of batches `(x, y, sample_weight)` to train or validate on.
 
     x is a dict of int32: `encoder_token_ids` and `encoder_padding_mask` [B, T],
     `decoder_token_ids` (the target behind the pad id) and `decoder_padding_mask` [B, D]; y is
-    int32 [B, D] and sample_weight float32 [B, D], 1 on target tokens, the end included.
-    Every batch has B = `batch_size` rows, one D (see `target_length`), and T one of the bucket
-    lengths, the shortest that holds its rows. Inputs and free-text targets that are too long are
-    cut before their end-of-sequence token.
+    int32 [B, D] and sample_weight float32 [B, D], on target tokens, the end included, the weight
+    of the row (1 unless the task has `label_weights`).
+    Every batch has B = `batch_size` rows, one D, and T one of the bucket lengths, the shortest that
+    holds its rows. Inputs and free-text targets that are too long are cut before their
+    end-of-sequence token; a `DataWarning` counts them.
 
     Equal arguments give equal batches, on any machine. Only blocks of rows and the shuffle
     buffer are held in memory.
@@ -80,7 +98,6 @@ def load_task(
         split: a split's name or a TFDS slice of it.
         tokenizer: a KerasHub `T5Tokenizer`.
         batch_size: rows in a batch, B (the global batch under a strategy).
-        data_dir: the TFDS directory; default TFDS' own.
         seed: seed of the order.
         shuffle: read in random order, as training does (and leave out rows that the task does
             not train on). Default: whether the split is of "train".
@@ -92,39 +109,67 @@ def load_task(
             run with the same arguments would have seen. Needs `repeat`.
         drop_remainder: drop the rows that fill no batch at the end. By default they come in
             common last batches, the very last filled up with rows of sample weight 0.
-        input_length: longest T; default the task's `max_input_length`.
-        target_length: longest target; default the task's `max_target_length`. D is that, or the
-            tokens of the longest label where all targets are labels.
-        buckets: lengths T to choose from, below `input_length`, which is always one; `()` pads
-            all to `input_length`, so that every shape is static, as a TPU needs it.
-        limit: read only the first `limit` rows; default all.
+        **options: see `LoadOptions`: `data_dir`, `input_length`, `target_length`, `buckets`,
+            `limit`.
 
     Raises:
-        ValueError: an unknown task or split, a split without labels, a label name longer than
-            `target_length`, an argument out of range, a bad first row. A bad row further on
-            stops the iteration with an error that names it.
+        ValueError: an unknown task or split, a split without labels, labels that the tokenizer
+            does not tell apart or that are longer than `target_length`, an argument out of
+            range, a bad row among the first. A bad row further on stops the iteration with an
+            error that names it.
         FileNotFoundError: the data are not prepared; the message has the command for it.
     """
     task = tasks.get(task)
+    check_split(split)
     if shuffle is None:
         shuffle = repeat or split.startswith("train")
-    _check_step(start_step)
+    check_start(start_step)
     if start_step and not repeat:
         raise invalid("start_step", "must be 0 without `repeat`", f"start_step={start_step!r}")
-    check_positive(limit=limit)
-    shape = Shape.of([task], tokenizer, batch_size, input_length, target_length, buckets)
-    rows = open_labelled(task, split, data_dir)
+    settings = with_defaults(options)
+    limit = settings["limit"]
+    shape = _shape([task], tokenizer, batch_size, settings)
+    rows = _open(task, split, tokenizer, shape, settings)
     epoch = epochs(task, rows, tokenizer, shape, limit, f"{seed}" if shuffle else None)
-    finite = itertools.count()
     if repeat:
         shape, batches_from = _repeated(task, epoch, shape)
+        return make_dataset(lambda: batches_from(start_step), shape, endless=True)
+    finite = itertools.count()
+    if drop_remainder:
+        filled = collections.Counter(batches.fitting(shape.lengths, row) for row in epoch(0))
+        count = sum(number // batch_size for number in filled.values())
+    else:
+        count = -(-count_examples(task, rows, limit, shuffle) // batch_size)
+    return make_dataset(
+        lambda: shape.batches(epoch(next(finite)), drop_remainder),
+        shape,
+        endless=False,
+        count=count,
+    )
 
-    def generate() -> Iterator[batches.Batch]:
-        if repeat:
-            return batches_from(start_step)
-        return shape.batches(epoch(next(finite)), drop_remainder)
 
-    return make_dataset(generate, shape, endless=repeat)
+def _shape(
+    members: Sequence[Task], tokenizer: Any, batch_size: int, settings: LoadOptions
+) -> Shape:
+    return Shape.of(
+        members,
+        tokenizer,
+        batch_size,
+        settings["input_length"],
+        settings["target_length"],
+        settings["buckets"],
+        settings["data_dir"],
+    )
+
+
+def _open(task: Task, split: str, tokenizer: Any, shape: Shape, settings: LoadOptions) -> Rows:
+    """Open a split's labelled rows, and warn once of what the lengths cut off."""
+    rows = open_labelled(task, split, settings["data_dir"])
+    limit = settings["limit"]
+    most = LOOK if limit is None else min(limit, LOOK)
+    lengths = (shape.lengths[-1], shape.target_length)
+    look(task, split, rows, tokenizer, *lengths, most=most, whole=limit is None).warn()
+    return rows
 
 
 def _repeated(
@@ -137,8 +182,8 @@ def _repeated(
 
     def batches_from(step: int) -> Iterator[batches.Batch]:
         first, waiting, skip = seek(epoch(0), shape.lengths, shape.batch_size, step)
-        found = shape.batches(endless(epoch, task, first), waiting=waiting)
-        return itertools.islice(found, skip, None)
+        stream = shape.batches(endless(epoch, task, first), waiting=waiting)
+        return itertools.islice(stream, skip, None)
 
     return shape, batches_from
 
@@ -149,13 +194,9 @@ def load_mixture(
     tokenizer: Any = None,
     batch_size: int = 32,
     *,
-    data_dir: PathLike | None = None,
     seed: int = 0,
     start_step: int = 0,
-    input_length: int | None = None,
-    target_length: int | None = None,
-    buckets: Sequence[int] = batches.BUCKETS,
-    limit: int | None = None,
+    **options: Unpack[LoadOptions],
 ) -> Any:
     """Return an endless `tf.data.Dataset` to train on several tasks at once.
 
@@ -167,20 +208,20 @@ def load_mixture(
             tasks are drawn by their sizes (up to K = 2^19), by a temperature, or by given
             weights.
         start_step: leave out the first batches, as in `load_task`, but by making them again.
-        input_length: longest T; default the largest of the tasks' `max_input_length`.
-        target_length: longest target, see `load_task`; default the largest of the tasks'.
-        limit: read only the first `limit` rows of each task; default all.
+        **options: see `LoadOptions`.
 
     Raises:
         ValueError: an unknown mixture, and all that `load_task` raises for one of its tasks.
         FileNotFoundError: the data of one of its tasks are not prepared.
     """
     mixture = tasks.mixture(mixture)
-    check_positive(limit=limit)
-    _check_step(start_step)
+    check_split(split)
+    check_start(start_step)
+    settings = with_defaults(options)
+    data_dir, limit = settings["data_dir"], settings["limit"]
     members = {name: tasks.get(name) for name in mixture.tasks}
-    shape = Shape.of(members.values(), tokenizer, batch_size, input_length, target_length, buckets)
-    rows = {name: open_labelled(task, split, data_dir) for name, task in members.items()}
+    shape = _shape(list(members.values()), tokenizer, batch_size, settings)
+    rows = {name: _open(task, split, tokenizer, shape, settings) for name, task in members.items()}
     sizes = {}
     if mixture.weights is None:
         counts = {name: count_rows(task, split, data_dir) for name, task in members.items()}
@@ -205,13 +246,9 @@ def load_bank(
     tokenizer: Any = None,
     batch_size: int = 32,
     *,
-    data_dir: PathLike | None = None,
     seeds: Sequence[int] | None = None,
     start_step: int = 0,
-    input_length: int | None = None,
-    target_length: int | None = None,
-    buckets: Sequence[int] = batches.BUCKETS,
-    limit: int | None = None,
+    **options: Unpack[LoadOptions],
 ) -> Any:
     """Return an endless `tf.data.Dataset` to train a bank of K prompts, each on its own task.
 
@@ -225,28 +262,31 @@ def load_bank(
         batch_size: rows of each prompt in a batch.
         seeds: K seeds of the tasks' orders. Default: 0 for all.
         start_step: leave out the first batches, as in `load_task`.
-        input_length: longest T; default each task's own `max_input_length`.
-        target_length: longest target, see `load_task`; default the largest of the tasks'.
+        **options: see `LoadOptions`.
 
     Raises:
         ValueError: no tasks, seeds of another number, and all that `load_task` raises.
         FileNotFoundError: the data of one of the tasks are not prepared.
     """
-    found = [tasks.get(task) for task in members]
-    if not found:
+    records = [tasks.get(task) for task in members]
+    if not records:
         raise invalid("members", "must be at least one task", f"{members!r}")
-    seeds = [0] * len(found) if seeds is None else seeds
-    if len(seeds) != len(found):
-        raise invalid("seeds", f"must be {len(found)}, one for each task", f"seeds={seeds!r}")
-    check_positive(limit=limit)
-    _check_step(start_step)
-    common = Shape.of(found, tokenizer, batch_size, input_length, target_length, buckets)
+    seeds = [0] * len(records) if seeds is None else seeds
+    if len(seeds) != len(records):
+        raise invalid("seeds", f"must be {len(records)}, one for each task", f"seeds={seeds!r}")
+    check_split(split)
+    check_start(start_step)
+    settings = with_defaults(options)
+    common = _shape(records, tokenizer, batch_size, settings)
     shapes, streams = [], []
-    for task, seed in zip(found, seeds):
-        shape = Shape.of([task], tokenizer, batch_size, input_length, target_length, buckets)
+    opened: dict[int, Rows] = {}
+    for task, seed in zip(records, seeds):
+        shape = _shape([task], tokenizer, batch_size, settings)
         shape = dataclasses.replace(shape, target_length=common.target_length)
-        rows = open_labelled(task, split, data_dir)
-        epoch = epochs(task, rows, tokenizer, shape, limit, f"{seed}")
+        if id(task) not in opened:
+            opened[id(task)] = _open(task, split, tokenizer, shape, settings)
+        rows = opened[id(task)]
+        epoch = epochs(task, rows, tokenizer, shape, settings["limit"], f"{seed}")
         shape, batches_from = _repeated(task, epoch, shape)
         shapes.append(shape)
         streams.append(batches_from)
@@ -257,10 +297,5 @@ def load_bank(
         return itertools.islice(batches.together(started, windows), skip, None)
 
     lengths = tuple(sorted({length for shape in shapes for length in shape.lengths}))
-    whole = Shape(batch_size * len(found), lengths, common.target_length)
-    return make_dataset(generate, whole, endless=True, num_prompts=len(found))
-
-
-def _check_step(step: int) -> None:
-    if type(step) is not int or step < 0:
-        raise invalid("start_step", "must be a step number from 0 on", f"start_step={step!r}")
+    whole = Shape(batch_size * len(records), lengths, common.target_length)
+    return make_dataset(generate, whole, endless=True, num_prompts=len(records))

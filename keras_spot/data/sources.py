@@ -9,7 +9,9 @@ from typing import Any
 
 from keras_spot import tasks
 from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, unknown
-from keras_spot.data.files import Row, Rows, open_file
+from keras_spot.data.own import Rows, open_own
+from keras_spot.data.readers import Row
+from keras_spot.tasks.sentences import WITHOUT_BUILDER
 
 BLOCK = 1024
 """Rows read, formatted and tokenised at a time."""
@@ -27,29 +29,31 @@ def open_rows(task: tasks.Task, split: str, data_dir: str | os.PathLike[str] | N
         ValueError: no such split.
         FileNotFoundError: the data set is not prepared, or the task's file is absent.
     """
-    if task.files:
-        return open_file(task, split)
+    if task.tfds is None:
+        return open_own(task, split)
     builder = find_builder(task, data_dir)
-    found = tfds_split(task, split, builder)
-    fast = _batch_parser(builder)
+    stored = tfds_split(task, split, builder)
+    parse = _batch_parser(builder)
+    count = None
     try:
-        blocks = fast(found) if fast else _served(builder, found)
+        blocks = parse(stored) if parse else _served(builder, stored)
+        if builder.info.splits:
+            count = int(builder.info.splits[stored].num_examples)
     except (AssertionError, KeyError) as error:
         if builder.info.splits:
             raise _bad_split(split, error) from None
         raise _missing(task, builder, _root(data_dir)) from None
     except ValueError as error:
         raise _bad_split(split, error) from None
-    return lambda: itertools.chain.from_iterable(map(_rows, blocks.as_numpy_iterator()))
+    return Rows(
+        lambda: itertools.chain.from_iterable(map(_rows, blocks.as_numpy_iterator())), count=count
+    )
 
 
 def count_rows(task: tasks.Task, split: str, data_dir: str | os.PathLike[str] | None = None) -> int:
     """Return the number of rows of a split (of a file: by reading it once)."""
-    if task.files:
-        return sum(1 for _ in open_rows(task, split)())
-    builder = find_builder(task, data_dir)
-    open_rows(task, split, data_dir)  # its errors
-    return int(builder.info.splits[tfds_split(task, split, builder)].num_examples)
+    rows = open_rows(task, split, data_dir)
+    return sum(1 for _ in rows()) if rows.count is None else rows.count
 
 
 def prepare(task: str | tasks.Task, data_dir: str | os.PathLike[str] | None = None) -> str:
@@ -72,6 +76,39 @@ def prepare(task: str | tasks.Task, data_dir: str | os.PathLike[str] | None = No
             reason = " ".join(str(error).split())
             raise invalid("task", "must be downloadable", f"{task.tfds} ({reason})") from error
     return str(builder.data_path)
+
+
+def availability(task: tasks.Task, data_dir: str | os.PathLike[str] | None = None) -> str:
+    """Return whether a task's data are there: "yes", "no", or "on use" for synthetic ones.
+
+    Looks at names alone, without TensorFlow.
+    """
+    if task.tfds is None:
+        return "yes" if all(map(os.path.isfile, task.files.values())) else "no"
+    if task.tfds.startswith("synthetic/"):
+        return "on use"
+    info = os.path.join(_folder(task, data_dir), "dataset_info.json")
+    return "yes" if os.path.isfile(info) else "no"
+
+
+def how_to_get(task: tasks.Task, data_dir: str | os.PathLike[str] | None = None) -> str:
+    """Return one line on how to get the data of a task that are not there."""
+    if task.tfds is None:
+        absent = [path for path in task.files.values() if not os.path.isfile(path)]
+        return f"the task's files are absent: {', '.join(absent)}"
+    if task.name not in WITHOUT_BUILDER:
+        where = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
+        return f"keras-spot tasks --prepare {task.name}{where}"
+    return (
+        f"TFDS has no builder for them: put a prepared directory at {_folder(task, data_dir)}, or "
+        "your own files of them into a task record (`files`)"
+    )
+
+
+def _folder(task: tasks.Task, data_dir: str | os.PathLike[str] | None) -> str:
+    """Return where TFDS keeps a task's prepared data."""
+    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return os.path.join(os.path.expanduser(root), *str(task.tfds).replace(":", "/").split("/"))
 
 
 def find_builder(task: tasks.Task, data_dir: str | os.PathLike[str] | None) -> Any:

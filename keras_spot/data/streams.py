@@ -8,8 +8,11 @@ from typing import Any
 from keras_spot.base.errors import invalid
 from keras_spot.data.batches import Encoded, encoded, encoder, shuffled
 from keras_spot.data.dataset import Shape
-from keras_spot.data.sources import BLOCK, Row, Rows, open_rows
+from keras_spot.data.own import Rows
+from keras_spot.data.readers import Row
+from keras_spot.data.sources import BLOCK, open_rows
 from keras_spot.tasks import UNLABELLED, Example, Task
+from keras_spot.tasks.rows import ONE_FOR_ONE
 
 Numbered = Iterator[tuple[int, Row]]
 Epochs = Callable[[int], Iterator[Encoded]]
@@ -21,23 +24,31 @@ def numbered(rows: Rows, limit: int | None = None) -> Numbered:
 
 
 def examples(
-    task: Task, rows: Iterable[tuple[int, Row]], training: bool = False, labelled: bool = False
+    task: Task,
+    rows: Iterable[tuple[int, Row]],
+    training: bool = False,
+    labelled: bool = False,
+    source: str | None = None,
 ) -> Iterator[Example]:
     """Yield the examples of numbered rows.
 
     Raises:
         ValueError: a row that the task cannot read, or without a label where it must be
-            `labelled`; the message names the row by its number.
+            `labelled` (unless the task leaves such rows out); the message names the row by its
+            number.
     """
     for index, row in rows:
         try:
-            found = task.examples(row, index, training)
+            made = task.examples(row, index, training, source)
         except (AttributeError, LookupError, TypeError) as error:  # of a task's own preprocess
             received = f"row {index} of {task.name}: {error!r}"
             raise invalid("row", "must be one that the task can read", received) from error
-        for example in found:
+        for example in made:
             if labelled and example.target == UNLABELLED:
-                raise invalid("row", "must have a label", f"row {index} of {task.name}")
+                if task.missing == "skip":
+                    continue
+                where = f"row {index} of {task.name}" + (f" in {source}" if source else "")
+                raise invalid("row", "must have a label", where)
             yield example
 
 
@@ -48,13 +59,27 @@ def open_labelled(task: Task, split: str, data_dir: str | os.PathLike[str] | Non
         ValueError: no rows, no labels, or a first row that the task cannot read.
     """
     rows = open_rows(task, split, data_dir)
-    first = next(examples(task, numbered(rows)), None)
+    labelled = task.missing == "skip"
+    first = next(examples(task, numbered(rows), labelled=labelled, source=rows.source), None)
     if first is None:
-        raise invalid("split", "must have rows", f"split={split!r} of {task.name}")
+        rule = "must have rows" + labelled * " with an input and a label"
+        raise invalid("split", rule, f"split={split!r} of {task.name}")
     if first.target == UNLABELLED:
         rule = "must have labels to train or validate on"
         raise invalid("split", rule, f"split={split!r} of {task.name}, which has none")
     return rows
+
+
+def count_examples(task: Task, rows: Rows, limit: int | None, training: bool) -> int:
+    """Return how many labelled examples the first `limit` rows make; reads them if it must."""
+    one_for_one = task.preprocess is None or task.preprocess in ONE_FOR_ONE
+    if task.missing == "skip" or not one_for_one or (training and task.train_label is not None):
+        numbers = numbered(rows, limit)
+        made = examples(task, numbers, training, labelled=True, source=rows.source)
+        return sum(1 for _ in made)
+    if rows.count is None:
+        return sum(1 for _ in numbered(rows, limit))
+    return rows.count if limit is None else min(rows.count, limit)
 
 
 def epochs(
@@ -65,10 +90,11 @@ def epochs(
     read = _kept(lambda: numbered(rows, limit))
 
     def epoch(number: int) -> Iterator[Encoded]:
-        found = read()
+        numbers = read()
         if seed is not None:
-            found = shuffled(found, f"{seed} {number}")
-        return encoded(examples(task, found, seed is not None, labelled=True), encode)
+            numbers = shuffled(numbers, f"{seed} {number}")
+        training = seed is not None
+        return encoded(examples(task, numbers, training, True, rows.source), encode)
 
     return epoch
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_spot.base.atomic import atomic_write
-from keras_spot.data import BUCKETS
+from keras_spot.data import BUCKETS, set_target_length
 from keras_spot.data.dataset import Shape
 from keras_spot.model.build import build
 from keras_spot.prompts import initializers
@@ -40,16 +40,15 @@ class Bench:
         self.recipe = study.full_recipe
         members = [entry.task for entry in itertools.chain(study.sources, study.targets)]
         self.input_length = study.input_length or max(t.max_input_length for t in members)
-        self.target_length = max(t.max_target_length for t in members)
         self.model = build(
             study.backbone,
             "uniform",
             recipe=self.recipe,
             prompt_length=self.recipe.prompt_length,
             input_length=self.input_length,
-            target_length=self.target_length,
             dtype=study.dtype,
         )
+        self.target_length = set_target_length(self.model, members, study.data_dir)
         # D of all batches: no longer than the longest label where all tasks have labels.
         self.targets = Shape.of(
             members,

@@ -5,35 +5,8 @@ import functools
 
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.tasks import glue, sentences, sources, super_glue, synthetic
+from keras_spot.tasks.benchmarks import TASK_INDEX
 from keras_spot.tasks.task import Task
-
-# The number of a task is its place among its benchmark's task names in sorted order; tasks in
-# another one's form have its number (prompt-tuning codebase, data/utils.py: task_mapping).
-TASK_INDEX = {
-    "glue/cola": 0,
-    "glue/mnli": 1,
-    "glue/mnli_matched": 1,
-    "glue/mnli_mismatched": 1,
-    "glue/ax": 1,
-    "glue/mrpc": 2,
-    "glue/qnli": 3,
-    "glue/qqp": 4,
-    "glue/rte": 5,
-    "glue/sst2": 6,
-    "glue/stsb": 7,
-    "glue/wnli": 8,
-    "super_glue/boolq": 0,
-    "super_glue/cb": 1,
-    "super_glue/copa": 2,
-    "super_glue/multirc": 3,
-    "super_glue/record": 4,
-    "super_glue/rte": 5,
-    "super_glue/axb": 5,
-    "super_glue/axg": 5,
-    "super_glue/wic": 6,
-    "super_glue/wsc": 7,
-    "super_glue/wsc.fixed": 7,
-}
 
 
 def get(name: "str | Task") -> Task:

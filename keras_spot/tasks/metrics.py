@@ -16,33 +16,10 @@ from typing import Any
 
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.tasks import UNLABELLED, Example, Task
+from keras_spot.tasks.benchmarks import BENCHMARKS
 
 INVALID = -1
 """The number of a prediction that names no label."""
-
-BENCHMARKS = {
-    "glue": (
-        "glue/cola",
-        "glue/sst2",
-        "glue/mrpc",
-        "glue/qqp",
-        "glue/stsb",
-        "glue/mnli",
-        "glue/qnli",
-        "glue/rte",
-    ),
-    "super_glue": (
-        "super_glue/boolq",
-        "super_glue/cb",
-        "super_glue/copa",
-        "super_glue/multirc",
-        "super_glue/record",
-        "super_glue/rte",
-        "super_glue/wic",
-        "super_glue/wsc",
-    ),
-}
-"""The tasks a benchmark's average is taken over; GLUE's leaves WNLI out."""
 
 _DETERMINERS = re.compile(
     r"a|an|the|this|that|these|those|which|whose|some|few|many|much|each|every"

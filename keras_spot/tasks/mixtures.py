@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.tasks.benchmarks import BENCHMARKS
 
 K = 2**19
 """The SPoT paper's artificial limit on the size of a data set (Vu et al. 2022, section 2.2.2)."""
@@ -74,32 +75,7 @@ class Mixture:
 # (sentiment), XSum and WikiLingua (summarisation) are missing. ANLI's three rounds are one of the
 # seven data sets of NLI. WNLI is in no mixture, as in T5.
 MIXTURES = (
-    Mixture(
-        "glue",
-        (
-            "glue/cola",
-            "glue/sst2",
-            "glue/mrpc",
-            "glue/qqp",
-            "glue/stsb",
-            "glue/mnli",
-            "glue/qnli",
-            "glue/rte",
-        ),
-    ),
-    Mixture(
-        "super_glue",
-        (
-            "super_glue/boolq",
-            "super_glue/cb",
-            "super_glue/copa",
-            "super_glue/multirc",
-            "super_glue/record",
-            "super_glue/rte",
-            "super_glue/wic",
-            "super_glue/wsc",
-        ),
-    ),
+    *(Mixture(name, members) for name, members in BENCHMARKS.items()),
     Mixture(
         "nli",
         (

@@ -92,7 +92,7 @@ def record(row: Row) -> list[Row]:
 
 
 def similarity(row: Row) -> list[Row]:
-    """Round a score to the nearest 0.2, one decimal; -1 is no score.
+    """Round a score to the nearest 0.2, one decimal; -1 and NaN are no score.
 
     The product is rounded to float32 before it is rounded to a whole number, half to even, as
     T5 computes it: 3.1 gives "3.2".
@@ -100,15 +100,16 @@ def similarity(row: Row) -> list[Row]:
     >>> [similarity({"label": x})[0]["label"] for x in (3.1, 2.5, 3.75, 5.0, -1.0)]
     ['3.2', '2.4', '3.8', '5.0', '<unk>']
     """
+    value = row.get("label")
     try:
-        score = float(row["label"])
+        score = -1.0 if value is None else float(value)
     except ValueError:
         score = math.nan
     if score == -1:
         return [{"label": "<unk>"}]
     if not 0 <= score <= 5:
         rule = "must be a score from 0 to 5, or -1 for none"
-        raise invalid("label", rule, f"label={row['label']!r} ({_where(row)})")
+        raise invalid("label", rule, f"label={value!r} ({_where(row)})")
     return [{"label": f"{round(_float32(_float32(score) * 5)) / 5:.1f}"}]
 
 
@@ -131,7 +132,7 @@ def wsc(row: Row) -> list[Row]:
         if words[place].startswith(pronoun):
             rest = words[place].removeprefix(pronoun)
             words[place] = f"*{pronoun}*" + (f" {rest}" if rest else "")
-            return [{"text": " ".join(words), "answers": [row["span1_text"]]}]
+            return [{"text": " ".join(words).strip(), "answers": [row["span1_text"]]}]
     rule = f"must be in the text from word {row['span2_index']} on"
     raise invalid("span2_text", rule, f"span2_text={pronoun!r} ({_where(row)})")
 
@@ -198,6 +199,10 @@ PREPROCESS: dict[str, Callable[[Row], Sequence[Row]]] = {
     "wsc": wsc,
     "wsc_marked": wsc_marked,
 }
+
+
+ONE_FOR_ONE = frozenset(PREPROCESS) - {"record"}
+"""Those of them that give one row for each row."""
 
 
 def _apart(text: str) -> str:

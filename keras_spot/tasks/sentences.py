@@ -6,6 +6,9 @@ directories of these names and versions.
 
 from keras_spot.tasks.task import Task
 
+WITHOUT_BUILDER = frozenset({"mr", "subj", "mpqa", "ling_nli", "quora_pairs"})
+"""Tasks whose data TFDS can read but not prepare."""
+
 _TRAIN_AND_TEST = {"train": "train", "validation": "test", "test": "test"}
 _NO_TEST = {"train": "train", "validation": "validation"}
 

@@ -1,14 +1,27 @@
 """What a task is: a format string over the features of a row, and everything scoring needs."""
 
+import codecs
 import dataclasses
 import functools
-import re
+import math
+import os
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.tasks.features import UNLABELLED, Example, Features, MissingValue
+from keras_spot.tasks.file_types import file_type
 from keras_spot.tasks.rows import PREPROCESS
+from keras_spot.tasks.values import (
+    Row,
+    is_missing,
+    label_number,
+    plain,
+    shown,
+    shown_names,
+    unicode_reason,
+)
 
 METRICS = (
     "accuracy",
@@ -32,78 +45,69 @@ _OF_LABELS = {"accuracy", "f1", "macro_f1", "matthews", "group_exact_match", "re
 _OF_TWO_LABELS = {"f1", "referent_accuracy"}
 _OF_NUMBERS = {"pearson", "spearman"}
 
-UNLABELLED = "<unk>"
-"""Target of a row without a label (the test splits of GLUE and SuperGLUE)."""
-
-_WHOLE = re.compile("-?[0-9]{1,9}")
-_ATOMS = (str, int, float, type(None))
 _SPLITS = {"train": "train", "validation": "validation", "test": "test"}
+_SHORT = 8  # target tokens of a task of the catalogue that gives no limit
 
-Row = Mapping[str, Any]
 Preprocess = Callable[[Row], Sequence[Row]]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Example:
-    """One text in, one text out, with what scoring needs.
-
-    Attributes:
-        input: what the model reads.
-        target: what the model should write; `"<unk>"` where the row has no label.
-        index: the row's number in its split, from 0.
-        answers: every accepted answer of a question, or the candidate referent of a WSC row.
-        group: rows with the same group are scored together (a MultiRC question, a ReCoRD query).
-        label: the label's number, None where the task has no labels or the row has none.
-        idx: the row's own `idx` feature, which submission files need.
-    """
-
-    input: str
-    target: str
-    index: int
-    answers: tuple[str, ...] = ()
-    group: str | None = None
-    label: int | None = None
-    idx: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A literal record: where the rows come from, how they read as text, how they are scored.
 
+    Rows come from one of `tfds`, `files` and `rows`.
+
     Attributes:
-        name: what the task is called, "glue/sst2".
-        tfds: TFDS name with its version, "glue/sst2:2.0.0"; None for a task read from `files`.
+        name: the task's name, "glue/sst2".
+        tfds: TFDS name with its version, "glue/sst2:2.0.0".
         input: format string over the row's features, "sst2 sentence: {sentence}".
         target: format string; `{label}` is the label's name where the task has `labels`.
         labels: label names in the order of their numbers; () for free text.
         metrics: names out of `METRICS`; their mean is the task's score.
-        splits: canonical split name to TFDS split. A name that is not in it is used as given, so
-            TFDS slices ("train[:1000]") work everywhere.
+        splits: canonical split name to the data's. A name that is not in it is used as given, so
+            slices ("train[:1000]", "train[90%:]") work everywhere. Default: train, validation
+            and test of TFDS, the names of `files` or `rows`.
         validation: the splits whose mean score is the task's validation score.
         preprocess: None, a name out of `keras_spot.tasks.rows.PREPROCESS`, or a function from
             a row to the rows that replace it. Features it does not give keep the row's value;
             its features `answers` and `group` go into the example.
-        files: split to a .csv, .tsv, .json or .jsonl file, for tasks that TFDS does not have.
-        label_feature: the feature that holds the label: its number, its name, or -1 for none.
+        files: split to a .csv, .tsv, .json, .jsonl (each also with .gz) or .parquet file.
+        rows: split to rows in memory: a list of mappings, a mapping of columns, a pandas
+            DataFrame, a Hugging Face or PyArrow table, or a function that gives an iterator of
+            mappings. Not part of what makes two tasks equal.
+        encoding: the encoding of text files. A byte order mark is no part of the text.
+        label_feature: the feature that holds the label. A value whose text is a label's name is
+            that label, whatever the reader (`keras_spot.tasks.values.label_number`).
+        label_indices: whole numbers are places in `labels` and -1 is no label. Default: for
+            TFDS, where a number that is another label's name is refused; never for `files` and
+            `rows`.
+        label_weights: label to the weight of its rows in the loss, for classes of unequal size;
+            default 1 for each.
+        missing: what becomes of a row whose input or target lacks a value (null, NaN or blank):
+            "refuse" stops with its number; "skip" counts it and leaves it out; "keep" reads it
+            as an empty text of the input. Default: "refuse", but the blank texts that published
+            TFDS data have are kept.
         train_label: train only on rows with this label; None trains on all.
         sentinel: the number of the sentinel token that stands before the input's tokens, where
             the prompt-tuning codebase marks the task by an index instead of its name.
         max_input_length: input tokens, longer inputs are cut.
-        max_target_length: target tokens, end of sequence included.
+        max_target_length: target tokens, end of sequence included. Default: 8 for TFDS, else what
+            the longest target of the data needs (`keras_spot.data.target_limit`).
 
     Raises:
-        ValueError: an unknown metric or preprocess, a metric that does not fit the labels ("f1"
-            is for two, "pearson" and "spearman" for none), a format string with more than plain
-            feature names in it, label names that repeat, or a length below 1.
+        ValueError: no source of rows or two, an unknown metric or preprocess, a metric that does
+            not fit the labels ("f1" is for two, "pearson" and "spearman" for none), a format
+            string with more than plain feature names in it, label names that repeat or are
+            blank, weights of other labels, or a length below 1.
     """
 
     name: str
-    tfds: str | None
-    input: str
+    tfds: str | None = None
+    input: str = ""
     target: str = "{label}"
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
-    splits: Mapping[str, str] = dataclasses.field(default_factory=_SPLITS.copy, hash=False)
+    splits: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     validation: tuple[str, ...] = ("validation",)
     preprocess: str | Preprocess | None = None
     files: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
@@ -111,13 +115,54 @@ class Task:
     train_label: int | None = None
     sentinel: int | None = None
     max_input_length: int = 512
-    max_target_length: int = 8
+    max_target_length: int | None = None
+    rows: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    encoding: str = "utf-8"
+    label_indices: bool | None = None
+    label_weights: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
+    missing: Literal["refuse", "skip", "keep"] | None = None
 
     def __post_init__(self) -> None:
         for field in ("labels", "metrics", "validation"):
+            if isinstance(getattr(self, field), str):
+                received = f"{field}={getattr(self, field)!r}"
+                raise invalid(field, "must be a list of names, not a text", received)
             object.__setattr__(self, field, tuple(getattr(self, field)))
+        for field in ("files", "rows"):
+            if not isinstance(getattr(self, field), Mapping):
+                received = f"{field}={shown(getattr(self, field))}"
+                raise invalid(field, 'must map each split to its data, {"train": …}', received)
+        files = {split: os.fspath(path) for split, path in self.files.items()}
+        object.__setattr__(self, "files", files)
+        if (self.tfds is not None) + bool(files) + bool(self.rows) > 1:
+            given = [field for field in ("tfds", "files", "rows") if getattr(self, field)]
+            raise invalid("task", "must have one source of rows", f"{given} of {self.name!r}")
+        for path in files.values():
+            file_type(path)
+        if not self.splits:
+            own = {split: split for split in (*files, *self.rows)} or _SPLITS
+            object.__setattr__(self, "splits", dict(own))
+        if self.max_target_length is None and self.tfds is not None:
+            object.__setattr__(self, "max_target_length", _SHORT)
         _fields("input", self.input)
         _fields("target", self.target)
+        self._check_metrics()
+        self._check_labels()
+        if isinstance(self.preprocess, str) and self.preprocess not in PREPROCESS:
+            raise unknown("preprocess", self.preprocess, PREPROCESS)
+        if self.missing not in (None, "refuse", "skip", "keep"):
+            raise unknown("missing", self.missing, ("refuse", "skip", "keep"))
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            rule = "must be an encoding that Python knows"
+            raise invalid("encoding", rule, f"encoding={self.encoding!r}") from None
+        for field in ("max_input_length", "max_target_length"):
+            length = getattr(self, field)
+            if length is not None and length < 1:
+                raise invalid(field, "must be at least 1", f"{field}={length!r}")
+
+    def _check_metrics(self) -> None:
         for metric in self.metrics:
             if metric not in METRICS:
                 raise unknown("metrics", metric, METRICS)
@@ -126,51 +171,79 @@ class Task:
                 or (metric in _OF_TWO_LABELS and len(self.labels) != 2)
                 or (metric in _OF_NUMBERS and self.labels)
             ):
-                rule = "must fit the labels"
-                raise invalid("metrics", rule, f"{metric!r} with labels={self.labels!r}")
-        if isinstance(self.preprocess, str) and self.preprocess not in PREPROCESS:
-            raise unknown("preprocess", self.preprocess, PREPROCESS)
-        if len(set(self.labels)) < len(self.labels):
-            raise invalid("labels", "must be different names", f"labels={self.labels!r}")
-        for field in ("max_input_length", "max_target_length"):
-            if getattr(self, field) < 1:
-                raise invalid(field, "must be at least 1", f"{field}={getattr(self, field)!r}")
+                received = f"{metric!r} with labels={shown_names(self.labels)}"
+                raise invalid("metrics", "must fit the labels", received)
 
-    def examples(self, row: Row, index: int, training: bool = False) -> list[Example]:
+    def _check_labels(self) -> None:
+        for label in self.labels:
+            if not isinstance(label, str) or label != label.strip() or label in ("", UNLABELLED):
+                rule = f"must be texts without white space around them, not blank or {UNLABELLED!r}"
+                raise invalid("labels", rule, f"{label!r} in labels={shown_names(self.labels)}")
+        if len(set(self.labels)) < len(self.labels):
+            received = f"labels={shown_names(self.labels)}"
+            raise invalid("labels", "must be different names", received)
+        weights = self.label_weights
+        for label, weight in weights.items():
+            if label not in self.labels:
+                raise unknown("label_weights", label, self.labels)
+            good = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+            if not good or not 0 <= weight < math.inf:
+                rule = "must be numbers of at least 0"
+                raise invalid("label_weights", rule, f"{label!r}: {weight!r}")
+        if self.labels and not any(weights.get(label, 1) for label in self.labels):
+            raise invalid("label_weights", "must not all be 0", f"label_weights={dict(weights)!r}")
+
+    def examples(
+        self, row: Row, index: int, training: bool = False, source: str | None = None
+    ) -> list[Example]:
         """Return the examples of one row: mostly one, several for ReCoRD, none for some of WSC.
 
         Args:
             row: feature to value: str, bytes in UTF-8, numbers, lists, dicts or NumPy values.
             index: the row's number in its split, which an error names.
-            training: leave out what `train_label` leaves out, and refuse a row without a label.
+            training: leave out what `train_label` leaves out, and refuse (or leave out, see
+                `missing`) a row without a label.
+            source: where the row comes from, for messages: a file's path.
 
         Raises:
-            ValueError: a feature of the input is missing or None, a text is not UTF-8, a label is
-                out of range, or a row to train on has no label. The message names the row.
+            MissingValue: a feature of the input is missing, where `missing` does not allow it.
+            ValueError: a text is not UTF-8, a label is no label of the task, or a row to train
+                on has no label. The message names the row.
 
-        >>> task = Task("reviews", None, "review: {text}", labels=("bad", "good"))
-        >>> task.examples({"text": "a gem", "label": 1}, 0)[0].target
+        >>> task = Task("reviews", input="review: {text}", labels=("bad", "good"))
+        >>> task.examples({"text": "a gem", "label": "good"}, 0)[0].target
         'good'
         """
-        if self.preprocess is None:
-            examples = [self._example(self._read(row, self._needed, index), {})]
-        else:
-            name = self.preprocess
-            make = PREPROCESS[name] if isinstance(name, str) else name
-            whole = self._read(row, row, index)
-            examples = [
-                self._example(Features({**whole, **made}, row, index, self.name), made)
-                for made in make(whole)
-            ]
+        try:
+            examples = self._made(row, index, source)
+        except MissingValue:
+            if self.missing != "skip":
+                raise
+            return []
         if not training:
             return examples
-        for example in examples:
-            if example.target == UNLABELLED:
-                where = f"row {index} of {self.name}"
-                raise invalid("row", "must have a label or an answer to train on", where)
+        labelled = [example for example in examples if example.target != UNLABELLED]
+        if len(labelled) < len(examples) and self.missing != "skip":
+            where = Features({}, row, index, self, source).place
+            raise invalid("row", "must have a label or an answer to train on", where)
         if self.train_label is None:
-            return examples
-        return [example for example in examples if example.label == self.train_label]
+            return labelled
+        return [example for example in labelled if example.label == self.train_label]
+
+    def _made(self, row: Row, index: int, source: str | None) -> list[Example]:
+        if self.preprocess is None:
+            return [self._example(self._read(row, self._needed, index, source), {})]
+        name = self.preprocess
+        make = PREPROCESS[name] if isinstance(name, str) else name
+        whole = self._read(row, row, index, source)
+        return [
+            self._example(Features({**whole, **made}, row, index, self, source), made)
+            for made in make(whole)
+        ]
+
+    @functools.cached_property
+    def _asked(self) -> frozenset[str]:
+        return frozenset(_fields("input", self.input))
 
     @functools.cached_property
     def _written(self) -> frozenset[str]:
@@ -181,24 +254,31 @@ class Task:
         read = _fields("input", self.input)
         return tuple(dict.fromkeys((*read, *self._written, self.label_feature, "idx")))
 
-    def _read(self, row: Row, names: Iterable[str], index: int) -> "Features":
-        features = Features({}, row, index, self.name)
+    def _read(self, row: Row, names: Iterable[str], index: int, source: str | None) -> "Features":
+        """Return the named features that have a value; published blank texts are one."""
+        features = Features({}, row, index, self, source)
+        blank_is_text = self.missing is None and self.tfds is not None
         for name in names:
             try:
-                value = _plain(row[name]) if name in row else None
-                if value is not None:
-                    features[name] = value
-            except UnicodeDecodeError as error:
-                received = f"{name!r} in {features.place}: {error}"
+                value = plain(row[name]) if name in row else None
+            except UnicodeError as error:
+                received = f"{name!r} in {features.place}: {unicode_reason(error)}"
                 raise invalid("row", "must be text in UTF-8", received) from None
+            if not is_missing(value) or (blank_is_text and isinstance(value, str)):
+                features[name] = value
         return features
 
     def _example(self, features: "Features", made: Row) -> Example:
-        label = None
+        label, weight = None, 1.0
         if self.labels:
             label = self._label(features)
             features["label"] = UNLABELLED if label is None else self.labels[label]
+            weight = float(self.label_weights.get(features["label"], 1.0))
         unlabelled = label is None if self.labels else not self._written <= features.keys()
+        for name in self._asked if unlabelled else self._asked | self._written:
+            if isinstance(features.get(name), (list, dict)):
+                received = f"{shown(features[name])} in {features.place}"
+                raise invalid(name, "must be a text or a number", received)
         return Example(
             self.input.format_map(features),
             UNLABELLED if unlabelled else self.target.format_map(features),
@@ -207,53 +287,20 @@ class Task:
             made.get("group"),
             label,
             features.get("idx"),
+            weight,
         )
 
     def _label(self, features: "Features") -> int | None:
-        """Return the label's number; None for -1, an empty cell or no such feature."""
+        """Return the label's number; None where the row has none."""
         value = features.get(self.label_feature)
-        if isinstance(value, str):
-            value = value.strip()
-            if value in self.labels:
-                return self.labels.index(value)
-            value = int(value) if _WHOLE.fullmatch(value) else value
-        if value is None or value == "" or value == -1:
-            return None
-        if isinstance(value, int | float) and value in range(len(self.labels)):
-            return int(value)
-        rule = f"must be one of {list(self.labels)} or a number from -1 to {len(self.labels) - 1}"
-        received = f"{features[self.label_feature]!r} in {features.place}"
-        raise invalid(self.label_feature, rule, received)
-
-
-class Features(dict[str, Any]):
-    """A row's features as plain Python values; one that is missing is a clear error."""
-
-    def __init__(self, values: Row, row: Row, index: int, task: str) -> None:
-        super().__init__(values)
-        self.row, self.index, self.task = row, index, task
-
-    @property
-    def place(self) -> str:
-        """Number of the row and name of the task, for messages."""
-        return f"row {self.index} of {self.task}"
-
-    def __missing__(self, name: str) -> Any:
-        rule = f"must have the feature {name!r}"
-        raise invalid("row", rule, f"{self.place}, with {sorted(self.row)}")
-
-
-def _plain(value: Any) -> Any:
-    """Return bytes as text and NumPy values as Python ones, through lists and dicts."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, _ATOMS):
-        return value
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return [_plain(item) for item in value]
+        indices = self.label_indices
+        if indices is None and self.tfds is None:
+            indices = False
+        try:
+            return label_number(value, self.labels, indices)
+        except ValueError as error:
+            received = f"{shown(value)} in {features.place}"
+            raise invalid(self.label_feature, str(error), received) from None
 
 
 def _fields(argument: str, template: str) -> tuple[str, ...]:

@@ -99,7 +99,6 @@ def train_bank(
             labels=[list(member.task.labels) or None for member in bank],
             prompt_attention=prompt_attention,
             input_length=input_length or max(member.task.max_input_length for member in bank),
-            target_length=max(member.task.max_target_length for member in bank),
             dtype=dtype,
             seed=[member.seed for member in bank],
             prompt_names=found,
@@ -112,6 +111,7 @@ def train_bank(
         model.compile(optimizer=optimizer)
     if model.preprocessor is None:
         raise invalid("tokenizer", "must be given with a backbone object", "tokenizer=None")
+    data.set_target_length(model, [member.task for member in bank], data_dir)
 
     if validation_split != "":
         for member in bank:

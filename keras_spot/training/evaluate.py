@@ -16,6 +16,8 @@ from keras_spot import tasks
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.data import load_examples
+from keras_spot.data.labels import check_labels, is_label_task, longest_label
+from keras_spot.data.survey import measure
 from keras_spot.model.generation import pad_rows
 from keras_spot.tasks import metrics
 from keras_spot.training import submission
@@ -92,7 +94,8 @@ def evaluate(
     records: list[dict[str, Any]] = []
     for part in splits:
         check_labelled(task, part, data_dir)
-        found = list(load_examples(task, part, data_dir=data_dir, limit=limit))
+        found = list(load_examples(task, part, data_dir=data_dir, limit=limit, labelled=True))
+        warn_of_cut(model, task, part, found)
         answers, extra = answer(
             model, task, found, method=method, batch_size=batch_size, prompt=prompt
         )
@@ -119,10 +122,23 @@ def check_method(task: tasks.Task, method: str) -> None:
 
 def check_labelled(task: tasks.Task, split: str, data_dir: str | os.PathLike | None = None) -> None:
     """Raise ValueError if a split cannot be scored: no such split, no examples, no labels."""
-    first = next(load_examples(task, split, data_dir=data_dir, limit=1), None)
+    options = {"limit": 1} if task.missing != "skip" else {"labelled": True}
+    first = next(load_examples(task, split, data_dir=data_dir, **options), None)
     if first is None or first.target == tasks.UNLABELLED:
         rule = "must have labelled examples to score"
         raise invalid("split", rule, f"split={split!r} of {task.name}")
+
+
+def warn_of_cut(
+    model: Any, task: tasks.Task, split: str, examples: Sequence[tasks.Example]
+) -> None:
+    """Warn once of the inputs that are longer than the model reads (`keras_spot.data.Survey`)."""
+    if model.preprocessor is None or not examples:
+        return
+    unlabelled = [dataclasses.replace(e, target=tasks.UNLABELLED) for e in examples]
+    length = model.preprocessor.encoder_sequence_length
+    tokenizer = model.preprocessor.tokenizer
+    measure(task, split, unlabelled, tokenizer, length, length).warn()
 
 
 def predict(
@@ -142,7 +158,9 @@ def predict(
     """
     task = tasks.get(task)
     examples = load_examples(task, split, data_dir=data_dir, limit=limit)
-    for block in _blocks(examples, _BLOCK):
+    for number, block in enumerate(_blocks(examples, _BLOCK)):
+        if not number:
+            warn_of_cut(model, task, split, block)
         answers, extra = answer(
             model, task, block, method=method, batch_size=batch_size, prompt=prompt
         )
@@ -189,12 +207,15 @@ def answer(
     check_method(task, method)
     if model.preprocessor is None:
         raise invalid("model", "must have a preprocessor to read texts", "preprocessor=None")
+    check_labels(task, model.preprocessor.tokenizer, method)
     texts = [example.input for example in examples]
     if method != "rank":
         answers: list[str] = []
         with _beams(model) if method == "beam" else contextlib.nullcontext():
             for block in _blocks(texts, _BLOCK):
                 length = task.max_target_length
+                if length is None and is_label_task(task):
+                    length = longest_label(task, model.preprocessor.tokenizer)
                 answers += model.generate(
                     block, max_length=length, batch_size=batch_size, prompt=prompt
                 )

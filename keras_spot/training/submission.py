@@ -13,32 +13,7 @@ from typing import Any
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.tasks import Example, Task, get, metrics
-
-FILES = {
-    "glue/cola": "CoLA.tsv",
-    "glue/sst2": "SST-2.tsv",
-    "glue/mrpc": "MRPC.tsv",
-    "glue/qqp": "QQP.tsv",
-    "glue/stsb": "STS-B.tsv",
-    "glue/mnli_matched": "MNLI-m.tsv",
-    "glue/mnli_mismatched": "MNLI-mm.tsv",
-    "glue/qnli": "QNLI.tsv",
-    "glue/rte": "RTE.tsv",
-    "glue/wnli": "WNLI.tsv",
-    "glue/ax": "AX.tsv",
-    "super_glue/boolq": "BoolQ.jsonl",
-    "super_glue/cb": "CB.jsonl",
-    "super_glue/copa": "COPA.jsonl",
-    "super_glue/multirc": "MultiRC.jsonl",
-    "super_glue/record": "ReCoRD.jsonl",
-    "super_glue/rte": "RTE.jsonl",
-    "super_glue/wic": "WiC.jsonl",
-    "super_glue/wsc": "WSC.jsonl",
-    "super_glue/wsc.fixed": "WSC.jsonl",
-    "super_glue/axb": "AX-b.jsonl",
-    "super_glue/axg": "AX-g.jsonl",
-}
-"""Task to file name. MNLI's two test splits have a file each."""
+from keras_spot.tasks.benchmarks import FILES
 
 # Everything else is submitted by the label's name.
 _BY_NUMBER = ("cola", "sst2", "mrpc", "qqp", "wnli", "copa", "multirc")

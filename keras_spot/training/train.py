@@ -107,7 +107,6 @@ def train(
             labels=list(dict.fromkeys(label for m in members for label in m.labels)) or None,
             prompt_attention=prompt_attention,
             input_length=input_length or max(member.max_input_length for member in members),
-            target_length=max(member.max_target_length for member in members),
             dtype=dtype,
             seed=seed,
         )
@@ -116,6 +115,7 @@ def train(
             model.compile(jit_compile=True)
     if model.preprocessor is None:
         raise invalid("tokenizer", "must be given with a backbone object", "tokenizer=None")
+    data.set_target_length(model, members, data_dir)
 
     if validation_split != "":
         for member in members:

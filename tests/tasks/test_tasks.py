@@ -16,14 +16,12 @@ from hypothesis import strategies as st
 
 from keras_spot import tasks
 from keras_spot.tasks import Example, Mixture, Task
+from keras_spot.tasks.sentences import WITHOUT_BUILDER
 
 steady = settings(deadline=None, derandomize=True)
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "tasks.jsonl"
 CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
-
-# Read from prepared directories: TFDS has no builder of these names.
-NOT_IN_TFDS = {"mr", "subj", "mpqa", "ling_nli", "quora_pairs"}
 
 
 def as_tfds(value):
@@ -114,7 +112,7 @@ def test_prefix_lm_cuts_everywhere_and_the_same_way():
 # === Bad rows: a defined result or an error that names the row ===
 
 
-@pytest.mark.parametrize("label", [2, -2, 0.5, "bad", math.nan, 10**30])
+@pytest.mark.parametrize("label", [2, -2, 0.5, "bad", math.inf, 10**30])
 def test_label_out_of_range(label):
     row = {"sentence": "x", "label": label}
     with pytest.raises(ValueError, match=r"^`label` must be one of .* in row 7 of glue/sst2$"):
@@ -130,7 +128,7 @@ def test_label_out_of_range_whole_message():
         tasks.get("glue/sst2").examples({"sentence": "x", "label": 2}, 7)
 
 
-@pytest.mark.parametrize("label", [5.1, -0.5, math.inf, math.nan, "high"])
+@pytest.mark.parametrize("label", [5.1, -0.5, math.inf, "high"])
 def test_similarity_out_of_range(label):
     row = {"sentence1": "a", "sentence2": "b", "label": label}
     message = (
@@ -141,7 +139,7 @@ def test_similarity_out_of_range(label):
         tasks.get("glue/stsb").examples(row, 7)
 
 
-@pytest.mark.parametrize("label", [-1, None, "", " ", "-1"])
+@pytest.mark.parametrize("label", [-1, None, "", " ", "-1", math.nan, b" "])
 def test_no_label(label):
     task = tasks.get("glue/sst2")
     row = {"sentence": "x", "label": label}
@@ -156,10 +154,124 @@ def test_forms_of_a_label(label):
     assert tasks.get("glue/sst2").examples({"sentence": "x", "label": label}, 0)[0].label == 1
 
 
-def test_label_names_come_before_numbers():
-    task = Task("stars", None, "{text}", labels=("1", "2"))
-    assert task.examples({"text": "x", "label": "1"}, 0)[0].label == 0
-    assert task.examples({"text": "x", "label": 1}, 0)[0].label == 1
+STARS = ("1", "2", "3", "4", "5")
+TRUTH = ("False", "True")
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "label"),
+    [
+        (STARS, [1, 1.0, "1", "1.0", " 1 ", b"1"], "1"),
+        (STARS, [5, 5.0, "5"], "5"),
+        (TRUTH, [True, "True", "true", "TRUE", b"True"], "True"),
+        (TRUTH, [False, "False", "false"], "False"),
+        (("yes", "no"), ["no", " no\n", b"no"], "no"),
+        (("-1", "0", "1"), [-1, -1.0, "-1"], "-1"),
+        (("1.0", "2.0"), [1, 1.0, "1", "1.0"], "1.0"),
+        (("1", "1.0"), [1, "1"], "1"),
+        (("1", "1.0"), [1.0, "1.0"], "1.0"),
+    ],
+)
+def test_a_value_means_the_same_to_every_reader(labels, values, label):
+    import numpy as np
+
+    task = Task("mine", input="{text}", labels=labels)
+    as_numpy = [np.asarray(value)[()] for value in values]
+    for value in (*values, *as_numpy):
+        assert task.examples({"text": "x", "label": value}, 0)[0].target == label, value
+
+
+@pytest.mark.parametrize(
+    ("labels", "value", "rule"),
+    [
+        (
+            STARS,
+            0,
+            "one of ['1', '2', '3', '4', '5'] (a place among them only with `label_indices`)",
+        ),
+        (STARS, "6", "one of ['1', '2', '3', '4', '5'] (a place among"),
+        (STARS, True, "one of ['1', '2', '3', '4', '5']"),
+        (("bad", "good"), 1, "one of ['bad', 'good'] (a place among"),
+        (("bad", "good"), -1, "one of ['bad', 'good'] (a place among"),
+        (("bad", "good"), "Good", "one of ['bad', 'good']. "),
+        (("true", "True"), "TRUE", "one label of ['true', 'True'], not several"),
+        (("01", "1.0"), 1, "one label of ['01', '1.0'], not several"),
+    ],
+)
+def test_other_values_are_refused_with_their_row(labels, value, rule):
+    task = Task("mine", input="{text}", labels=labels)
+    message = re.escape(f"`label` must be {rule}") + ".*in row 7 of mine$"
+    with pytest.raises(ValueError, match=f"^{message}"):
+        task.examples({"text": "x", "label": value}, 7)
+
+
+def test_an_index_only_where_the_task_says_so():
+    row = {"text": "x", "label": 1}
+    named = Task("stars", input="{text}", labels=STARS)
+    placed = dataclasses.replace(named, label_indices=True)
+    assert named.examples(row, 0)[0].target == "1"
+    assert placed.examples(row, 0)[0].target == "2"
+    assert placed.examples({**row, "label": "1"}, 0)[0].target == "2"
+    assert placed.examples({**row, "label": -1}, 0)[0].target == "<unk>"
+    # TFDS stores labels by number, but not all its integers are labels.
+    of_tfds = Task("stars", "stars:1.0.0", "{text}", labels=STARS)
+    with begins("`label` must be one label of ['1', '2', '3', '4', '5'], not several (`label_i"):
+        of_tfds.examples(row, 0)
+    texts = dataclasses.replace(of_tfds, label_indices=False)
+    assert texts.examples(row, 0)[0].target == "1"
+
+
+MISSING = [None, math.nan, "", "  \n", b""]
+
+
+@pytest.mark.parametrize("value", MISSING)
+def test_missing_values(value):
+    task = Task("mine", input="film: {s}", labels=("bad", "good"))
+    good = {"s": "x", "label": "good"}
+    with begins("`row` must have a value for 's' (or the task `missing: skip`). Received: row 3"):
+        task.examples({**good, "s": value}, 3)
+    with begins("`row` must have a label or an answer to train on. Received: row 3 of mine"):
+        task.examples({**good, "label": value}, 3, training=True)
+    assert task.examples({**good, "label": value}, 3)[0].target == "<unk>"
+    skips = dataclasses.replace(task, missing="skip")
+    assert skips.examples({**good, "s": value}, 3) == []
+    assert skips.examples({**good, "label": value}, 3, training=True) == []
+    keeps = dataclasses.replace(task, missing="keep")
+    assert keeps.examples({**good, "s": value}, 3)[0].input == "film: "
+    free = Task("mine", input="{s}", target="{t}", missing="keep")
+    assert free.examples({"s": "x", "t": value}, 0)[0].target == "<unk>"
+
+
+def test_published_blanks_are_kept_but_no_null():
+    task = tasks.get("glue/qqp")
+    row = {"question1": "", "question2": "b", "label": 0}
+    assert task.examples(row, 0)[0].input == "qqp question1:  question2: b"
+    for value in (None, math.nan):
+        with begins("`row` must have a value for 'question1'"):
+            task.examples({**row, "question1": value}, 0)
+
+
+@pytest.mark.parametrize("value", [["a", "b"], {"a": 1}])
+def test_only_texts_and_numbers_stand_in_texts(value):
+    with begins("`s` must be a text or a number. Received: "):
+        Task("mine", input="{s}", labels=("a",)).examples({"s": value, "label": "a"}, 0)
+
+
+def test_half_a_character_is_named():
+    message = (
+        "`row` must be text in UTF-8. Received: 's' in row 2 of mine in x.jsonl: "
+        "half a character (a lone surrogate) at position 1"
+    )
+    with fails(message):
+        Task("mine", input="{s}", labels=("a",)).examples(
+            {"s": "a\ud800", "label": "a"}, 2, source="x.jsonl"
+        )
+
+
+def test_label_weights():
+    task = Task("mine", input="{s}", labels=("bad", "good"), label_weights={"good": 3})
+    weights = [task.examples({"s": "x", "label": label}, 0)[0].weight for label in task.labels]
+    assert weights == [1.0, 3.0]
 
 
 def test_empty_text_is_kept():
@@ -314,7 +426,7 @@ def test_names_are_in_tfds():
     for name in tasks.names():
         task = tasks.get(name)
         dataset, _, version = task.tfds.partition(":")
-        if name in NOT_IN_TFDS:
+        if name in WITHOUT_BUILDER:
             assert dataset not in tfds.list_builders()
             continue
         dataset, _, config = dataset.partition("/")
@@ -336,7 +448,7 @@ def test_labels_and_features_are_those_of_tfds(tmp_path):
     renamed = ("anli/r1", "anli/r2", "anli/r3", "yelp_polarity_reviews")  # e, n, c and 1, 2
     assert builder
     for name in tasks.names():
-        if name in NOT_IN_TFDS or name == "sentiment140":
+        if name in WITHOUT_BUILDER or name == "sentiment140":
             continue
         task = tasks.get(name)
         features = tfds.builder(task.tfds, data_dir=tmp_path).info.features
@@ -382,6 +494,14 @@ def test_real_rows(shared, name):
             assert all(e.input.count("*") == 2 for e in made)
 
 
+def test_no_form_of_wsc_ends_in_a_space(shared):
+    from keras_spot import data
+
+    for split in ("train", "validation"):
+        rows = data.load_examples("super_glue/wsc", split, data_dir=shared / "data" / "tfds")
+        assert not [example.index for example in rows if example.input != example.input.strip()]
+
+
 def test_labels_fit_the_target_length(shared):
     import sentencepiece
 
@@ -404,11 +524,11 @@ def test_user_task():
 
 @pytest.mark.parametrize("row", [{"a": "x"}, {"a": "x", "b": None}])
 def test_no_free_text_target(row):
-    task = Task("mine", None, "{a}", target="{b}")
+    task = Task("mine", input="{a}", target="{b}")
     assert task.examples(row, 0)[0].target == "<unk>"
     with begins("`row` must have a label or an answer to train on."):
         task.examples(row, 0, training=True)
-    with begins("`row` must have the feature 'a'."):
+    with begins("`row` must have a value for 'a'"):
         task.examples({"a": None, "b": "x"}, 0)
 
 
@@ -450,6 +570,19 @@ def test_question_answering_from_a_file():
         ({"metrics": ("f1",), "labels": ("a", "b", "c")}, "`metrics` must fit the labels."),
         ({"metrics": ("pearson",)}, "`metrics` must fit the labels."),
         ({"labels": ("a", "a")}, "`labels` must be different names."),
+        ({"labels": "ab"}, "`labels` must be a list of names, not a text. Received: labels='ab'"),
+        ({"labels": ("a", " ")}, "`labels` must be texts without white space around them"),
+        ({"labels": ("a", "b ")}, "`labels` must be texts without white space around them"),
+        ({"labels": ("a", "<unk>")}, "`labels` must be texts without white space around them"),
+        ({"label_weights": {"c": 1}}, "`label_weights` must be a known name."),
+        ({"label_weights": {"a": -1}}, "`label_weights` must be numbers of at least 0."),
+        ({"label_weights": {"a": 0, "b": 0}}, "`label_weights` must not all be 0."),
+        ({"missing": "ignore"}, "`missing` must be a known name."),
+        ({"encoding": "utf-9"}, "`encoding` must be an encoding that Python knows."),
+        ({"files": {"train": "x.txt"}}, "`files` must be of a type out of"),
+        ({"files": "x.csv"}, "`files` must map each split to its data"),
+        ({"rows": [{"a": 1}]}, "`rows` must map each split to its data"),
+        ({"rows": {"a": []}, "tfds": "b"}, "`task` must have one source of rows."),
         ({"max_input_length": 0}, "`max_input_length` must be at least 1."),
     ],
 )
@@ -484,6 +617,7 @@ def test_load_yaml(tmp_path):
         },
         max_target_length=4,
     )
+    assert task.splits == {"train": "train", "validation": "validation"}
 
 
 def test_load_json(tmp_path):
@@ -497,7 +631,11 @@ def test_load_json(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t.yaml", "name: a\ninput: '{a}'", "`task` must have the field 'tfds' or 'files'."),
+        (
+            "t.yaml",
+            "name: a\ninput: '{a}'",
+            "`task` must have the field 'tfds', 'files' or 'rows'.",
+        ),
         ("t.yaml", "name: a\ntfds: b", "`task` must have the field 'input'."),
         ("t.yaml", "name: a\ninputs: b", "`task` must be a known name. Received: task='inputs'"),
         ("t.yaml", "- name", "`task` must be one record of fields."),
@@ -509,16 +647,45 @@ def test_load_json(tmp_path):
         ("t.yaml", YAML.replace("bad, good", "no, yes"), "`labels` must be a list of texts"),
         ("t.yaml", YAML.replace("[accuracy]", "accuracy"), "`metrics` must be a list of texts"),
         ("t.yaml", YAML.replace(": 4", ": four"), "`max_target_length` must be a whole number."),
-        ("t.yaml", YAML.replace("train.csv", "t.parquet"), "`files` must be of a type out of"),
+        ("t.yaml", YAML.replace("train.csv", "t.xls"), "`files` must be of a type out of"),
         ("t.yaml", YAML.replace("{train: train.csv", "{1: a.csv"), "`files` must map split names"),
         ("t.yaml", YAML.replace("reviews", "[a]"), "`name` must be a text."),
         ("t.yaml", b"name: \xff", "`task` must be a YAML file."),
+        ("t.yaml", YAML + "name: again", "`task` must be a YAML file."),
+        ("t.json", '{"name": "a", "name": "b"}', "`task` must be a JSON file."),
+        ("t.json", "[" * 10**5, "`task` must be a JSON file."),
+        ("t.yaml", "a: " + "[" * 10**4, "`task` must be a YAML file."),
+        ("t.yaml", YAML + "missing: never", "`missing` must be a known name."),
+        ("t.yaml", YAML + "label_indices: 1", "`label_indices` must be true or false."),
+        ("t.yaml", YAML + "label_weights: {good: many}", "`label_weights` must map label names"),
     ],
 )
 def test_bad_files(tmp_path, name, text, message):
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with begins(message):
         tasks.load(tmp_path / name)
+
+
+def test_nested_anchors_do_not_grow_in_a_message(tmp_path):
+    lines = ["a: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"b{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    for name, extra in (("name", "name: *a8\ninput: '{s}'"), ("labels", "labels: *a8")):
+        text = "\n".join([*lines[:9], extra]).replace("a: &", "tfds: &").replace("b", "z")
+        record = tmp_path / f"{name}.yaml"
+        record.write_text(text)
+        with pytest.raises(ValueError) as caught:
+            tasks.load(record)
+        assert len(str(caught.value)) < 1000
+
+
+def test_every_field_can_stand_in_a_record(tmp_path):
+    (tmp_path / "task.yaml").write_text(
+        "name: mine\ninput: '{s}'\nlabels: ['1', '2']\nlabel_indices: true\nmissing: skip\n"
+        "label_weights: {'1': 2.5}\nencoding: latin-1\nrows: {train: [{s: a, label: 0}]}\n"
+    )
+    task = tasks.load(tmp_path / "task.yaml")
+    assert task.examples(task.rows["train"][0], 0)[0].weight == 2.5
+    assert (task.encoding, task.missing, task.splits) == ("latin-1", "skip", {"train": "train"})
 
 
 # === Mixtures ===
