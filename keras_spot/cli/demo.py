@@ -135,6 +135,7 @@ def _first_scores(
     All of them are prompts of one bank, so that one model is compiled.
     """
     from keras_spot import tasks
+    from keras_spot.data import target_limit
     from keras_spot.model.build import build
     from keras_spot.training.evaluate import evaluate
 
@@ -144,7 +145,7 @@ def _first_scores(
         [str(source), *["sampled_vocab" for _ in seeds]],
         tokenizer=loaded[1],
         input_length=task.max_input_length,
-        target_length=task.max_target_length,
+        target_length=target_limit(task, loaded[1], data_dir),
         seed=[0, *seeds],
         prompt_names=[TRANSFERRED, *[f"{SAMPLED}-{seed}" for seed in seeds]],
     )
