@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import keras_spot  # noqa: E402
-from keras_spot.model.fast.forward import absorbed_is_cheaper  # noqa: E402
+from keras_spot.model.plain.attention import absorbed_is_cheaper  # noqa: E402
 
 POLICIES = {"float32": "float32", "bfloat16": "bfloat16"}
 models: dict[str, Any] = {}

@@ -105,7 +105,7 @@ _REGISTERED = {
     "ClassLabels": "prompts.initializers.embeddings",
     "FromNumpy": "prompts.initializers.values",
     "FromText": "prompts.initializers.embeddings",
-    "GreedySampler": "model.fast.greedy",
+    "GreedySampler": "model.samplers",
     "PromptedT5": "model.prompted_t5",
     "SampledVocab": "prompts.initializers.embeddings",
     "SoftPrompt": "model.soft_prompt",

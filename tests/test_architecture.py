@@ -49,6 +49,19 @@ def test_imports_run_downhill():
     assert uphill == []
 
 
+def test_one_module_imports_what_is_fast_and_plain_stands_alone():
+    importers = set()
+    for place, file in modules():
+        for name, member in imported(ast.parse(file.read_text(encoding="utf-8"))):
+            target = f"{name}.{member}"
+            inside = str(place).startswith("model/fast")
+            if target.startswith("keras_spot.model.fast") and not inside:
+                importers.add(str(place))
+            if str(place).startswith("model/plain"):
+                assert not target.startswith(("tensorflow", "jax", "torch")), place
+    assert importers == {"model/kernels"}
+
+
 def test_every_room_is_on_the_list_and_readme_has_its_table():
     assert {place.parts[0] for place, _ in modules()} == set(rooms.FLOORS)
     assert rooms.in_readme() == rooms.table(), "python tools/rooms.py writes it"

@@ -51,39 +51,3 @@ def batch(rows=4, tokens=9, targets=4, vocabulary=64, seed=0):
         "decoder_padding_mask": target_mask,
     }
     return x, y, target_mask.astype("float32")
-
-
-def the_long_way(model, x, visibility="full"):
-    """Return logits `[B, D, V]` by KerasHub's layers over P + T positions, visibility by a mask.
-
-    An oracle for what the package computes: it never uses `SoftPrompt`'s call.
-    """
-    import tensorflow as tf
-
-    backbone = model.backbone
-    tokens = backbone.token_embedding(x["encoder_token_ids"])
-    prompt = tf.convert_to_tensor(model.soft_prompt.prompt)
-    length = len(prompt)
-    h = tf.concat([tf.repeat(prompt[None], len(tokens), 0), tokens], axis=1)
-    seen = np.pad(x["encoder_padding_mask"], [[0, 0], [length, 0]], constant_values=1)
-    at = np.arange(seen.shape[1])
-    allowed = {
-        "full": at[:, None] >= 0,
-        "prompt": (at[:, None] >= length) | (at < length),
-        "causal": (at[:, None] >= length) | (at <= at[:, None]),
-    }[visibility]
-    mask, bias = seen[:, None] * allowed[None].astype("int32"), None
-    for layer in backbone.encoder_transformer_layers:
-        h, bias = layer(h, attention_mask=mask, position_bias=bias)
-    states = backbone.encoder_layer_norm(h)
-    h, bias = backbone.token_embedding(x["decoder_token_ids"]), None
-    for layer in backbone.decoder_transformer_layers:
-        h, bias = layer(
-            h,
-            attention_mask=x["decoder_padding_mask"][:, None],
-            position_bias=bias,
-            encoder_hidden_states=states,
-            encoder_attention_mask=seen[:, None],
-            use_causal_mask=True,
-        )
-    return model._logits(h)

@@ -1,7 +1,7 @@
 """From a backbone's name and a prompt's path to a compiled model."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import keras_hub
@@ -35,6 +35,7 @@ def build(
     num_prompts: int | None = None,
     prompt_names: Sequence[str] | None = None,
     remat: bool = False,
+    kernels: Literal["auto", "plain", "fast"] = "auto",
 ) -> PromptedT5:
     """Return a frozen T5 with a soft prompt in front, compiled with the paper's recipe.
 
@@ -68,6 +69,8 @@ def build(
             number of `prompt_names`, else None, one prompt.
         prompt_names: names of a bank's prompts, e.g. `["sst2", "cb"]`.
         remat: less memory for more work, see `PromptedT5`. Default False.
+        kernels: `"auto"` (default), `"plain"` or `"fast"`: how the numbers are computed, see
+            `PromptedT5`.
 
     Returns:
         A compiled `PromptedT5`; its one trainable variable is the prompt, P x H numbers; a bank's
@@ -108,6 +111,7 @@ def build(
         num_prompts=num_prompts,
         prompt_names=prompt_names,
         remat=remat,
+        kernels=kernels,
     )
     for source in sources:
         backbones.check_fingerprint(source, model.fingerprint)

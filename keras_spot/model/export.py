@@ -98,7 +98,8 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
 
     module = tf.Module()
     # A SavedModel only holds the variables and resources that hang from its root.
-    module.variables_ = [weight.value for weight in model.weights]
+    variables = [*model.weights, *model.sampler.variables]
+    module.variables_ = [variable.value for variable in variables]
     module.pieces = pieces
     signatures = {"serving_default": serve, "generate_ids": generate_ids}
     with remote.writing(path) as local, atomic_folder(local) as folder:

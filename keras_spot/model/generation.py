@@ -3,112 +3,101 @@
 import functools
 
 import keras
+import keras_hub
 import numpy as np
 from keras import ops
 
 from keras_spot.base.errors import invalid
-from keras_spot.model.fast.decoding import CachedDecoder
+from keras_spot.model import samplers
+from keras_spot.model.texts import pad_rows
 
 INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
+_FUNCTIONS = 8  # compiled functions that are remembered
 
 
-class TextGeneration:
-    """Generation for a `Seq2SeqLM` that has `encode` and `_logits` (see `PromptedT5`).
+class Generator:
+    """What answers texts and token ids with a `PromptedT5`, and the functions compiled for that.
 
-    The cache is sized from what `encode` returns, prompt positions included.
+    Args:
+        model: `PromptedT5`.
     """
 
+    def __init__(self, model):
+        self.model = model
+        self._functions = {}
+
+    def forget(self):
+        """Forget the compiled functions, as the model is compiled anew."""
+        self._functions.clear()
+
     def generate(
-        self,
-        inputs,
-        max_length=None,
-        stop_token_ids="auto",
-        strip_prompt=False,
-        batch_size=32,
-        prompt=None,
+        self, inputs, max_length, stop_token_ids, strip_prompt, batch_size, prompt, sampler
     ):
-        """Answer texts (or token ids) with the compiled sampler, greedy by default.
-
-        Texts are sorted by length and padded only to the longest of their batch; the order
-        of the answers is that of the inputs.
-
-        Args:
-            inputs: a text, a list of texts, or whatever `Seq2SeqLM.generate` takes
-                (dictionaries of texts or token ids, a `tf.data.Dataset`).
-            max_length: target tokens at most. Default: the preprocessor's.
-            stop_token_ids: as in `Seq2SeqLM.generate`.
-            strip_prompt: as in `Seq2SeqLM.generate`.
-            batch_size: texts decoded at once. Default 32.
-            prompt: of a bank, the prompt by name or number: one for all texts, or a list with one
-                for each.
-
-        Returns:
-            A text for a text, a list of texts for a list.
-        """
-        single = isinstance(inputs, str)
-        texts = [inputs] if single else inputs
-        if self.preprocessor is None or not _all_text(texts):
-            return super().generate(inputs, max_length, stop_token_ids, strip_prompt)
-        if batch_size < 1:
+        """Answer texts or token ids, see `PromptedT5.generate`."""
+        if not isinstance(batch_size, int) or batch_size < 1:
             raise invalid("batch_size", "must be a positive integer", f"{batch_size=}")
-        tokenizer = self.preprocessor.tokenizer
-        if stop_token_ids == "auto":
-            stop_token_ids = (tokenizer.end_token_id,)
-        length = max_length or self.preprocessor.decoder_sequence_length
-        rows = self.token_rows(list(texts))
-        index = self.prompt_numbers(prompt, len(rows))
+        if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
+            raise invalid("max_length", "must be a positive integer", f"{max_length=}")
+        texts = None if self.model.preprocessor is None else _as_texts(inputs)
+        if texts is None:
+            view = _WithFunction(self.model, self.function(sampler))
+            return keras_hub.models.Seq2SeqLM.generate(
+                view, inputs, max_length, stop_token_ids, strip_prompt
+            )
+        answers = self._answers(texts, max_length, stop_token_ids, batch_size, prompt, sampler)
+        return answers[0] if isinstance(inputs, str) else answers
+
+    def _answers(self, texts, max_length, stop_token_ids, batch_size, prompt, sampler):
+        """Return the answers to a list of texts, decoded sorted by length."""
+        model, preprocessor = self.model, self.model.preprocessor
+        stops = stop_token_ids
+        if isinstance(stops, str) and stops == "auto":
+            stops = (preprocessor.tokenizer.end_token_id,)
+        length = max_length or preprocessor.decoder_sequence_length
+        rows = model.token_rows(texts)
+        index = model.prompt_numbers(prompt, len(rows))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         answers = [""] * len(rows)
-        step = self.make_generate_function()
-        static = self.jit_compile or self._distribute_strategy is not None
+        step = self.function(sampler)
+        static = model.jit_compile or model._distribute_strategy is not None
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             batch = _batch([rows[i] for i in chunk], length, batch_size if static else None)
             if index is not None:
                 fill = len(batch[INPUTS[0]]) - len(chunk)
                 batch["prompt_index"] = np.pad(index[chunk], (0, fill), "edge")
-            out = step(batch, stop_token_ids=stop_token_ids)
+            out = step(batch, stop_token_ids=stops)
             ids = ops.convert_to_numpy(out["decoder_token_ids"])[:, 1:]
             mask = ops.convert_to_numpy(out["decoder_padding_mask"])[:, 1:]
-            for i, answer in zip(chunk, self.detokenize(ids, mask)):
+            for i, answer in zip(chunk, model.detokenize(ids, mask)):
                 answers[i] = answer
-        return answers[0] if single else answers
+        return answers
 
-    def generate_step(self, inputs, stop_token_ids=None, prompt_states=None):
-        """Decode one batch of token ids with cached keys and values.
-
-        Args:
-            inputs: the model's call arguments; `decoder_padding_mask` marks given tokens,
-                at least the start token.
-            stop_token_ids: ids that end a row, `None` to fill all D positions.
-            prompt_states: see `PromptedT5.prompt_states`. Default: computed anew.
-
-        Returns:
-            `decoder_token_ids` `[B, D]` and the boolean `decoder_padding_mask` `[B, D]`.
-        """
+    def step(self, inputs, stop_token_ids=None, prompt_states=None, sampler=None):
+        """Decode one batch of token ids, see `PromptedT5.generate_step`."""
+        model = self.model
+        sampler = model.sampler if sampler is None else sampler
         texts = inputs["encoder_token_ids"], inputs["encoder_padding_mask"]
-        states, mask = self.encode(*texts, inputs.get("prompt_index"), prompt_states)
+        states, mask = model.encode(*texts, inputs.get("prompt_index"), prompt_states)
         ids = inputs["decoder_token_ids"]
         given = ops.cast(inputs["decoder_padding_mask"], "bool")
-        embed = self.backbone.token_embedding
-        length, xla = ops.shape(ids)[1], bool(self.jit_compile)
-        decoder = CachedDecoder(self.backbone, states, mask, length, self.compute_dtype, xla)
+        decoder = model.cached_decoder(states, mask, ops.shape(ids)[1])
 
         def next(tokens, cache, index):
             token = ops.slice(tokens, [0, index - 1], [ops.shape(tokens)[0], 1])
-            x, cache = decoder.step(embed(token), cache, index - 1)
-            logits = self._logits(x)[:, 0, :]
-            return logits, logits, cache
+            x, cache = decoder.step(model.backbone.token_embedding(token)[:, 0], cache, index - 1)
+            return model.logits(x), x, cache
 
-        # Starting at 1 needs no warm-up pass: the sampler keeps every given token.
-        ids = self.sampler(
+        ids = sampler(
             next=next,
             prompt=ids,
             cache=decoder.cache,
+            # Starting at 1 needs no warm-up pass: the sampler keeps every given token.
             index=1,
             mask=given,
             stop_token_ids=stop_token_ids,
-            model=self,
+            model=model,
+            **({} if samplers.keeps_rows(sampler) else _hidden_states(next, ids, decoder)),
         )
         if stop_token_ids is None:
             return {"decoder_token_ids": ids, "decoder_padding_mask": ops.ones_like(ids, "bool")}
@@ -119,52 +108,91 @@ class TextGeneration:
         after = ops.cumsum(ended, axis=-1) - ended
         return {"decoder_token_ids": ids, "decoder_padding_mask": after == 0}
 
-    def make_generate_function(self):
-        """Return the compiled generation function.
+    def function(self, sampler=None):
+        """Return the compiled function of `(inputs, stop_token_ids)` for a sampler.
 
-        Without XLA one trace serves all inputs and another single rows, with it every shape is
-        compiled; under a tf.distribute strategy the rows are dealt out to the replicas.
+        With TensorFlow and without XLA one trace serves all inputs and, where the sampler keeps
+        rows, another single rows; with XLA every shape is compiled; under a tf.distribute strategy
+        the rows are dealt out to the replicas.
+
+        Args:
+            sampler: a KerasHub sampler or its name. Default: the model's.
         """
-        tensorflow = keras.config.backend() == "tensorflow" and not self.run_eagerly
-        if self.generate_function is None and tensorflow:
-            if self._distribute_strategy is not None:
-                self.generate_function = _replica_function(self)
-            elif not self.jit_compile:
-                self.generate_function = _one_trace_function(self)
-        return super().make_generate_function()
+        sampler = self.model.sampler if sampler is None else samplers.get(sampler)
+        key = samplers.identity(sampler)
+        if key not in self._functions:
+            if len(self._functions) == _FUNCTIONS:
+                del self._functions[next(iter(self._functions))]
+            self._functions[key] = self._compile(sampler)
+        return self._functions[key]
 
-    def token_rows(self, texts):
-        """Return a list of token ids for each text: cut to the input length, end token last."""
-        tokenizer = self.preprocessor.tokenizer
-        limit = self.preprocessor.encoder_sequence_length - 1
-        rows = tokenizer(texts) if texts else []
-        rows = rows.to_list() if hasattr(rows, "to_list") else [list(map(int, r)) for r in rows]
-        return [[*row[:limit], tokenizer.end_token_id] for row in rows]
+    def _compile(self, sampler):
+        model = self.model
+        step = functools.partial(self.step, sampler=sampler)
+        backend = keras.config.backend()
+        if model.run_eagerly or backend not in ("tensorflow", "jax"):
+            compiled = step
+        elif backend == "jax":
+            compiled = _jax_function(step, model, sampler)
+        elif model._distribute_strategy is not None:
+            compiled = _replica_function(step, model)
+        elif model.jit_compile:
+            compiled = _xla_function(step)
+        else:
+            compiled = _one_trace_function(step, model, samplers.keeps_rows(sampler))
 
-    def detokenize(self, ids, mask):
-        """Return texts of `ids` `[B, D]` where `mask` `[B, D]`, without special or unknown ids."""
-        tokenizer = self.preprocessor.tokenizer
-        known = tokenizer.vocabulary_size()
-        special = (tokenizer.pad_token_id, tokenizer.end_token_id)
-        keep = mask.astype(bool) & ~np.isin(ids, special) & (ids < known)
-        return [
-            tokenizer.detokenize([row[k].tolist()])[0] if k.any() else ""
-            for row, k in zip(ids, keep)
-        ]
+        def generate_function(inputs, stop_token_ids=None):
+            # No stop token at all is what None says, too.
+            stops = None if stop_token_ids is None else tuple(map(int, stop_token_ids)) or None
+            batch = {key: ops.cast(inputs[key], "int32") for key in _keys(model)}
+            if batch[INPUTS[2]].shape[1] < 2:
+                rule = "must leave room behind the start token"
+                raise invalid("decoder_token_ids", rule, f"shape={batch[INPUTS[2]].shape}")
+            return compiled(batch, stop_token_ids=stops)
+
+        return generate_function
 
 
-def _all_text(texts):
-    return isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts)
+class _WithFunction:
+    """A model as its base class' `generate` sees it, with the function of another sampler."""
+
+    def __init__(self, model, function):
+        self._model, self._function = model, function
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def make_generate_function(self):
+        return self._function
 
 
-def pad_rows(rows, width=None):
-    """Return int32 `ids` and `mask` `[len(rows), width]` of token rows, by default the tightest."""
-    ids = np.zeros((len(rows), width or max(map(len, rows))), "int32")
-    mask = np.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-        mask[i, : len(row)] = 1
-    return ids, mask
+def _as_texts(inputs):
+    """Return a list of texts, None for what the preprocessor takes apart (dictionaries, tensors).
+
+    Raises:
+        ValueError: a list with something in it that is no text, or what holds no texts at all.
+    """
+    if isinstance(inputs, str):
+        return [inputs]
+    if isinstance(inputs, np.ndarray) or hasattr(inputs, "__next__"):
+        inputs = list(inputs)
+    if isinstance(inputs, (list, tuple)):
+        for place, text in enumerate(inputs):
+            if not isinstance(text, str):
+                rule = "must be a text or a list of texts"
+                raise invalid("inputs", rule, f"{text!r} at place {place}")
+        return list(inputs)
+    if inputs is None or isinstance(inputs, (bytes, int, float)):
+        raise invalid("inputs", "must be a text or a list of texts", f"{inputs!r}")
+    return None
+
+
+def _hidden_states(next, ids, decoder):
+    """Return what contrastive search wants: the states `[B, D, H]`, of the start token so far."""
+    _, first, _ = next(ids, decoder.cache, 1)
+    padding = [[0, 0], [0, ops.shape(ids)[1] - 1], [0, 0]]
+    # No state is 0: the sampler divides by their lengths.
+    return {"hidden_states": ops.pad(first[:, None], padding, constant_values=1.0)}
 
 
 def _keys(model):
@@ -188,7 +216,7 @@ def _batch(rows, length, batch_size):
     return dict(zip(INPUTS, (ids, mask, start, given)))
 
 
-def _one_trace_function(model):
+def _one_trace_function(step, model, keeps_rows):
     import tensorflow as tf
 
     keys = _keys(model)
@@ -200,18 +228,46 @@ def _one_trace_function(model):
             spec[key] = tf.TensorSpec([rows, length], "int32", name=key)
         for key in keys[len(INPUTS) :]:
             spec[key] = tf.TensorSpec([rows], "int32", name=key)
-        return tf.function(lambda batch: model.generate_step(batch, stops), input_signature=[spec])
+        return tf.function(lambda batch: step(batch, stops), input_signature=[spec])
 
-    def generate_function(inputs, stop_token_ids=None):
-        stops = None if stop_token_ids is None else tuple(stop_token_ids)
-        batch = {key: ops.cast(inputs[key], "int32") for key in keys}
+    def run(batch, stop_token_ids):
         rows, length = batch[INPUTS[2]].shape
-        return traced(stops, 1 if rows == 1 else None, length)(batch)
+        return traced(stop_token_ids, 1 if rows == 1 and keeps_rows else None, length)(batch)
 
-    return generate_function
+    return run
 
 
-def _replica_function(model):
+def _xla_function(step):
+    import tensorflow as tf
+
+    @functools.cache
+    def traced(stops):
+        return tf.function(lambda batch: step(batch, stops), jit_compile=True)
+
+    return lambda batch, stop_token_ids: traced(stop_token_ids)(batch)
+
+
+def _jax_function(step, model, sampler):
+    import jax
+
+    @functools.partial(jax.jit, static_argnames="stop_token_ids")
+    def compiled(batch, state, stop_token_ids):
+        variables = [*model.variables, *sampler.variables]
+        with keras.StatelessScope(state_mapping=zip(variables, state)) as scope:
+            out = step(batch, stop_token_ids)
+        return out, [scope.get_current_value(variable) for variable in sampler.variables]
+
+    def run(batch, stop_token_ids):
+        state = [variable.value for variable in (*model.variables, *sampler.variables)]
+        out, seeds = compiled(batch, state, stop_token_ids=stop_token_ids)
+        for variable, seed in zip(sampler.variables, seeds):
+            variable.assign(seed)
+        return out
+
+    return run
+
+
+def _replica_function(step, model):
     import tensorflow as tf
 
     strategy = model._distribute_strategy
@@ -219,22 +275,22 @@ def _replica_function(model):
 
     @functools.cache
     def traced(stops):
-        step = functools.partial(model.generate_step, stop_token_ids=stops)
-        return tf.function(lambda batch: strategy.run(step, args=(batch,)))
+        return tf.function(
+            lambda batch: strategy.run(lambda part: step(part, stops), args=(batch,))
+        )
 
-    def generate_function(inputs, stop_token_ids=None):
-        stops = None if stop_token_ids is None else tuple(stop_token_ids)
-        rows = len(inputs[INPUTS[0]])
+    def run(batch, stop_token_ids):
+        rows = len(batch[INPUTS[0]])
         shard = -(-rows // replicas)
         # A replica without rows would crash; the filling rows are cut off again.
         fill = np.minimum(np.arange(shard * replicas), rows - 1)
-        batch = {}
-        for key in _keys(model):
-            parts = np.split(np.asarray(inputs[key], "int32")[fill], replicas)
-            batch[key] = strategy.experimental_distribute_values_from_function(
+        dealt = {}
+        for key, values in batch.items():
+            parts = np.split(np.asarray(values, "int32")[fill], replicas)
+            dealt[key] = strategy.experimental_distribute_values_from_function(
                 lambda context, parts=parts: tf.constant(parts[context.replica_id_in_sync_group])
             )
-        out = traced(stops)(batch)
+        out = traced(stop_token_ids)(dealt)
         return {
             key: np.concatenate(list(map(np.asarray, strategy.experimental_local_results(value))))[
                 :rows
@@ -242,4 +298,4 @@ def _replica_function(model):
             for key, value in out.items()
         }
 
-    return generate_function
+    return run

@@ -1,15 +1,14 @@
 """Token cross-entropy with z-loss, normalised as the T5X trainer does it, and token accuracy."""
 
-import functools
 import math
+from collections.abc import Callable
 
 import keras
 from keras import ops
 
-from keras_spot.base.devices import global_sum
+from keras_spot.base.devices import global_sum, replicas
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Record, Tensor
-from keras_spot.model.fast import passes
 
 __all__ = ["TokenAccuracy", "TokenCrossEntropy"]
 
@@ -46,6 +45,26 @@ def per_prompt(losses, sample_weight, prompt_index, num_prompts):
     return sums / ops.maximum(totals, 1e-6), ops.cast(totals > 0, "float32")
 
 
+def bank_loss(losses, sample_weight, prompt_index, metrics):
+    """Return the mean of K prompts' losses whose gradient is that of their sum.
+
+    So each prompt has the gradient of its own loss, and the number stays readable.
+
+    Args:
+        losses: `[B, D]` float32, of every position.
+        sample_weight: see `per_prompt`.
+        prompt_index: `[B]` int32.
+        metrics: K means, updated with each prompt's own loss.
+    """
+    losses, present = per_prompt(losses, sample_weight, prompt_index, len(metrics))
+    count = replicas()  # whose parts a metric averages
+    for number, metric in enumerate(metrics):
+        metric.update_state(losses[number] * count, sample_weight=present[number])
+    total = ops.sum(losses)
+    mean = ops.stop_gradient(total / ops.maximum(ops.sum(present), 1.0))
+    return mean + (total - ops.stop_gradient(total))
+
+
 @keras.saving.register_keras_serializable("keras_spot")
 class TokenCrossEntropy(keras.losses.Loss):
     """Cross-entropy summed over target tokens, divided by their number.
@@ -79,6 +98,7 @@ class TokenCrossEntropy(keras.losses.Loss):
         dtype: str | None = None,
     ) -> None:
         super().__init__(name=name, reduction="sum", dtype="float32")
+        self._log_partition = log_partition
         if z_loss < 0:
             raise invalid("z_loss", "must not be negative", f"z_loss={z_loss}")
         if not 0 <= label_smoothing < 1:
@@ -86,13 +106,20 @@ class TokenCrossEntropy(keras.losses.Loss):
         self.z_loss = z_loss
         self.label_smoothing = label_smoothing
 
+    def computed_with(self, log_partition: Callable[..., Tensor]) -> "TokenCrossEntropy":
+        """Return the same loss over another way to compute `log_partition`."""
+        loss = type(self).from_config(self.get_config())
+        loss._log_partition = log_partition
+        return loss
+
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Return the loss `[B, D]` of every position, float32, unweighted."""
         # The published form: the target keeps 1 - s, each other token gets s / (V - 1), and the
         # entropy of that distribution is subtracted, so that a perfect guess costs 0.
         low = self.label_smoothing / (y_pred.shape[-1] - 1)
-        found = log_partition(y_pred, ops.cast(y_true, "int32"), low)
-        loss = found[0] - found[1] + self.z_loss * ops.square(found[0])
+        both = self._log_partition(y_pred, ops.cast(y_true, "int32"), low)
+        log_z, expected = both[0], both[1]
+        loss = log_z - expected + self.z_loss * ops.square(log_z)
         if self.label_smoothing:
             high = 1.0 - self.label_smoothing
             loss += high * math.log(high) + self.label_smoothing * math.log(low + 1e-20)
@@ -120,51 +147,16 @@ class TokenCrossEntropy(keras.losses.Loss):
 def log_partition(logits, targets, low=0.0):
     """Return the log-partition and the expected logit of every position, `[2, B, D]` in float32.
 
-    By hand only the logits are kept, and the way back is one pass over them.
-
     Args:
         logits: `[B, D, V]`.
         targets: `[B, D]` int32.
         low: in the expectation, the share of each token but the target. Default 0.
     """
-    if passes.way() is None:
-        return _log_partition(logits, targets, low)
-    value, slope = _over_logits(low, passes.way() == "compiled")
-
-    def both(logits):
-        found = value(logits, targets)
-        return found, lambda upstream: slope(upstream, logits, targets, found[0])
-
-    return passes.with_gradient(both)(logits)
-
-
-def _log_partition(logits, targets, low):
     logits = ops.cast(logits, "float32")
     picked = ops.squeeze(ops.take_along_axis(logits, targets[..., None], axis=-1), -1)
     if low:
         picked = (1.0 - low * logits.shape[-1]) * picked + low * ops.sum(logits, axis=-1)
     return ops.stack([ops.logsumexp(logits, axis=-1), picked])
-
-
-@functools.cache
-def _over_logits(low, compiled):
-    def value(logits, targets):
-        return _log_partition(logits, targets, low)
-
-    def slope(upstream, logits, targets, log_z):
-        """The gradients' sum: of the log-partition it is the softmax, of the rest the shares."""
-        classes = logits.shape[-1]
-        softmax = ops.exp(ops.cast(logits, "float32") - log_z[..., None])
-        hit = ops.equal(ops.arange(classes, dtype="int32"), targets[..., None])
-        shares = ops.where(hit, 1.0 - low * (classes - 1), low)
-        found = upstream[0][..., None] * softmax + upstream[1][..., None] * shares
-        return ops.cast(found, logits.dtype)
-
-    if not compiled:
-        return value, slope
-    import tensorflow as tf
-
-    return [tf.function(function, jit_compile=True) for function in (value, slope)]
 
 
 @keras.saving.register_keras_serializable("keras_spot")

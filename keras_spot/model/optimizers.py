@@ -159,3 +159,10 @@ class Adafactor(keras.optimizers.Optimizer):
             learning_rates=self.learning_rates,
         )
         return config
+
+
+def from_recipe(recipe):
+    """Return the `Adafactor` of a `Recipe`."""
+    return Adafactor(
+        recipe.learning_rate, decay_rate=recipe.decay_rate, weight_decay=recipe.weight_decay
+    )

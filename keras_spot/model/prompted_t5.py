@@ -6,30 +6,27 @@ import keras
 import keras_hub
 from keras import ops
 
-from keras_spot import backbones, prompts
+from keras_spot import backbones
 from keras_spot.base import devices
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
-from keras_spot.base.versions import versions
-from keras_spot.model import export
-from keras_spot.model.fast import gradients, passes
-from keras_spot.model.fast.forward import PromptDecoder, PromptEncoder
-from keras_spot.model.fast.greedy import GreedySampler
-from keras_spot.model.generation import INPUTS, TextGeneration
-from keras_spot.model.losses import TokenAccuracy, TokenCrossEntropy, per_prompt
-from keras_spot.model.optimizers import Adafactor
+from keras_spot.model import export, optimizers, prompt_files, samplers, texts
+from keras_spot.model.generation import INPUTS, Generator
+from keras_spot.model.kernels import ForwardPass
+from keras_spot.model.losses import TokenAccuracy, TokenCrossEntropy, bank_loss
+from keras_spot.model.ranking import Ranker
 from keras_spot.model.soft_prompt import SoftPrompt
 from keras_spot.prompts import names as naming
 
 
 @keras.saving.register_keras_serializable("keras_spot")
-class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
+class PromptedT5(keras_hub.models.Seq2SeqLM):
     """A KerasHub `Seq2SeqLM` whose only trainable variable is a soft prompt.
 
     The prompt's P vectors stand before the embedded encoder input; relative positions and
     attention run over the P + T positions, the decoder's cross-attention sees them all, and
-    the decoder gets no prompt (Vu et al. 2022, section 2.1). `encode` is the one place
-    where that happens: training, generation and export all go through it.
+    the decoder gets no prompt (Vu et al. 2022, section 2.1). How that is computed stands in
+    `model/plain/forward.py`.
 
     Most people want `keras_spot.build`.
 
@@ -39,18 +36,21 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         preprocessor: `keras_hub.models.T5Seq2SeqLMPreprocessor`, or `None` for token ids only.
         prompt_length: P. Default: the initialiser's, else 100.
         prompt_initializer: initial prompt, see `SoftPrompt`.
+        dropout: rate inside the backbone while training. Default 0, whatever the preset says.
+        prompt_attention: what the prompt's positions see: `"full"` (default), as published prompts
+            were trained, every position; `"prompt"` the prompt, `"causal"` those before: then the
+            prompt is encoded once a batch instead of once a row.
+        recipe: what `compile()` uses by default: learning rate, weight decay, z-loss, ...
         num_prompts: K, for a bank of prompts on one backbone, see `SoftPrompt`: every row names its
             prompt, and each prompt is trained as it would be alone on its own rows, its loss
             divided by the weights of its own targets. A prompt without rows in a batch has the
             gradient 0. Default: None, one prompt.
         prompt_names: K names for a bank's prompts. Default: `"0"`, `"1"`, ...
-        dropout: rate inside the backbone while training. Default 0, whatever the preset says.
-        prompt_attention: what the prompt's positions see, see `forward.PromptEncoder`: `"full"`
-            (default), as published prompts were trained; `"prompt"` or `"causal"`, with which the
-            prompt is encoded once a batch instead of once a row.
-        remat: compute the encoder's states anew on the way back instead of keeping them: less
+        remat: compute the encoder's states again on the way back instead of keeping them: less
             memory for about a third more work. Default False.
-        recipe: what `compile()` uses by default: learning rate, weight decay, z-loss, ...
+        kernels: how the numbers are computed: `"auto"` (default): fast where it is right and
+            gains, a large frozen backbone on one TensorFlow CPU; `"plain"`; `"fast"`, refused
+            where it cannot be right.
         **kwargs: `name`, `compile`.
 
     Call arguments (a dictionary):
@@ -64,8 +64,8 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         Logits `[B, D, V]`.
 
     Raises:
-        ValueError: dropout asked of a backbone built without any, or names that do not tell K
-            prompts apart.
+        InvalidArgument: dropout asked of a backbone built without any, or beside `remat`; names
+            that do not tell K prompts apart; an unknown or impossible `kernels`.
     """
 
     preprocessor_cls = keras_hub.models.T5Seq2SeqLMPreprocessor
@@ -82,8 +82,12 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         num_prompts=None,
         prompt_names=None,
         remat=False,
+        kernels="auto",
         **kwargs,
     ):
+        if remat and dropout:
+            rule = "must be 0 with remat=True, which would draw other masks on the way back"
+            raise invalid("dropout", rule, f"{dropout=}")
         names = naming.check(prompt_names, num_prompts)
         # === Layers ===
         backbones.freeze(backbone, dropout)
@@ -93,18 +97,15 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             prompt_length, prompt_initializer, num_prompts, name="soft_prompt"
         )
         self.soft_prompt.build((None, None, backbone.hidden_dim))
-        self._encoder = PromptEncoder(backbone, self.soft_prompt, prompt_attention, remat)
-        self._decoder = PromptDecoder(backbone)
+        self._forward = ForwardPass(
+            backbone, self.soft_prompt, prompt_attention, remat, kernels, name="forward_pass"
+        )
 
         # === Functional Model ===
         inputs = {key: backbone.input[key] for key in INPUTS}
         if num_prompts is not None:
             inputs["prompt_index"] = keras.Input((), dtype="int32", name="prompt_index")
-        texts = inputs["encoder_token_ids"], inputs["encoder_padding_mask"]
-        states, mask = self._encode(*texts, inputs.get("prompt_index"), apart=not dropout)
-        logits = self.decode(
-            inputs["decoder_token_ids"], inputs["decoder_padding_mask"], states, mask
-        )
+        logits = self._forward(inputs)
 
         # === Config ===
         self.prompt_length = self.soft_prompt.length
@@ -113,66 +114,47 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         self.dropout = dropout
         self.prompt_attention = prompt_attention
         self.remat = remat
+        self.kernels = kernels
         self.recipe = recipe or Recipe()
+        self.generator = Generator(self)
+        self.ranker = Ranker(self)
         self._fingerprint = None
-        self._own_losses = [keras.metrics.Mean(name=f"{name}_loss") for name in names or ()]
+        self._prompt_losses = [keras.metrics.Mean(name=f"{name}_loss") for name in names or ()]
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
 
-    # === Forward pass ===
+    @property
+    def kernels_used(self):
+        """`"plain"` or `"fast"`: what `kernels` comes to, as things are now.
 
-    @backbones.quiet_masks()
-    def call(self, inputs, training=None, mask=None):
-        """Return the logits `[B, D, V]`; see the class."""
-        return super().call(inputs, training=training, mask=mask)
-
-    @backbones.quiet_masks()
-    def encode(self, token_ids, padding_mask, prompt_index=None, prompt_states=None):
-        """Embed, prepend the prompt and run the encoder.
-
-        Args:
-            token_ids: `[B, T]` integers.
-            padding_mask: `[B, T]`, 1 on tokens.
-            prompt_index: of a bank, `[B]` integers.
-            prompt_states: see `prompt_states`.
-
-        Returns:
-            Encoder states `[B, P + T, H]` and their padding mask `[B, P + T]`.
+        Raises:
+            InvalidArgument: `kernels="fast"` where that cannot be right.
         """
-        return self._encode(token_ids, padding_mask, prompt_index, prompt_states)
+        return self._forward.kernels_used
 
-    def _encode(self, token_ids, padding_mask, prompt_index=None, prompt_states=None, apart=False):
-        x = self.backbone.token_embedding(token_ids)
-        x = self.backbone.encoder_embedding_dropout(x)
-        states = self._encoder(x, padding_mask, prompt_index, prompt_states, apart=apart)
-        return states, self.soft_prompt.extend_mask(padding_mask)
+    # === Forward pass in parts, for what does not train ===
+
+    def encode(self, token_ids, padding_mask, prompt_index=None, prompt_states=None):
+        """Return the encoder's states `[B, P + T, H]` and their mask, see `PlainT5.encode`."""
+        return self._forward.plain.encode(token_ids, padding_mask, prompt_index, prompt_states)
 
     def prompt_states(self):
         """Return the prompt's part of the encoder's states, for `encode` while it does not change.
 
         None with `prompt_attention="full"`, where every text's tokens are part of them.
         """
-        return None if self.prompt_attention == "full" else self._encoder.prompt_states()
+        return None if self.prompt_attention == "full" else self._forward.plain.prompt_states()
 
-    @backbones.quiet_masks()
     def decode(self, token_ids, padding_mask, states, mask):
-        """Return the logits `[B, D, V]` of decoder inputs `[B, D]` given encoder states.
+        """Return the logits `[B, D, V]` of decoder inputs, see `PlainT5.decode`."""
+        return self._forward.plain.decode(token_ids, padding_mask, states, mask)
 
-        Args:
-            token_ids: `[B, D]` integers, shifted right.
-            padding_mask: `[B, D]`, 1 on tokens.
-            states: `[B, P + T, H]` from `encode`.
-            mask: `[B, P + T]` from `encode`.
-        """
-        backbone = self.backbone
-        x = backbone.decoder_embedding_dropout(backbone.token_embedding(token_ids))
-        return self._logits(self._decoder(x, padding_mask, states, mask))
+    def cached_decoder(self, states, mask, length):
+        """Return a decoder of one position at a time, see `plain.cached.CachedDecoder`."""
+        return self._forward.chosen.cached_decoder(states, mask, length)
 
-    def _logits(self, x):
-        backbone = self.backbone
-        x = backbone.decoder_dropout(backbone.decoder_layer_norm(x))
-        if backbone.tie_embedding_weights:
-            x = x * ops.cast(backbone.hidden_dim**-0.5, x.dtype)
-        return gradients.logits(backbone.token_embedding, x)
+    def logits(self, x):
+        """Return the logits `[B, V]` of a cached decoder's states `[B, H]`."""
+        return self._forward.plain.logits(x)
 
     # === Training ===
 
@@ -191,23 +173,19 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
                 tf.distribute (TPUStrategy compiles by itself, and nothing beside it may).
 
         Raises:
-            ValueError: something that cannot be right under the current strategy.
+            InvalidArgument: something that cannot be right under the current strategy, or
+                `kernels="fast"` where that cannot be right.
         """
-        recipe = self.recipe
         if optimizer == "auto":
-            optimizer = Adafactor(
-                recipe.learning_rate,
-                decay_rate=recipe.decay_rate,
-                weight_decay=recipe.weight_decay,
-            )
+            optimizer = optimizers.from_recipe(self.recipe)
         if loss == "auto":
-            loss = TokenCrossEntropy(recipe.z_loss, recipe.label_smoothing)
+            loss = TokenCrossEntropy(self.recipe.z_loss, self.recipe.label_smoothing)
+        if isinstance(loss, TokenCrossEntropy):
+            loss = loss.computed_with(self._forward.log_partition)
         if weighted_metrics == "auto":
             weighted_metrics = [TokenAccuracy()]
         if kwargs.get("jit_compile", "auto") == "auto":
             kwargs["jit_compile"] = devices.default_jit()
-        if sampler == "greedy":
-            sampler = GreedySampler()
         devices.check(optimizer, loss, kwargs, self.dropout)
         if self.num_prompts is not None and not isinstance(loss, keras.losses.Loss):
             raise invalid("loss", "must be a keras.losses.Loss for a bank of prompts", f"{loss!r}")
@@ -215,41 +193,33 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             optimizer=optimizer,
             loss=loss,
             weighted_metrics=weighted_metrics,
-            sampler=sampler,
+            sampler=samplers.get(sampler),
             **kwargs,
         )
+        self._forward.compile_whole_steps(bool(self.jit_compile))
+        self.generator.forget()
+        self.ranker.forget()
+
+    def train_step(self, *args, **kwargs):
+        if self.backbone.token_embedding.quantization_mode:
+            rule = "must keep its token embedding in float to train a prompt: Keras' quantised one "
+            rule += "gives no gradient"
+            mode = self.backbone.token_embedding.quantization_mode
+            raise invalid("backbone", rule, f"token_embedding.quantization_mode={mode!r}")
+        return super().train_step(*args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Return the loss; a bank's is the mean over its prompts, its gradient that of their sum.
-
-        So each prompt has the gradient of its own loss, and the number stays readable.
-        """
+        """Return the loss; a bank's is the mean of its prompts', see `losses.bank_loss`."""
         if self.num_prompts is None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         losses = self.loss.call(y, y_pred)
-        losses, present = per_prompt(losses, sample_weight, x["prompt_index"], self.num_prompts)
-        replicas = devices.replicas()  # whose parts a metric averages
-        for number, own in enumerate(self._own_losses):
-            own.update_state(losses[number] * replicas, sample_weight=present[number])
-        total = ops.sum(losses)
-        mean = ops.stop_gradient(total / ops.maximum(ops.sum(present), 1.0))
-        return mean + (total - ops.stop_gradient(total))
+        return bank_loss(losses, sample_weight, x["prompt_index"], self._prompt_losses)
 
     def get_compile_config(self):
         config = super().get_compile_config()
         if config:
             config["sampler"] = keras.saving.serialize_keras_object(self.sampler)
         return config
-
-    def train_step(self, *args, **kwargs):
-        way = "plain"
-        if devices.on_cpu() and self.jit_compile:
-            way = "whole"
-        # Compiling takes longer than it saves a small backbone, and GPUs compile whole steps.
-        elif devices.on_cpu() and self.backbone.count_params() >= devices.LARGE:
-            way = "compiled"
-        with passes.by_hand(way):
-            return super().train_step(*args, **kwargs)
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -259,27 +229,86 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         """Tokenise texts; pass token ids and the numbers of prompts as they are."""
         if isinstance(x, dict) and "encoder_token_ids" in x:
             return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-        if keras.config.backend() == "tensorflow" and self.preprocessor is not None:
-            import tensorflow as tf
-
-            if tf.inside_function():
-                # Setting a seed or initialising a TPU clears the resources of live tokenizers.
-                with tf.init_scope():
-                    tokenizer = self.preprocessor.tokenizer
-                    tokenizer.set_proto(tokenizer.proto)
+        texts.revive_tokenizer(self.preprocessor)
         if self.num_prompts is None:
             return super().preprocess_samples(x, y, sample_weight)
-        texts = {key: value for key, value in x.items() if key != "prompt_index"}
-        found, y, sample_weight = super().preprocess_samples(texts, y, sample_weight)
-        return {**found, "prompt_index": x["prompt_index"]}, y, sample_weight
+        own = {key: value for key, value in x.items() if key != "prompt_index"}
+        ids, y, sample_weight = super().preprocess_samples(own, y, sample_weight)
+        return {**ids, "prompt_index": x["prompt_index"]}, y, sample_weight
+
+    # === Answers ===
+
+    def generate(
+        self,
+        inputs,
+        max_length=None,
+        stop_token_ids="auto",
+        strip_prompt=False,
+        batch_size=32,
+        prompt=None,
+        sampler=None,
+    ):
+        """Answer texts (or token ids), greedily by default.
+
+        Texts are sorted by length and padded only to the longest of their batch; the order
+        of the answers is that of the inputs.
+
+        Args:
+            inputs: a text, a list of texts, or whatever `Seq2SeqLM.generate` takes
+                (dictionaries of texts or token ids, a `tf.data.Dataset`).
+            max_length: target tokens at most. Default: the preprocessor's.
+            stop_token_ids: ids that end a row; `"auto"` (default) the tokeniser's end token; None
+                or none at all: every row gets `max_length` tokens.
+            strip_prompt: as in `Seq2SeqLM.generate`.
+            batch_size: texts decoded at once. Default 32.
+            prompt: of a bank, the prompt by name or number: one for all texts, or a list with one
+                for each.
+            sampler: a KerasHub sampler or its name. Default: the compiled one.
+
+        Returns:
+            A text for a text, a list of texts for a list.
+
+        Raises:
+            InvalidArgument: inputs that are no texts, a length or size that is no positive
+                integer, an unknown sampler or prompt.
+        """
+        return self.generator.generate(
+            inputs, max_length, stop_token_ids, strip_prompt, batch_size, prompt, sampler
+        )
+
+    def generate_step(self, inputs, stop_token_ids=None, prompt_states=None):
+        """Decode one batch of token ids with cached keys and values.
+
+        Args:
+            inputs: the model's call arguments; `decoder_padding_mask` marks given tokens,
+                at least the start token.
+            stop_token_ids: ids that end a row, `None` to fill all D positions.
+            prompt_states: see `prompt_states`. Default: computed anew.
+
+        Returns:
+            `decoder_token_ids` `[B, D]` and the boolean `decoder_padding_mask` `[B, D]`.
+        """
+        return self.generator.step(inputs, stop_token_ids, prompt_states)
+
+    def make_generate_function(self):
+        """Return the compiled function of `(inputs, stop_token_ids)`, see `Generator.function`."""
+        return self.generator.function()
+
+    def token_rows(self, rows):
+        """Return a list of token ids for each text: cut to the input length, end token last."""
+        return texts.token_rows(self.preprocessor, rows)
+
+    def detokenize(self, ids, mask):
+        """Return texts of `ids` `[B, D]` where `mask` `[B, D]`, without special or unknown ids."""
+        return texts.detokenize(self.preprocessor, ids, mask)
 
     # === Prompts ===
 
     @property
     def prompt(self):
         """The prompt as a float32 NumPy array `[P, H]`, a bank's as `[K, P, H]`."""
-        found = ops.convert_to_numpy(self.soft_prompt.stacked("float32"))
-        return found[0] if self.num_prompts is None else found
+        values = ops.convert_to_numpy(self.soft_prompt.stacked("float32"))
+        return values[0] if self.num_prompts is None else values
 
     def prompt_numbers(self, prompt, rows):
         """Return the `prompt_index` of B rows, `[B]` int32; None for a model with one prompt.
@@ -312,14 +341,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             **provenance: what to record beside the backbone's fingerprint, what the prompt sees and
                 the versions.
         """
-        record = {
-            "backbone": self.fingerprint,
-            "prompt_attention": self.prompt_attention,
-            "versions": versions(),
-            **provenance,
-        }
-        values = ops.convert_to_numpy(self._variable(prompt))
-        return prompts.write(path, values, record, form)
+        return prompt_files.save(self, path, form, prompt, **provenance)
 
     def load_prompt(self, path, step=None, prompt=None):
         """Replace the prompt by a file's, see `prompts.read`.
@@ -332,19 +354,10 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
         Raises:
             ValueError: a prompt of another shape, backbone or `prompt_attention`.
         """
-        variable = self._variable(prompt)
-        found = prompts.read(path, step)
-        backbones.check_fingerprint(found, self.fingerprint)
-        recorded = found.provenance.get("prompt_attention", self.prompt_attention)
-        if recorded != self.prompt_attention:
-            rule = f"must hold a prompt trained with prompt_attention={self.prompt_attention!r}"
-            raise invalid("path", rule, f"{recorded!r} in {found.path}")
-        if found.values.shape != variable.shape:
-            rule = f"must hold a prompt of shape {tuple(variable.shape)}"
-            raise invalid("path", rule, f"shape={found.values.shape} in {found.path}")
-        variable.assign(found.values)
+        prompt_files.load(self, path, step, prompt)
 
-    def _variable(self, prompt):
+    def prompt_variable(self, prompt=None):
+        """Return the variable `[P, H]` of the prompt, of a bank's by name or number."""
         return self.soft_prompt.prompts[naming.number(self.prompt_names, prompt) or 0]
 
     # === Saving ===
@@ -374,6 +387,7 @@ class PromptedT5(TextGeneration, keras_hub.models.Seq2SeqLM):
             num_prompts=self.num_prompts,
             prompt_names=self.prompt_names,
             remat=self.remat,
+            kernels=self.kernels,
         )
         return config
 

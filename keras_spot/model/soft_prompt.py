@@ -118,14 +118,24 @@ class SoftPrompt(keras.layers.Layer):
         """Return all prompts as `[K, P, H]`, K = 1 without a bank."""
         return ops.stack([ops.cast(prompt, dtype) for prompt in self.prompts])
 
-    def of_rows(self, values: Tensor, prompt_index: Tensor | None, rows: Tensor | int) -> Tensor:
-        """Return what there is once a prompt, `[K, ...]`, for each of B rows, `[B, ...]`."""
+    def of_rows(
+        self, values: Tensor, prompt_index: Tensor | None, rows: Tensor | int, axis: int = 0
+    ) -> Tensor:
+        """Return for each of B rows what there is once a prompt.
+
+        Args:
+            values: K along `axis`.
+            prompt_index: of a bank, `[B]` integers; None without one.
+            rows: B.
+            axis: where K stands, and B in the result. Default 0.
+        """
         if (prompt_index is None) != (self.num_prompts is None):
             rule = "must be given for a bank of prompts, and only for one"
             raise invalid("prompt_index", rule, f"{prompt_index=}")
         if prompt_index is None:
-            return ops.broadcast_to(values, (rows, *values.shape[1:]))
-        return ops.take(values, prompt_index, axis=0)
+            shape = (*values.shape[:axis], rows, *values.shape[axis + 1 :])
+            return ops.broadcast_to(values, shape)
+        return ops.take(values, prompt_index, axis=axis)
 
     def call(self, inputs: Tensor, prompt_index: Tensor | None = None) -> Tensor:
         rows = self.of_rows(self.stacked(inputs.dtype), prompt_index, ops.shape(inputs)[0])

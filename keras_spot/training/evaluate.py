@@ -1,8 +1,6 @@
 """Scores of a model on a task: decode or rank every example, then the task's metrics."""
 
-import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 import os
@@ -18,7 +16,6 @@ from keras_spot.base.errors import invalid, unknown
 from keras_spot.data import load_examples
 from keras_spot.data.labels import check_labels, is_label_task, longest_label
 from keras_spot.data.survey import measure
-from keras_spot.model.generation import pad_rows
 from keras_spot.tasks import metrics
 from keras_spot.training import submission
 
@@ -211,14 +208,14 @@ def answer(
     texts = [example.input for example in examples]
     if method != "rank":
         answers: list[str] = []
-        with _beams(model) if method == "beam" else contextlib.nullcontext():
-            for block in _blocks(texts, _BLOCK):
-                length = task.max_target_length
-                if length is None and is_label_task(task):
-                    length = longest_label(task, model.preprocessor.tokenizer)
-                answers += model.generate(
-                    block, max_length=length, batch_size=batch_size, prompt=prompt
-                )
+        sampler = _beam_sampler() if method == "beam" else None
+        length = task.max_target_length
+        if length is None and is_label_task(task):
+            length = longest_label(task, model.preprocessor.tokenizer)
+        for block in _blocks(texts, _BLOCK):
+            answers += model.generate(
+                block, max_length=length, batch_size=batch_size, prompt=prompt, sampler=sampler
+            )
         return answers, [{} for _ in answers]
     likelihoods = label_log_likelihoods(
         model, texts, task.labels, batch_size=batch_size, prompt=prompt
@@ -228,20 +225,10 @@ def answer(
     return best, [{"scores": row} for row in scores]
 
 
-@contextlib.contextmanager
-def _beams(model: Any) -> Iterator[None]:
-    """Give the model a beam sampler for a while, compiled once a model."""
+def _beam_sampler() -> Any:
     from keras_hub.samplers import BeamSampler
 
-    before = model.sampler, model.generate_function
-    if not hasattr(model, "_beam_functions"):
-        model._beam_functions = BeamSampler(num_beams=BEAMS), None
-    model.sampler, model.generate_function = model._beam_functions
-    try:
-        yield
-    finally:
-        model._beam_functions = model.sampler, model.generate_function
-        model.sampler, model.generate_function = before
+    return BeamSampler(num_beams=BEAMS)
 
 
 def label_log_likelihoods(
@@ -258,59 +245,7 @@ def label_log_likelihoods(
     The encoder runs once a text; only the short decoder runs once a label. Of a bank, `prompt` is
     one for all texts, or a list with one for each.
     """
-    targets = [np.asarray([row], "int32") for row in model.token_rows(labels)]
-    rows = model.token_rows(list(texts))
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    result = np.zeros((len(rows), len(labels)), "float32")
-    index = model.prompt_numbers(prompt, len(rows))
-    rank = _rank_function(model)
-    for chunk in _blocks(order, batch_size):
-        inputs = list(pad_rows([rows[i] for i in chunk]))
-        if index is not None:
-            inputs.append(index[chunk])
-        result[chunk] = np.stack([np.asarray(x) for x in rank(inputs, targets)], axis=1)
-    return result
-
-
-def _rank_function(model: Any) -> Any:
-    import keras
-
-    if keras.config.backend() != "tensorflow" or model.run_eagerly:
-        return functools.partial(_rank, model)
-    if not hasattr(model, "_rank_function"):
-        import tensorflow as tf
-
-        tokens = tf.TensorSpec([None, None], "int32")
-        inputs = [tokens, tokens]
-        if model.num_prompts is not None:
-            inputs.append(tf.TensorSpec([None], "int32"))
-
-        @functools.cache
-        def traced(*lengths):
-            # With known lengths the decoder can tell that absorbed cross-attention is cheaper.
-            labels = [tf.TensorSpec([1, length], "int32") for length in lengths]
-            return tf.function(functools.partial(_rank, model), input_signature=[inputs, labels])
-
-        def ranked(inputs, targets):
-            return traced(*(target.shape[1] for target in targets))(inputs, targets)
-
-        model._rank_function = ranked
-    return model._rank_function
-
-
-def _rank(model: Any, inputs: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
-    from keras import ops
-
-    states, mask = model.encode(*inputs)
-    batch = ops.shape(states)[0]
-    scores = []
-    for target in targets:
-        target = ops.broadcast_to(target, (batch, ops.shape(target)[1]))
-        shifted = ops.pad(target[:, :-1], [[0, 0], [1, 0]])
-        logits = model.decode(shifted, ops.ones_like(shifted), states, mask)
-        logits = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-        scores.append(ops.sum(ops.take_along_axis(logits, target[..., None], axis=-1), (1, 2)))
-    return scores
+    return model.ranker.log_likelihoods(texts, labels, batch_size, prompt)
 
 
 def _record(example: tasks.Example, prediction: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import keras_spot
 from keras_spot import Recipe, prompts
 from keras_spot.data import batches
 from keras_spot.model import build, optimizers
-from keras_spot.model.fast.forward import VISIBILITIES
+from keras_spot.model.plain.forward import PROMPT_ATTENTION
 from keras_spot.prompts import names as prompt_names
 from keras_spot.training.evaluate import evaluate, label_log_likelihoods
 
@@ -69,7 +69,7 @@ def gradients(model, data):
     return logits.numpy(), float(loss), [gradient.numpy() for gradient in found]
 
 
-@pytest.mark.parametrize("visibility", VISIBILITIES)
+@pytest.mark.parametrize("visibility", PROMPT_ATTENTION)
 def test_each_prompt_has_its_solo_logits_loss_and_gradient(make, visibility):
     bank, solos = make(visibility)
     assert [v.shape for v in bank.trainable_variables] == [(P, H)] * K

@@ -1,1 +1,4 @@
-"""The same numbers as the plain forward pass, faster; private, may change or go at any time."""
+"""The numbers of `model/plain` faster, on one CPU behind a frozen backbone; see `forward`.
+
+Private: it promises nothing and may be deleted whole. Only `model/kernels` imports it.
+"""

@@ -1,23 +1,25 @@
-"""Every short cut of the forward pass gives what KerasHub's own layers give the long way."""
+"""Every short cut, plain or fast, gives what KerasHub's own layers give the long way."""
 
-import contextlib
 import gc
 
 import keras
 import keras_hub
 import numpy as np
+import oracle
 import pytest
 import tensorflow as tf
 import toy
 
 from keras_spot import PromptCheckpoint, PromptedT5, build
 from keras_spot.base import devices
-from keras_spot.model.fast import decoding, passes
-from keras_spot.model.fast.forward import VISIBILITIES, absorbed, absorbed_is_cheaper
+from keras_spot.model.fast import cached
 from keras_spot.model.generation import INPUTS
+from keras_spot.model.plain import attention as att
+from keras_spot.model.plain.forward import PROMPT_ATTENTION
 from keras_spot.prompts import initializers
 
 P = 5
+KERNELS = ("plain", "fast")
 STYLES = {
     "gated, untied": {},
     "relu, tied": dict(
@@ -41,7 +43,7 @@ def prompted(backbone, visibility, **options):
     )
 
 
-@pytest.mark.parametrize("visibility", VISIBILITIES)
+@pytest.mark.parametrize("visibility", PROMPT_ATTENTION)
 @pytest.mark.parametrize("targets", [3, 12])  # 12 are too many to absorb at these widths
 @pytest.mark.parametrize("remat", [False, True])
 def test_logits_and_gradient_are_those_of_the_long_way(backbone, visibility, targets, remat):
@@ -49,27 +51,20 @@ def test_logits_and_gradient_are_those_of_the_long_way(backbone, visibility, tar
     attention = backbone.decoder_transformer_layers[0].cross_attention
     size = (16, attention.num_heads, attention.key_value_dim)
     for keys in (9, P + 9):  # without and with a prompt that all rows have alike
-        assert absorbed_is_cheaper(targets, keys, *size) is (targets == 3)
-    x, y, weight = toy.batch(targets=targets)
-    found = []
-    for way in (model, lambda x: toy.the_long_way(model, x, visibility)):
-
-        @tf.function
-        def run(way=way):
-            with tf.GradientTape() as tape:
-                logits = way(x)
-                loss = model.loss(y, logits, weight)
-            return logits, tape.gradient(loss, model.soft_prompt.prompt.value)
-
-        found.append([np.asarray(tensor) for tensor in run()])
-    for ours, theirs in zip(*found):
-        scale = np.abs(theirs).max()
-        np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=2e-5)
+        assert att.absorbed_is_cheaper(targets, keys, *size) is (targets == 3)
+    data = toy.batch(targets=targets)
+    total, logits, gradients = oracle.step(model, data, ours=False)
+    for kernels in KERNELS:
+        model = prompted(backbone, visibility, remat=remat, kernels=kernels)
+        loss, *ours = oracle.step(model, data)
+        assert loss == pytest.approx(total, rel=1e-5)
+        oracle.assert_close([ours[0], *ours[1]], [logits, *gradients])
 
 
-@pytest.mark.parametrize("visibility", VISIBILITIES)
-def test_a_step_multiplies_for_no_frozen_weights_gradient(backbone, visibility):
-    model = prompted(backbone, visibility)
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("visibility", PROMPT_ATTENTION)
+def test_a_step_multiplies_for_no_frozen_weights_gradient(backbone, visibility, kernels):
+    model = prompted(backbone, visibility, kernels=kernels)
     model.optimizer.build(model.trainable_variables)
     data = keras.tree.map_structure(tf.constant, toy.batch(targets=3))
     graph = tf.function(model.train_step).get_concrete_function(data).graph
@@ -86,14 +81,14 @@ def test_a_step_multiplies_for_no_frozen_weights_gradient(backbone, visibility):
         if op not in needed:
             needed.add(op)
             ahead += [*op.control_inputs, *(tensor.op for tensor in op.inputs)]
-    # TensorFlow writes them down in any case, and does not compute what nobody asks for.
+    # TensorFlow writes some down in any case, and does not compute what nobody asks for.
     assert gradients_of_kernels(graph.get_operations())
     assert not gradients_of_kernels(needed)
 
 
 def test_what_the_prompt_sees_makes_a_difference(backbone):
     x, _, _ = toy.batch()
-    full, prompt, causal = (np.asarray(prompted(backbone, v)(x)) for v in VISIBILITIES)
+    full, prompt, causal = (np.asarray(prompted(backbone, v)(x)) for v in PROMPT_ATTENTION)
     assert min(np.abs(full - prompt).max(), np.abs(prompt - causal).max()) > 1e-3
 
 
@@ -105,8 +100,15 @@ def test_absorbed_cross_attention_is_cross_attention(backbone, rows):
     seen[:, 0] = 1
     attention = backbone.decoder_transformer_layers[1].cross_attention
     expected, _, _ = attention(x, key_value_states=states, mask=seen[:, None])
-    found = absorbed(attention, x, states, (1.0 - seen[:, None]) * -1e9)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    query = att.split_heads(attention, attention.query_projector(x))
+    bias = att.masked(seen, "float32")[None, :, None, :]
+    for look_up, memory in (
+        (att.attend_absorbed, (states, att.kernels_by_head(attention, "float32"))),
+        (att.attend, att.keys_and_values(attention, states)),
+    ):
+        mixed = look_up(query, *memory, bias, attention.dropout_layer)
+        output = attention.output_projector(att.merge_heads(mixed))
+        np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_steps_and_answers_through_xla_are_the_same(backbone):
@@ -127,24 +129,26 @@ def test_steps_and_answers_through_xla_are_the_same(backbone):
 @pytest.mark.parametrize(
     ("visibility", "remat"), [("full", False), ("full", True), ("prompt", True)]
 )
-def test_steps_with_gradients_written_out_are_the_same(visibility, remat, monkeypatch):
+def test_steps_with_gradients_written_out_are_the_same(visibility, remat):
     x, y, weight = toy.batch()
-    exact, found = toy.backbone(gain=1.0, dtype="float64"), []
-    for by_hand in (passes.by_hand, lambda way: contextlib.nullcontext()):
-        monkeypatch.setattr(passes, "by_hand", by_hand)
-        model = prompted(exact, visibility, remat=remat)
+    exact, prompts = toy.backbone(gain=1.0, dtype="float64"), []
+    for kernels in KERNELS:
+        model = prompted(exact, visibility, remat=remat, kernels=kernels)
         model.fit(x, y, sample_weight=weight, epochs=3, verbose=0, shuffle=False)
-        found.append(model.prompt)
-    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-5)
+        prompts.append(model.prompt)
+    np.testing.assert_allclose(*prompts, rtol=1e-5, atol=1e-5)
 
 
 # 17 positions are too many to absorb at these widths.
-@pytest.mark.parametrize(("visibility", "length"), [*((v, 6) for v in VISIBILITIES), ("full", 17)])
-def test_cached_decoding_is_the_full_pass(tokenizer, visibility, length):
-    assert absorbed_is_cheaper(length + 1, None, 16, 2, 8) is (length == 6)
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(
+    ("visibility", "length"), [*((v, 6) for v in PROMPT_ATTENTION), ("full", 17)]
+)
+def test_cached_decoding_is_the_full_pass(tokenizer, visibility, length, kernels):
+    assert att.absorbed_is_cheaper(length + 1, None, 16, 2, 8) is (length == 6)
     backbone = toy.backbone(tokenizer.vocabulary_size())
     preprocessor = PromptedT5.preprocessor_cls(tokenizer, 32, length)
-    model = prompted(backbone, visibility, preprocessor=preprocessor)
+    model = prompted(backbone, visibility, preprocessor=preprocessor, kernels=kernels)
     texts = ["a fine film", "what a long and tiring evening it was"]
     rows = model.token_rows(texts)
     for row, answer in zip(rows, model.generate(texts, max_length=length)):
@@ -161,16 +165,16 @@ def test_cached_decoding_is_the_full_pass(tokenizer, visibility, length):
 def test_a_single_row_is_decoded_as_among_others(backbone, monkeypatch):
     x, _, _ = toy.batch(targets=8)
     x["decoder_padding_mask"] = np.eye(1, 8, dtype="int32").repeat(4, axis=0)
-    copied, by_pieces = [], decoding._by_pieces
-    monkeypatch.setattr(decoding, "_by_pieces", lambda *a: copied.append(a) or by_pieces(*a))
-    monkeypatch.setattr(decoding, "PIECE", 16)
+    copied, pieces = [], cached._pieces
+    monkeypatch.setattr(cached, "_pieces", lambda *a: copied.append(a) or pieces(*a))
+    monkeypatch.setattr(cached, "PIECE", 16)
     monkeypatch.setattr(devices, "by_onednn", lambda: True)
     found = []
     for rows, few, limit in (4, 1, 2**29), (1, 9, 2**29), (1, 1, 0), (1, 1, 2**29):
         assert not copied  # but by the last
-        monkeypatch.setattr(decoding, "FEW", few)
-        monkeypatch.setattr(decoding, "LARGEST_COPY", limit)
-        generate = prompted(backbone, "full").make_generate_function()
+        monkeypatch.setattr(cached, "FEW", few)
+        monkeypatch.setattr(cached, "LARGEST_COPY", limit)
+        generate = prompted(backbone, "full", kernels="fast").make_generate_function()
         ids = generate({key: value[:rows] for key, value in x.items()})["decoder_token_ids"]
         found.append(np.asarray(ids)[0])
     assert copied
@@ -202,30 +206,35 @@ def out_of_sight():
 @pytest.mark.usefixtures("out_of_sight")
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 @pytest.mark.parametrize("targets", [3, 12])
-def test_a_quantized_backbone_gives_what_its_layers_give(targets, monkeypatch):
+def test_a_quantized_backbone_gives_what_its_layers_give(targets):
     backbone = toy.backbone(gain=1.0)
     x, y, weight = toy.batch(targets=targets)
     exact = np.asarray(prompted(backbone, "full")(x))
-    backbone.quantize("int8")
-    found = []
-    for by_hand in (passes.by_hand, lambda way: contextlib.nullcontext()):
-        monkeypatch.setattr(passes, "by_hand", by_hand)
-        model = prompted(backbone, "full")
+    # Keras' quantised embedding gives no gradient: it stays in float.
+    backbone.quantize("int8", filters=lambda layer: layer is not backbone.token_embedding)
+    prompts = []
+    for kernels in KERNELS:
+        model = prompted(backbone, "full", kernels=kernels)
         model.compile(optimizer=keras.optimizers.SGD(0.1))
         model.fit(x, y, sample_weight=weight, verbose=0)
-        found.append(model.prompt)
-    np.testing.assert_allclose(*found, atol=1e-5)
+        prompts.append(model.prompt)
+    np.testing.assert_allclose(*prompts, atol=1e-5)
+    backbone.token_embedding.quantize("int8")
     assert np.abs(np.asarray(prompted(backbone, "full")(x)) - exact).mean() < 0.02
     start = np.eye(1, targets, dtype="int32").repeat(4, axis=0)
-    ids = model.make_generate_function()({**x, "decoder_padding_mask": start})
-    first = np.asarray(model(x))[:, 0].argmax(-1)
-    np.testing.assert_array_equal(np.asarray(ids["decoder_token_ids"])[:, 1], first)
+    for kernels in KERNELS:
+        model = prompted(backbone, "full", kernels=kernels)
+        ids = model.make_generate_function()({**x, "decoder_padding_mask": start})
+        first = np.asarray(model(x))[:, 0].argmax(-1)
+        np.testing.assert_array_equal(np.asarray(ids["decoder_token_ids"])[:, 1], first)
 
 
-def test_bfloat16_stays_close():
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_bfloat16_stays_close(kernels):
     x, _, _ = toy.batch()
     half = toy.backbone(gain=1.0, dtype=keras.DTypePolicy("mixed_bfloat16"))
-    difference = prompted(half, "prompt")(x) - prompted(toy.backbone(gain=1.0), "prompt")(x)
+    narrow = prompted(half, "prompt", kernels=kernels)(x, training=True)
+    difference = narrow - prompted(toy.backbone(gain=1.0), "prompt")(x)
     assert np.abs(difference).mean() < 0.03
 
 

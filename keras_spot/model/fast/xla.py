@@ -1,0 +1,125 @@
+"""Functions of tensors with gradients written out, compiled by XLA into one pass over memory.
+
+Left to itself, TensorFlow keeps every step of an activation for its gradient and goes over memory
+once for each. Here gradients start from the inputs alone, and what is computed number by number is
+one pass between TensorFlow's own matrix products. TensorFlow on CPU only.
+"""
+
+import functools
+import math
+
+import keras
+import tensorflow as tf
+
+
+def one_pass(function):
+    """Return the function of tensors, compiled; it computes in float32 at least.
+
+    It is traced once and compiled again for new shapes. Every result has the shape of the first
+    tensor and its dtype.
+    """
+
+    def in_float32(*tensors):
+        dtype = tensors[0].dtype
+        if dtype not in (tf.bfloat16, tf.float16):
+            return function(*tensors)
+        results = function(*(tf.cast(tensor, tf.float32) for tensor in tensors))
+        return tf.nest.map_structure(lambda result: tf.cast(result, dtype), results)
+
+    compiled = tf.function(in_float32, jit_compile=True, reduce_retracing=True)
+
+    def shaped(*tensors):
+        results = compiled(*tensors)
+        for result in tf.nest.flatten(results):
+            result.set_shape(tensors[0].shape)
+        return results
+
+    return shaped
+
+
+def with_gradient(value_and_gradient):
+    """Return the function of tensors whose value and gradient `value_and_gradient` returns.
+
+    The gradient takes the upstream gradient and returns those of the first tensors. The others are
+    frozen: asked for theirs, TensorFlow answers None.
+    """
+
+    @tf.custom_gradient
+    def function(*tensors):
+        value, gradient = value_and_gradient(*tensors)
+
+        def of_tensors(upstream):
+            results = gradient(upstream)
+            results = results if isinstance(results, tuple) else (results,)
+            return [*results, *[None] * (len(tensors) - len(results))]
+
+        return value, of_tensors
+
+    return function
+
+
+def differentiated(value, gradient):
+    """Return `value` of tensors, with the gradient `gradient(upstream, *tensors)`."""
+
+    def value_and_gradient(*tensors):
+        return value(*tensors), lambda upstream: gradient(upstream, *after(upstream, tensors))
+
+    return with_gradient(value_and_gradient)
+
+
+def after(upstream, tensors):
+    """Return the tensors, not to be touched before `upstream` is there.
+
+    TensorFlow would otherwise notice that the way back begins like the way there, and keep what is
+    to be computed again.
+    """
+    with tf.control_dependencies([upstream]):
+        return [tf.identity(tensor) for tensor in tensors]
+
+
+def kept(value, limit, function, *tensors):
+    """Return a function of the upstream gradient that gives `value`, `function` of the tensors.
+
+    Up to `limit` numbers are kept for that; more are computed again. An unknown shape is decided
+    as the step runs.
+    """
+
+    def again(upstream):
+        return function(*after(upstream, tensors))
+
+    if None not in value.shape:
+        return again if math.prod(value.shape) > limit else lambda upstream: value
+    few = tf.size(value) <= limit
+    held = tf.cond(few, lambda: value, lambda: tf.zeros([0] * len(value.shape), value.dtype))
+
+    def recall(upstream):
+        inputs = after(upstream, tensors)
+        result = tf.cond(few, lambda: held, lambda: function(*inputs))
+        result.set_shape(value.shape)
+        return result
+
+    return recall
+
+
+def row_means(x):
+    """Return the means of `x` `[.., W]` over its last axis, `[.., 1]`; see `row_sums`."""
+    return row_sums(x) / tf.cast(tf.shape(x)[-1], x.dtype)
+
+
+def row_sums(x):
+    """Return the sums of `x` `[.., W]` over its last axis, `[.., 1]`.
+
+    XLA on CPU sums rows in windows, slowly; it multiplies at the speed of memory.
+    """
+    return tf.matmul(x, tf.ones((tf.shape(x)[-1], 1), x.dtype))
+
+
+@functools.cache
+def transpose():
+    """Return a transposition that TensorFlow does not fold into a product."""
+    return tf.function(tf.transpose, jit_compile=True)
+
+
+def is_narrow(x):
+    """Return whether `x` holds 16-bit numbers."""
+    return keras.backend.standardize_dtype(x.dtype) in ("bfloat16", "float16")

@@ -1,0 +1,260 @@
+"""The forward pass of a T5 with a soft prompt in front of its encoder.
+
+Letters: B rows, T input tokens, P prompt tokens, D decoder positions, H hidden width, V vocabulary,
+K prompts of a bank, n heads of width d. What has heads is `[n, B, ...]`, see `attention`.
+"""
+
+import functools
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_spot.base.errors import unknown
+from keras_spot.model import losses
+from keras_spot.model.plain import attention as att
+from keras_spot.model.plain.cached import CachedDecoder
+
+PROMPT_ATTENTION = ("full", "prompt", "causal")
+
+
+class PlainT5:
+    """A T5 backbone behind a soft prompt, over the layers of KerasHub.
+
+    It owns no weights and may be subclassed: `norm`, `feed_forward`, `attend`, `attend_absorbed`,
+    `logits` and `cached_decoder` are what `model/fast` computes in other ways.
+
+    Args:
+        backbone: `T5Backbone`.
+        soft_prompt: the `SoftPrompt` layer, built.
+        prompt_attention: `"full"`: every position sees every other (Lester et al. 2021);
+            `"prompt"`: the prompt sees the prompt only; `"causal"`: a prompt position sees itself
+            and those before it. Tokens see everything. In the last two the prompt's states do
+            not depend on the row and are computed once a prompt, not once a row.
+        remat: keep only what goes from layer to layer for the gradient and compute the rest
+            again on the way back: less memory, about a third more work. Default False.
+
+    Raises:
+        ValueError: an unknown `prompt_attention`.
+    """
+
+    def __init__(self, backbone, soft_prompt, prompt_attention="full", remat=False):
+        if prompt_attention not in PROMPT_ATTENTION:
+            raise unknown("prompt_attention", prompt_attention, PROMPT_ATTENTION)
+        self.backbone = backbone
+        self.soft_prompt = soft_prompt
+        self.prompt_attention = prompt_attention
+        self.remat = remat
+
+    # === Encoder ===
+
+    def encode(self, token_ids, padding_mask, prompt_index=None, prompt_states=None, joined=True):
+        """Embed, put the prompt in front and run the encoder.
+
+        Args:
+            token_ids: `[B, T]` integers.
+            padding_mask: `[B, T]`, 1 on tokens.
+            prompt_index: of a bank, `[B]` integers, the number of each row's prompt.
+            prompt_states: what `prompt_states` returned, where the prompts have not changed since.
+            joined: repeat a prompt's states for every row. Default True. Otherwise a prompt
+                whose states all rows share stays apart, and `decode` projects it once.
+
+        Returns:
+            States `[B, P + T, H]`, or apart the prompt's `[1, P, H]` and the tokens' `[B, T, H]`;
+            and the mask `[B, P + T]`.
+        """
+        backbone = self.backbone
+        tokens = backbone.encoder_embedding_dropout(backbone.token_embedding(token_ids))
+        mask = self.soft_prompt.extend_mask(padding_mask)
+        if self.prompt_attention == "full":
+            return self._encode_together(tokens, mask, prompt_index), mask
+        keys_and_values, prompts = prompt_states or self.prompt_states()
+        tokens = self._encode_tokens(tokens, mask, prompt_index, keys_and_values)
+        dropout = backbone.encoder_dropout
+        if not joined and prompt_index is None and not dropout.rate:
+            return (prompts, tokens), mask
+        return dropout(self._in_front(prompt_index, prompts, tokens)), mask
+
+    def _encode_together(self, tokens, mask, prompt_index):
+        """Return the states `[B, P + T, H]` where every position sees every other."""
+        prompts = self.soft_prompt.stacked(tokens.dtype)
+        first, *others = self.backbone.encoder_transformer_layers
+        # Before the first layer a prompt is the same in every row: it is projected once, and its
+        # gradient is summed over the rows before it goes back through the projections.
+        heads = [
+            self._in_front(prompt_index, of_prompts, of_tokens, rows_axis=1)
+            for of_prompts, of_tokens in zip(
+                self.project(first, prompts), self.project(first, tokens)
+            )
+        ]
+        x = self._in_front(prompt_index, prompts, tokens)
+        length = ops.shape(x)[1]
+        bias = att.position_bias(first.self_attention, length, length)
+        bias = bias + att.masked(mask, bias.dtype)[None, :, None, :]
+        x = self._layer(self.after_projections, first)(x, bias, *heads)
+        for layer in others:
+            x = self._layer(self.encoder_layer, layer)(x, bias)
+        return self.backbone.encoder_dropout(self.norm(self.backbone.encoder_layer_norm, x))
+
+    def prompt_states(self):
+        """Return what prompts are that see no tokens: computed once for all rows.
+
+        Returns:
+            Keys and values `[n, K, P, d]` of every encoder layer, and the last states `[K, P, H]`.
+        """
+        x, length = self.soft_prompt.stacked(self.backbone.compute_dtype), self.soft_prompt.length
+        layers = self.backbone.encoder_transformer_layers
+        bias = att.position_bias(layers[0].self_attention, length, length)
+        if self.prompt_attention == "causal":
+            bias = bias + att.masked(np.tri(length), bias.dtype)
+        keys_and_values = []
+        for layer in layers:
+            query, key, value = self.project(layer, x)
+            keys_and_values.append((key, value))
+            x = self.after_projections(layer, x, bias, query, key, value)
+        return keys_and_values, self.norm(self.backbone.encoder_layer_norm, x)
+
+    def _encode_tokens(self, x, mask, prompt_index, keys_and_values):
+        """Return the tokens' states `[B, T, H]`, given the prompts' keys and values."""
+        layers, length = self.backbone.encoder_transformer_layers, self.soft_prompt.length
+        tokens = ops.shape(x)[1]
+        bias = att.position_bias(layers[0].self_attention, tokens, length + tokens, length)
+        bias = bias + att.masked(mask, bias.dtype)[None, :, None, :]
+        for layer, (key, value) in zip(layers, keys_and_values):
+            if self.soft_prompt.num_prompts is None:
+                x = self._layer(self.layer_sharing_keys, layer)(x, bias, key[:, 0], value[:, 0])
+            else:
+                x = self._layer(self.layer_of_a_bank, layer)(x, bias, prompt_index, key, value)
+        return self.norm(self.backbone.encoder_layer_norm, x)
+
+    def encoder_layer(self, layer, x, bias):
+        """Return `x` `[B, S, H]` behind a layer in which positions see each other."""
+        return self.after_projections(layer, x, bias, *self.project(layer, x))
+
+    def layer_sharing_keys(self, layer, x, bias, key, value):
+        """Return tokens `x` behind a layer, with one prompt's keys and values `[n, P, d]`."""
+        return self.after_projections(layer, x, bias, *self.project(layer, x), (key, value))
+
+    def layer_of_a_bank(self, layer, x, bias, prompt_index, key, value):
+        """Return tokens `x` behind a layer, with the keys and values `[n, K, P, d]` of prompts."""
+        query, *own = self.project(layer, x)
+        both = zip((key, value), own)
+        heads = [self._in_front(prompt_index, *each, rows_axis=1) for each in both]
+        return self.after_projections(layer, x, bias, query, *heads)
+
+    def project(self, layer, x):
+        """Return the normed `x`'s queries, keys and values `[n, B, S, d]` of a layer."""
+        attention, x = layer.self_attention, self.norm(layer.self_attention_layer_norm, x)
+        projectors = attention.query_projector, attention.key_projector, attention.value_projector
+        return [att.split_heads(attention, project(x)) for project in projectors]
+
+    def after_projections(self, layer, x, bias, query, key, value, shared=None):
+        """Return `x` behind a layer, given its queries, keys and values; see `attention.attend`."""
+        attention = layer.self_attention
+        mixed = self.attend(query, key, value, bias, attention.dropout_layer, shared)
+        mixed = attention.output_projector(att.merge_heads(mixed))
+        return self.feed_forward(layer, x + layer.self_attention_dropout(mixed))
+
+    def _layer(self, function, layer):
+        """Return the function of a layer, its inner values kept or, with `remat`, forgotten."""
+        function = functools.partial(function, layer)
+        return keras.remat(function) if self.remat else function
+
+    def _in_front(self, prompt_index, of_prompts, of_tokens, rows_axis=0):
+        """Put what each of K prompts has before what each of B rows has, by position (axis -2)."""
+        rows = ops.shape(of_tokens)[rows_axis]
+        of_rows = self.soft_prompt.of_rows(of_prompts, prompt_index, rows, rows_axis)
+        return ops.concatenate([of_rows, of_tokens], axis=-2)
+
+    # === Decoder ===
+
+    def decode(self, token_ids, padding_mask, states, mask):
+        """Return the logits `[B, D, V]` of decoder inputs.
+
+        Args:
+            token_ids: `[B, D]` integers, shifted right behind a 0.
+            padding_mask: `[B, D]`, 1 on tokens.
+            states: encoder states from `encode`, joined or not.
+            mask: `[B, P + T]` from `encode`.
+        """
+        backbone = self.backbone
+        shared, states = states if isinstance(states, (list, tuple)) else (None, states)
+        absorb = self.absorbs(token_ids.shape[1], states.shape[1])
+        layers = backbone.decoder_transformer_layers
+        bias = self._causal_bias(layers[0].self_attention, padding_mask)
+        across = att.masked(mask, backbone.compute_dtype)[None, :, None, :]
+        x = backbone.decoder_embedding_dropout(backbone.token_embedding(token_ids))
+        for layer in layers:
+            x = self.decoder_layer(layer, x, bias, states, across, shared, absorb)
+        return self.logits(x)
+
+    def decoder_layer(self, layer, x, bias, states, across, shared, absorb):
+        """Return `x` `[B, D, H]` behind a layer: self-attention, cross-attention, feed-forward."""
+        attention = layer.self_attention
+        mixed = self.attend(*self.project(layer, x), bias, attention.dropout_layer)
+        x = x + layer.self_attention_dropout(attention.output_projector(att.merge_heads(mixed)))
+        attention = layer.cross_attention
+        query = attention.query_projector(self.norm(layer.cross_attention_layer_norm, x))
+        query = att.split_heads(attention, query)
+        if shared is not None:
+            shared = [y[:, 0] for y in att.keys_and_values(attention, shared)]
+        if absorb:
+            kernels = att.kernels_by_head(attention, x.dtype)
+            look_up, memory = self.attend_absorbed, (states, kernels)
+        else:
+            look_up, memory = self.attend, att.keys_and_values(attention, states)
+        mixed = look_up(query, *memory, across, attention.dropout_layer, shared)
+        x = x + layer.cross_attention_dropout(attention.output_projector(att.merge_heads(mixed)))
+        return self.feed_forward(layer, x)
+
+    def absorbs(self, queries, keys):
+        """Return whether cross-attention is cheaper on the encoder's states themselves."""
+        attention = self.backbone.decoder_transformer_layers[0].cross_attention
+        sizes = self.backbone.hidden_dim, attention.num_heads, attention.key_value_dim
+        return att.absorbed_is_cheaper(queries, keys, *sizes)
+
+    def _causal_bias(self, attention, padding_mask):
+        """Return the relative bias with causal and padding mask, `[n, B, D, D]`."""
+        length = ops.shape(padding_mask)[1]
+        bias = att.position_bias(attention, length, length)
+        earlier = ops.arange(length)[None, :] <= ops.arange(length)[:, None]
+        visible = ops.logical_and(earlier[None], ops.cast(padding_mask, "bool")[:, None, :])
+        return bias + att.masked(visible, bias.dtype)[None]
+
+    def cached_decoder(self, states, mask, length):
+        """Return a decoder of one position at a time, see `cached.CachedDecoder`."""
+        return CachedDecoder(self, states, mask, length)
+
+    def logits(self, x):
+        """Return the logits `[.., V]` of the decoder's states `[.., H]`."""
+        backbone = self.backbone
+        x = backbone.decoder_dropout(self.norm(backbone.decoder_layer_norm, x))
+        if backbone.tie_embedding_weights:
+            x = x * ops.cast(backbone.hidden_dim**-0.5, x.dtype)
+        return backbone.token_embedding(x, reverse=True)
+
+    def log_partition(self, logits, targets, low=0.0):
+        """Return what the loss needs of the logits, see `losses.log_partition`."""
+        return losses.log_partition(logits, targets, low)
+
+    # === What every layer is made of ===
+
+    def norm(self, layer, x):
+        """Return `x` `[.., H]` behind a `T5LayerNorm`."""
+        return layer(x)
+
+    def attend(self, query, key, value, bias, dropout, shared=None):
+        """Return attention `[n, B, Q, d]`, see `attention.attend`."""
+        return att.attend(query, key, value, bias, dropout, shared)
+
+    def attend_absorbed(self, query, states, kernels, bias, dropout, shared=None):
+        """Return cross-attention `[n, B, Q, d]`, see `attention.attend_absorbed`."""
+        return att.attend_absorbed(query, states, kernels, bias, dropout, shared)
+
+    def feed_forward(self, layer, x):
+        """Return `x` `[.., H]` behind a layer's feed-forward block."""
+        y = self.norm(layer.layer_norm, x)
+        inner = layer.input_projector(y)
+        if layer.use_gated_activation:
+            inner = inner * layer.gate_projector(y)
+        return x + layer.dropout_layer(layer.output_projector(layer.dropout_layer(inner)))

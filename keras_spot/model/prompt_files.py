@@ -1,0 +1,34 @@
+"""A model's prompt to a file and back, with what it was trained on and for."""
+
+from keras import ops
+
+from keras_spot import backbones, prompts
+from keras_spot.base.errors import invalid
+from keras_spot.base.versions import versions
+
+
+def save(model, path, form=None, prompt=None, **provenance):
+    """Write a prompt of a `PromptedT5`, see `PromptedT5.save_prompt`."""
+    record = {
+        "backbone": model.fingerprint,
+        "prompt_attention": model.prompt_attention,
+        "versions": versions(),
+        **provenance,
+    }
+    values = ops.convert_to_numpy(model.prompt_variable(prompt))
+    return prompts.write(path, values, record, form)
+
+
+def load(model, path, step=None, prompt=None):
+    """Replace a prompt of a `PromptedT5`, see `PromptedT5.load_prompt`."""
+    variable = model.prompt_variable(prompt)
+    file = prompts.read(path, step)
+    backbones.check_fingerprint(file, model.fingerprint)
+    recorded = file.provenance.get("prompt_attention", model.prompt_attention)
+    if recorded != model.prompt_attention:
+        rule = f"must hold a prompt trained with prompt_attention={model.prompt_attention!r}"
+        raise invalid("path", rule, f"{recorded!r} in {file.path}")
+    if file.values.shape != variable.shape:
+        rule = f"must hold a prompt of shape {tuple(variable.shape)}"
+        raise invalid("path", rule, f"shape={file.values.shape} in {file.path}")
+    variable.assign(file.values)

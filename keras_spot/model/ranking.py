@@ -1,0 +1,106 @@
+"""Log-likelihoods of labels, as T5's rank classification takes them."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_spot.base.errors import invalid
+from keras_spot.model.texts import pad_rows
+
+
+class Ranker:
+    """What tells how likely labels are after texts, and the functions compiled for that.
+
+    Args:
+        model: `PromptedT5`.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self._functions = {}
+
+    def forget(self):
+        """Forget the compiled functions, as the model is compiled anew."""
+        self._functions.clear()
+
+    def log_likelihoods(self, texts, labels, batch_size=32, prompt=None):
+        """Return the log-likelihood of every label after every text, float32 `[texts, labels]`.
+
+        The sum over a label's tokens, end of sequence included. The encoder runs once a text; only
+        the short decoder runs once a label.
+
+        Args:
+            texts: a list of texts.
+            labels: a list of texts.
+            batch_size: texts at once. Default 32.
+            prompt: of a bank, one prompt for all texts by name or number, or a list with one for
+                each.
+
+        Raises:
+            ValueError: no labels, or a batch size that is no positive integer.
+        """
+        if not labels:
+            raise invalid("labels", "must hold at least one label", f"{labels!r}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise invalid("batch_size", "must be a positive integer", f"{batch_size=}")
+        model = self.model
+        targets = [np.asarray([row], "int32") for row in model.token_rows(list(labels))]
+        rows = model.token_rows(list(texts))
+        index = model.prompt_numbers(prompt, len(rows))
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        result = np.zeros((len(rows), len(labels)), "float32")
+        function = self._function(tuple(target.shape[1] for target in targets))
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            inputs = list(pad_rows([rows[i] for i in chunk]))
+            if index is not None:
+                inputs.append(index[chunk])
+            result[chunk] = np.stack(list(map(np.asarray, function(inputs, targets))), axis=1)
+        return result
+
+    def _function(self, lengths):
+        """Return the compiled function for labels of these lengths.
+
+        With known lengths the decoder can tell whether absorbed cross-attention is cheaper.
+        """
+        model, backend = self.model, keras.config.backend()
+        if model.run_eagerly or backend not in ("tensorflow", "jax"):
+            return self._scores
+        if lengths not in self._functions:
+            compiled = self._jax_function() if backend == "jax" else self._tf_function(lengths)
+            self._functions[lengths] = compiled
+        return self._functions[lengths]
+
+    def _tf_function(self, lengths):
+        import tensorflow as tf
+
+        inputs = [tf.TensorSpec([None, None], "int32")] * 2
+        if self.model.num_prompts is not None:
+            inputs.append(tf.TensorSpec([None], "int32"))
+        labels = [tf.TensorSpec([1, length], "int32") for length in lengths]
+        return tf.function(self._scores, input_signature=[inputs, labels])
+
+    def _jax_function(self):
+        import jax
+
+        variables = self.model.variables
+
+        @jax.jit
+        def compiled(state, inputs, targets):
+            with keras.StatelessScope(state_mapping=zip(variables, state)):
+                return self._scores(inputs, targets)
+
+        return lambda inputs, targets: compiled([v.value for v in variables], inputs, targets)
+
+    def _scores(self, inputs, targets):
+        """Return a score `[B]` for each target `[1, D]`."""
+        states, mask = self.model.encode(*inputs)
+        batch = ops.shape(states)[0]
+        scores = []
+        for target in targets:
+            target = ops.broadcast_to(target, (batch, ops.shape(target)[1]))
+            shifted = ops.pad(target[:, :-1], [[0, 0], [1, 0]])
+            logits = self.model.decode(shifted, ops.ones_like(shifted), states, mask)
+            logits = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+            scores.append(ops.sum(ops.take_along_axis(logits, target[..., None], axis=-1), (1, 2)))
+        return scores

@@ -1,0 +1,53 @@
+"""Samplers: KerasHub's, by name or as objects, and a greedy one without needless work."""
+
+import json
+
+import keras
+import keras_hub
+from keras import ops
+
+from keras_spot.base.errors import unknown
+
+NAMES = ("greedy", "beam", "contrastive", "random", "top_k", "top_p")
+
+
+@keras.saving.register_keras_serializable("keras_spot")
+class GreedySampler(keras_hub.samplers.GreedySampler):
+    """Take the likeliest token, from the logits themselves."""
+
+    def compute_probabilities(self, logits):
+        """Return the logits `[B, V]`: their order is that of the probabilities."""
+        return logits
+
+    def get_next_token(self, probabilities):
+        """Return the numbers `[B]` of the largest."""
+        # Keras' `argmax` tells negative zeros from zeros, in five passes over all logits.
+        return ops.squeeze(ops.top_k(probabilities, 1)[1], -1)
+
+
+def get(sampler):
+    """Return a sampler by its name, an object as it is.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if sampler == "greedy":
+        return GreedySampler()
+    if isinstance(sampler, str) and sampler not in NAMES:
+        raise unknown("sampler", sampler, NAMES)
+    return keras_hub.samplers.get(sampler)
+
+
+def keeps_rows(sampler):
+    """Return whether a sampler decodes the rows that it is given and no more.
+
+    Beam search and contrastive search repeat them, in a loop of their own.
+    """
+    return type(sampler).__call__ is keras_hub.samplers.Sampler.__call__
+
+
+def identity(sampler):
+    """Return what equal samplers have in common; one that draws numbers equals only itself."""
+    if sampler.variables:
+        return id(sampler)
+    return type(sampler), json.dumps(sampler.get_config(), sort_keys=True, default=str)

@@ -1,0 +1,47 @@
+"""Texts to rows of token ids and back, by a model's KerasHub preprocessor."""
+
+import keras
+import numpy as np
+
+
+def token_rows(preprocessor, texts):
+    """Return a list of token ids for each text: cut to the input length, end token last."""
+    tokenizer, limit = preprocessor.tokenizer, preprocessor.encoder_sequence_length - 1
+    rows = tokenizer(texts) if texts else []
+    rows = rows.to_list() if hasattr(rows, "to_list") else [list(map(int, r)) for r in rows]
+    return [[*row[:limit], tokenizer.end_token_id] for row in rows]
+
+
+def detokenize(preprocessor, ids, mask):
+    """Return texts of `ids` `[B, D]` where `mask` `[B, D]`, without special or unknown ids."""
+    tokenizer = preprocessor.tokenizer
+    known = tokenizer.vocabulary_size()
+    special = (tokenizer.pad_token_id, tokenizer.end_token_id)
+    keep = mask.astype(bool) & ~np.isin(ids, special) & (ids < known)
+    return [
+        tokenizer.detokenize([row[k].tolist()])[0] if k.any() else "" for row, k in zip(ids, keep)
+    ]
+
+
+def pad_rows(rows, width=None):
+    """Return int32 `ids` and `mask` `[len(rows), width]` of token rows, by default the tightest."""
+    ids = np.zeros((len(rows), width or max(map(len, rows))), "int32")
+    mask = np.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return ids, mask
+
+
+def revive_tokenizer(preprocessor):
+    """Load a tokenizer's resource again where a TensorFlow function is being traced.
+
+    Setting a seed or initialising a TPU clears the resources of live tokenizers.
+    """
+    if keras.config.backend() != "tensorflow" or preprocessor is None:
+        return
+    import tensorflow as tf
+
+    if tf.inside_function():
+        with tf.init_scope():
+            preprocessor.tokenizer.set_proto(preprocessor.tokenizer.proto)
