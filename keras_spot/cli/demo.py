@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,48 +77,35 @@ def run_demo(
 
     folder = Path(folder)
     backbone, tokenizer = backbones.load("tiny")
-    recipe = dataclasses.replace(backbones.recipe_for("tiny"), checkpoint_every=EVERY)
+    recipe = dataclasses.replace(
+        backbones.recipe_for("tiny"), steps=target_steps, checkpoint_every=EVERY
+    )
 
     with progress.bars() as follow:
 
-        def run(name: str, task: str, steps: int, description: str, **options: Any) -> Any:
+        def run(name: str, task: str, description: str, recipe: Any, **options: Any) -> Any:
             return train(
                 task,
                 folder / "runs" / name,
                 backbone=backbone,
                 tokenizer=tokenizer,
-                steps=steps,
+                recipe=recipe,
+                steps=recipe.steps,
                 method="rank",
                 validation_limit=validation,
                 strategy=tf.distribute.get_strategy(),
                 data_dir=folder / "tfds",
-                progress=follow(description, steps),
+                progress=follow(description, recipe.steps),
                 **options,
             )
 
-        slow = dataclasses.replace(recipe, checkpoint_every=source_steps)
-        source = run("source", SOURCE, source_steps, "source: films", recipe=slow)
+        once = dataclasses.replace(recipe, steps=source_steps, checkpoint_every=source_steps)
+        source = run("source", SOURCE, "source: films", once)
         first = _first_scores(
             (backbone, tokenizer), source.run_dir, seeds, validation, folder / "tfds"
         )
-        curves: dict[str, list[list[tuple[int, float]]]] = {}
-        for name, start in {TRANSFERRED: source.run_dir, SAMPLED: None}.items():
-            for seed in seeds:
-                trained = run(
-                    f"{'scratch' if start is None else 'spot'}-{seed}",
-                    TARGET,
-                    target_steps,
-                    f"target: {'sampled' if start is None else 'SPoT'}, seed {seed}",
-                    recipe=recipe,
-                    prompt_init=start,
-                    split=f"train[{seed * TARGET_EXAMPLES}:{(seed + 1) * TARGET_EXAMPLES}]",
-                    seed=seed,
-                )
-                later = [(line["step"], line["score"]) for line in trained.history]
-                curves.setdefault(name, []).append([(0, first[name][seed]), *later])
-                if start is not None and seed == seeds[0]:
-                    served = trained.model
-    answer = _served(served, folder / "saved_model")
+        curves, model = _target_runs(run, source.run_dir, first, seeds, recipe)
+    answer = _served(model, folder / "saved_model")
     scores = {name: [curve[-1][1] for curve in runs] for name, runs in curves.items()}
     kept = {name: _kept(runs) for name, runs in curves.items()}
     result = DemoResult(
@@ -125,6 +113,33 @@ def run_demo(
     )
     _draw(result)
     return result
+
+
+def _target_runs(
+    run: Callable[..., Any],
+    source: Path,
+    first: dict[str, dict[int, float]],
+    seeds: tuple[int, ...],
+    recipe: Any,
+) -> tuple[dict[str, list[list[tuple[int, float]]]], Any]:
+    """Train on the target from both prompts; return the curves and the first transferred model."""
+    curves: dict[str, list[list[tuple[int, float]]]] = {}
+    model = None
+    for name, start in {TRANSFERRED: source, SAMPLED: None}.items():
+        for seed in seeds:
+            trained = run(
+                f"{'scratch' if start is None else 'spot'}-{seed}",
+                TARGET,
+                f"target: {'sampled' if start is None else 'SPoT'}, seed {seed}",
+                recipe,
+                prompt_init=start,
+                split=f"train[{seed * TARGET_EXAMPLES}:{(seed + 1) * TARGET_EXAMPLES}]",
+                seed=seed,
+            )
+            later = [(line["step"], line["score"]) for line in trained.history]
+            curves.setdefault(name, []).append([(0, first[name][seed]), *later])
+            model = model or trained.model
+    return curves, model
 
 
 def _first_scores(

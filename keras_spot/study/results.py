@@ -25,7 +25,8 @@ class Part:
     Attributes:
         grid: the scores.
         recommendations, pairs, targets: see `analysis.recommendations`, `pairs` and `by_target`.
-        embeddings: task -> `[P, H]`, of the sources and, by the first seed, of the targets.
+        embeddings: task -> `[P, H]`, of the sources and, by the first seed, of the targets; none
+            where they are not kept, and then nothing that follows.
         similarities: name -> float64 `[S, T, R]`, NaN where a run is missing.
         retrieval: name -> `ranking.retrieval`, the best known by its own score.
         by_other_seeds: name -> the same, the best known by the other seeds; `{}` with one seed.
@@ -88,16 +89,7 @@ def gather(
 def _part(
     place: StudyFolder, study: Study, grid: Grid, by: Mapping[str, transfer.Similarity]
 ) -> Part:
-    sources = {
-        name: _read(place, Cell("source", name, None, None, study.source_seed))
-        for name in grid.sources
-    }
-    targets = {
-        (t, r): _read(place, Cell("scratch", None, target, grid.examples, seed))
-        for t, target in enumerate(grid.targets)
-        for r, seed in enumerate(grid.seeds)
-        if np.isfinite(grid.baseline[t, r])
-    }
+    sources, targets = _embeddings(place, study, grid) if place.has_embeddings else ({}, {})
     first_seed = {grid.targets[t]: embedding for (t, _), embedding in reversed(targets.items())}
     embeddings = sources | {n: first_seed[n] for n in grid.targets if n in first_seed}
     similarities = {}
@@ -123,6 +115,23 @@ def _part(
         by_other_seeds=retrieval.get("others", {}),
         correlations={n: ranking.correlations(grid, v) for n, v in similarities.items()},
     )
+
+
+def _embeddings(
+    place: StudyFolder, study: Study, grid: Grid
+) -> tuple[dict[str, np.ndarray], dict[tuple[int, int], np.ndarray]]:
+    """Return the embeddings `[P, H]` of the sources, and by number and seed of the targets."""
+    sources = {
+        name: _read(place, Cell("source", name, None, None, study.source_seed))
+        for name in grid.sources
+    }
+    targets = {
+        (t, r): _read(place, Cell("scratch", None, target, grid.examples, seed))
+        for t, target in enumerate(grid.targets)
+        for r, seed in enumerate(grid.seeds)
+        if np.isfinite(grid.baseline[t, r])
+    }
+    return sources, targets
 
 
 def _similarities(

@@ -9,7 +9,7 @@ failures/ID.json    what went wrong with a cell
 table.jsonl, .csv   all rows, collected from the cells
 
 The tables with `study.json` and `embeddings/` are all that a report is made from: to keep a study
-for its report, these are enough.
+for its report, these are enough. Without `embeddings/` it says nothing of similarities.
 
 A row is one file that appears whole by a rename, and is the last thing a run writes: a kill
 leaves a run finished or not. One shared file would need an append that is atomic between hosts,
@@ -79,6 +79,11 @@ class StudyFolder:
     def only_kept(self) -> bool:
         """Whether there is a table, but none of the cells it was collected from."""
         return not (self.path / "cells").is_dir() and (self.path / "table.jsonl").is_file()
+
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether the embeddings are here, as they are in every folder with its cells."""
+        return (self.path / "embeddings").is_dir() or not self.only_kept
 
     def done(self) -> set[str]:
         """The ids of all finished runs."""

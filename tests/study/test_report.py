@@ -176,6 +176,10 @@ def test_a_report_of_what_is_kept(folder, tmp_path):
     for name in ("report.html", "summary.md", "table.csv", "table.jsonl"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     assert study.status(tmp_path).complete
+    shutil.rmtree(tmp_path / "embeddings")
+    text = report.write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Which source should I use with 16 target examples?" in text
+    assert "Similarity and gain" not in text
     with pytest.raises(ValueError, match="`folder` must hold the cells of its runs to go on"):
         test_study.run(tmp_path, study.StudyFolder(tmp_path).study())
     with (tmp_path / "table.jsonl").open("a") as file:

@@ -23,8 +23,8 @@ from keras_spot.study.results import Part, Results, size_name
 NONE = "none: train from scratch"
 
 
-def document(results: Results, drawn: Sequence[Drawn]) -> Document:
-    """Return a study's report.
+def compose(results: Results, drawn: Sequence[Drawn]) -> Document:
+    """Return the report of a study.
 
     Args:
         results: what the study says.

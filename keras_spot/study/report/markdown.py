@@ -3,19 +3,10 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from keras_spot.study.report.document import (
-    Block,
-    Document,
-    Facts,
-    Paragraph,
-    Pictures,
-    Points,
-    Section,
-    Table,
-)
+from keras_spot.study.report import document as doc
 
 
-def render(document: Document, folder: Path, address: str) -> str:
+def render(document: doc.Document, folder: Path, address: str) -> str:
     """Return a document as Markdown, without the sections that only a page has room for.
 
     Args:
@@ -30,28 +21,28 @@ def render(document: Document, folder: Path, address: str) -> str:
     return "\n".join(text)
 
 
-def _section(section: Section, folder: Path, address: str) -> list[str]:
+def _section(section: doc.Section, folder: Path, address: str) -> list[str]:
     text = [f"{'#' * section.level} {section.title}", ""]
     for block in section.blocks:
         text += [*_block(block, folder, address), ""]
     return text
 
 
-def _block(block: Block, folder: Path, address: str) -> list[str]:
+def _block(block: doc.Block, folder: Path, address: str) -> list[str]:
     match block:
-        case Paragraph():
+        case doc.Paragraph():
             return [f"**{block.text}**" if block.important else block.text]
-        case Points():
+        case doc.Points():
             return [f"- {line}" for line in block.lines]
-        case Facts():
+        case doc.Facts():
             return [f"- {name}: {text}" for name, text in block.items.items()]
-        case Table():
+        case doc.Table():
             return [*table(block.head, block.rows), *(["", block.note] if block.note else [])]
-        case Pictures():
+        case doc.Pictures():
             return _pictures(block, folder, address)
 
 
-def _pictures(pictures: Pictures, folder: Path, address: str) -> list[str]:
+def _pictures(pictures: doc.Pictures, folder: Path, address: str) -> list[str]:
     lines: list[str] = []
     for caption, path in pictures.items:
         name = f"{address}/{path.relative_to(folder).as_posix()}"

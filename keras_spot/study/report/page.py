@@ -6,16 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from keras_spot.study.report.document import (
-    Block,
-    Document,
-    Facts,
-    Paragraph,
-    Pictures,
-    Points,
-    Section,
-    Table,
-)
+from keras_spot.study.report import document as doc
 from keras_spot.study.report.style import SCRIPT, STYLE
 from keras_spot.study.report.words import MINUS
 
@@ -24,7 +15,7 @@ HALF = 400
 NUMBER = re.compile(rf"[+\-{MINUS}]?\d")
 
 
-def render(document: Document) -> str:
+def render(document: doc.Document) -> str:
     """Return a document as one HTML page without any reference to elsewhere."""
     title = html.escape(document.title)
     sections = "".join(map(_section, document.sections))
@@ -38,7 +29,7 @@ def render(document: Document) -> str:
     )
 
 
-def _section(section: Section) -> str:
+def _section(section: doc.Section) -> str:
     head = f"<h{section.level}>{html.escape(section.title)}</h{section.level}>"
     blocks = "".join(map(_block, section.blocks))
     if section.folded:
@@ -46,22 +37,22 @@ def _section(section: Section) -> str:
     return f"<section>{head}\n{blocks}</section>\n"
 
 
-def _block(block: Block) -> str:
+def _block(block: doc.Block) -> str:
     match block:
-        case Paragraph():
+        case doc.Paragraph():
             kind = " class=answer" if block.important else ""
             return f"<p{kind}>{html.escape(block.text)}</p>\n"
-        case Points():
+        case doc.Points():
             lines = "".join(f"<li>{html.escape(line)}</li>" for line in block.lines)
             return f"<ul>{lines}</ul>\n"
-        case Facts():
+        case doc.Facts():
             items = block.items.items()
             cells = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in items)
             return f"<dl>{cells}</dl>\n"
-        case Table():
+        case doc.Table():
             note = f"<p class=note>{html.escape(block.note)}</p>\n" if block.note else ""
             return table(block.head, block.rows, block.sortable) + note
-        case Pictures():
+        case doc.Pictures():
             figures = "".join(_figure(caption, path) for caption, path in block.items)
             return f"<div class=figures>{figures}</div>\n" if figures else ""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from keras_spot import transfer
 from keras_spot.base.atomic import atomic_folder, atomic_write
 from keras_spot.study.report import markdown, page
-from keras_spot.study.report.content import document
+from keras_spot.study.report.content import compose
 from keras_spot.study.report.pictures import draw
 from keras_spot.study.results import gather
 from keras_spot.study.table import StudyFolder
@@ -37,7 +37,7 @@ def write_report(
     results = gather(folder, by)
     place.write_table()
     with atomic_folder(place.path / "pictures") as scratch:
-        report = document(results, draw(results, scratch))
+        report = compose(results, draw(results, scratch))
         html, summary = page.render(report), markdown.render(report, scratch, "pictures")
     for name, text in (("summary.md", summary), ("report.html", html)):
         with atomic_write(place.path / name, "w") as file:
