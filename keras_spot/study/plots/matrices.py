@@ -137,7 +137,7 @@ def similarity_heatmap(
         off = values[~np.eye(count, dtype=bool)]
         image = axes.imshow(values, cmap="cividis", vmin=off.min(), vmax=off.max(), aspect="auto")
         axes.yaxis.tick_right()
-        _ticks(axes, names, names, 9 if written else 7.5)
+        _ticks(axes, names, names, 9 if written else 7.5, upright=True)
         for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):
             tick.set_fontweight("bold" if tick.get_text() in marked else "normal")
         _grid(axes, values.shape, 0.6 if written else 0.3)
@@ -203,10 +203,12 @@ def _luminance(colour: Sequence[float]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _ticks(axes: Any, rows: Sequence[str], columns: Sequence[str], size: float) -> None:
+def _ticks(
+    axes: Any, rows: Sequence[str], columns: Sequence[str], size: float, upright: bool = False
+) -> None:
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=size)
     axes.set_yticks(range(len(rows)), rows, fontsize=size)
-    if len(columns) <= WRITTEN:
+    if len(columns) <= WRITTEN and not upright:
         for tick in axes.get_xticklabels():
             tick.set(rotation=40, ha="right", rotation_mode="anchor")
     axes.tick_params(length=0)

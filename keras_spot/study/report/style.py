@@ -31,8 +31,9 @@ summary > * { display: inline; border: 0; padding: 0; margin: 0; font-size: 1.05
 .scroll.more::before { content: "scroll sideways for more \\2192"; position: sticky; left: 0;
   display: block; width: max-content; color: var(--accent); font-size: .8125rem; padding: 0 0 .3rem; }
 .scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-table { border-collapse: separate; border-spacing: 0; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem 1.1rem .3rem 0; white-space: nowrap;
+table { border-collapse: separate; border-spacing: 0; font-size: 14px; line-height: 21px;
+  font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: 5px 18px 5px 0; white-space: nowrap;
   vertical-align: top; }
 th { font-weight: 600; color: var(--pale); border-bottom: 1px solid var(--ink); }
 td { border-bottom: 1px solid var(--line); }
