@@ -1,6 +1,7 @@
 import base64
 import html.parser
 import json
+import pathlib
 import re
 import shutil
 
@@ -11,7 +12,10 @@ import test_study
 from keras_spot import prompts, study, transfer
 from keras_spot.study import report, results
 from keras_spot.study.cells import Cell
-from keras_spot.study.report import words
+from keras_spot.study.report import content, markdown, words
+from keras_spot.study.report.pictures import Drawn
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Page(html.parser.HTMLParser):
@@ -248,3 +252,20 @@ def test_one_seed_and_two_tasks(tmp_path):
     assert "Nothing can be claimed yet about glue/rte." in page.words
     assert "1 seed cannot tell chance from gain" in page.words
     assert json.loads((tmp_path / "table.jsonl").read_text().splitlines()[1])["seed"] == 7
+
+
+def test_the_kept_study_says_what_its_table_says():
+    """Its summary is up to date, and MRPC, whose gains stay below the majority class, has none."""
+    kept = ROOT / "examples" / "studies" / "tiny"
+    found = results.gather(kept)
+    nothing = Drawn(gains=[], curves=[], top_k=[], similarity=[], tasks=[])
+    text = markdown.render(content.compose(found, [nothing]), kept, "pictures")
+    assert lines(text) == lines((kept / "summary.md").read_text(encoding="utf-8"))
+    for start in ("**Start", "- "):
+        shown = [line for line in text.splitlines() if line.startswith(start)]
+        assert shown
+        assert set(shown) <= set((kept / "summary.md").read_text(encoding="utf-8").splitlines())
+    (mrpc,) = [r for r in found.parts[0].recommendations if r["target"] == "glue/mrpc"]
+    assert mrpc["use"] is None
+    assert mrpc["best"]["score"] < mrpc["majority"]
+    assert not any(p["helps"] for p in found.parts[0].pairs if p["target"] == "glue/mrpc")
