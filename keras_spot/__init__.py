@@ -1,8 +1,10 @@
 """Soft prompt tuning and transfer (SPoT) for a frozen T5, in Keras."""
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
+from keras_spot.base.backend import check_backend
 from keras_spot.base.registration import register_late
 from keras_spot.base.versions import __version__
 
@@ -116,11 +118,16 @@ register_late("keras_spot", {name: f"keras_spot.{place}" for name, place in _REG
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"keras_spot.{_MODULES[name]}")
-    if name in _DEFINED_IN:
-        return getattr(importlib.import_module(f"keras_spot.{_DEFINED_IN[name]}"), name)
-    raise AttributeError(f"module 'keras_spot' has no attribute {name!r}")
+    place = _MODULES.get(name) or _DEFINED_IN.get(name)
+    if place is None:
+        raise AttributeError(f"module 'keras_spot' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"keras_spot.{place}")
+    except (ImportError, ValueError):
+        if "keras" not in sys.modules:
+            check_backend()
+        raise
+    return module if name in _MODULES else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from keras_spot.backbones.converters import kerashub, sources, vocabulary
 from keras_spot.backbones.converters.shortcuts import SHORTCUTS, span_corruption_only
 from keras_spot.base import reading, remote
 from keras_spot.base.atomic import atomic_folder
-from keras_spot.base.errors import damaged, invalid, unknown
+from keras_spot.base.errors import Unreachable, complaint, damaged, invalid, unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
 
@@ -261,9 +262,50 @@ def _load_named(
 def _from_preset(preset: str, with_tokenizer: bool, dtype: Any) -> tuple[Any, Any]:
     from keras_hub.models import T5Backbone, T5Tokenizer
 
-    with quiet_masks():
+    address = T5Backbone.presets.get(preset, {}).get("kaggle_handle", preset)
+    with _kaggle_answers(preset, address), quiet_masks():
         loaded = T5Backbone.from_preset(preset, **({"dtype": dtype} if dtype else {}))
-    return loaded, T5Tokenizer.from_preset(preset) if with_tokenizer else None
+        return loaded, T5Tokenizer.from_preset(preset) if with_tokenizer else None
+
+
+@contextlib.contextmanager
+def _kaggle_answers(name: str, address: str) -> Iterator[None]:
+    """Say in one line, and soon, that Kaggle cannot be reached for what is not kept here."""
+    kept = _kaggle_copy(address)
+    if kept is None:
+        yield
+        return
+    import requests
+
+    whole = all((kept / file).is_file() for file in ("config.json", "model.weights.h5"))
+    try:
+        # A notebook of Kaggle's has its own ways.
+        if not whole and "KAGGLE_KERNEL_RUN_TYPE" not in os.environ:
+            remote.knock("api.kaggle.com")
+        yield
+    except requests.RequestException as error:
+        raise _not_here(name, address, kept, error) from error
+    except OSError as error:
+        if isinstance(error, (ConnectionError, TimeoutError, socket.gaierror)):
+            raise _not_here(name, address, kept, error) from error
+        raise
+
+
+def _kaggle_copy(address: str) -> Path | None:
+    """Return where KerasHub keeps what it fetches from Kaggle, None for another place."""
+    if not address.startswith("kaggle://"):
+        return None
+    home = os.environ.get("KAGGLEHUB_CACHE") or Path.home() / ".cache" / "kagglehub"
+    return Path(home, "models", address.removeprefix("kaggle://"))
+
+
+def _not_here(name: str, address: str, kept: Path, error: Exception) -> Unreachable:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    rule = (
+        f"must be at hand or on a host that answers (looked in {kept} and at {address}; a folder "
+        "with a preset, a Hugging Face T5 or a T5X checkpoint needs no network)"
+    )
+    return Unreachable(complaint("backbone", rule, f"{name} ({reason})"))
 
 
 def _place(name: str | os.PathLike) -> tuple[str, Path | None]:

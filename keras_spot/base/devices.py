@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.quiet import quiet_logger
 
 CHOICES = ("auto", "tpu", "mirrored", "one_device")
 LARGE, MANY = 20_000_000, 2_000  # parameters and steps from which on XLA pays on CPU
@@ -56,7 +57,8 @@ def _tpu_strategy(tpu: str) -> Any:
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu)
     if tpu != "local":
         tf.config.experimental_connect_to_cluster(resolver)
-    tf.tpu.experimental.initialize_tpu_system(resolver)
+    with quiet_logger("tensorflow"):  # it tells of a TPU system also where there is none
+        tf.tpu.experimental.initialize_tpu_system(resolver)
     return tf.distribute.TPUStrategy(resolver)
 
 

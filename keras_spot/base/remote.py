@@ -195,7 +195,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
             import gcsfs  # noqa: F401
 
             with _answers(url):
-                _knock("storage.googleapis.com")
+                knock("storage.googleapis.com")
         elif scheme == "file":
             options["auto_mkdir"] = True
         return fsspec.core.url_to_fs(url, skip_instance_cache=True, **options)
@@ -207,8 +207,11 @@ def _filesystem(url: str) -> tuple[Any, str]:
         raise invalid("path", "must be local, hf://, gs:// or https://", url) from None
 
 
-def _knock(host: str) -> None:
-    """Raise at once where gcsfs would try for a minute and log every time."""
+def knock(host: str) -> None:
+    """Raise OSError within seconds if a host cannot be reached, where clients try for minutes.
+
+    Behind a proxy only the client can tell.
+    """
     if not (urllib.request.getproxies() or os.environ.get("STORAGE_EMULATOR_HOST")):
         socket.create_connection((host, 443), timeout=_CONNECT).close()
 

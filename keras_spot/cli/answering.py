@@ -1,7 +1,6 @@
 """`keras-spot evaluate`, `predict`, `submit` and `export`: what a trained prompt is for."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +17,11 @@ from keras_spot.cli.options import (
     MethodOption,
     PromptPath,
     TaskName,
+    check_texts,
     find_task,
     load_model,
     prepare_tensorflow,
+    read_lines,
 )
 
 
@@ -91,7 +92,7 @@ def predict_command(
     from keras_spot.training.evaluate import predict
 
     if record is None:
-        lines = sys.stdin.read().splitlines() if texts == ["-"] else list(texts or [])
+        lines = read_lines() if texts == ["-"] else check_texts(texts or [])
         model = load_model(backbone, prompt, dtype)
         answers = model.generate(lines, batch_size=batch_size)
         records = iter([{"input": a, "prediction": b} for a, b in zip(lines, answers)])

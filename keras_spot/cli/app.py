@@ -1,48 +1,67 @@
 """The application, and how its errors end."""
 
+import codecs
+import io
 import sys
-from typing import Protocol, runtime_checkable
+from typing import Annotated
 
 import typer
 
 from keras_spot.base import errors
+from keras_spot.cli.parsing import App, ParserError, parser_message
 
-app = typer.Typer(
-    help="Soft prompt tuning and transfer (SPoT) for a frozen T5.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = App("Soft prompt tuning and transfer (SPoT) for a frozen T5.", pretty_exceptions_enable=False)
 
 
-@runtime_checkable
-class _ParserError(Protocol):
-    """A mistake on the command line: click's, which some versions of Typer carry inside."""
+def _show_version(asked: bool) -> None:
+    if asked:
+        from keras_spot.base.versions import versions
 
-    def format_message(self) -> str: ...
+        own, *others = (f"{name} {number}" for name, number in versions().items())
+        typer.echo(f"{own.replace('keras_spot', 'keras-spot')} ({', '.join(others)})")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show versions and exit."
+        ),
+    ] = False,
+) -> None:
+    """Soft prompt tuning and transfer (SPoT) for a frozen T5."""
 
 
 def main() -> None:
     """Run the command; a mistake of the user's is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale may know less than we print
+            ascii_alone = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if ascii_alone else None, errors="backslashreplace")
     try:
         with errors.unwrapped():
-            code = app(standalone_mode=False)
+            code = app(prog_name="keras-spot", standalone_mode=False)
         sys.exit(code or 0)
     except KeyboardInterrupt:
         print("interrupted; the same command continues a training run", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        sys.stderr.close()
+        sys.exit(141)
     except Exception as error:
-        message = _user_message(error)
+        message = user_message(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
 
 
-def _user_message(error: Exception) -> str | None:
+def user_message(error: Exception) -> str | None:
     """Return the one line of an error that the user can mend, None for a fault of ours."""
-    if isinstance(error, _ParserError):
-        return " ".join(error.format_message().split())
+    if isinstance(error, ParserError):
+        return parser_message(error)
     if isinstance(error, errors.USER_ERRORS):
         return " ".join(str(error).splitlines())
     if isinstance(error, OSError) and error.strerror and error.filename:

@@ -8,8 +8,9 @@ import typer
 
 from keras_spot.cli.app import app
 from keras_spot.cli.options import PromptPath, Similarity
+from keras_spot.cli.parsing import App
 
-commands = typer.Typer(help="Keep, list and rank source prompts.", no_args_is_help=True)
+commands = App("Keep, list and rank source prompts.")
 app.add_typer(commands, name="library")
 
 Library = Annotated[

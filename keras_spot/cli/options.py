@@ -3,11 +3,17 @@
 import dataclasses
 import os
 import platform
+import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from keras_spot.base.backend import check_backend
+from keras_spot.base.errors import invalid
+from keras_spot.base.quiet import without_start_up_notes
 
 
 class Method(StrEnum):
@@ -46,14 +52,55 @@ Similarity = Annotated[
 
 
 def prepare_tensorflow() -> None:
-    """Choose how TensorFlow starts, where the user has not; call it before the first heavy import.
+    """Import TensorFlow as the commands want it; call it before any other heavy import.
 
     Its start-up notes stay off the terminal. On x86 it uses oneDNN, which TensorFlow itself only
-    does on processors with AVX-512 VNNI, though a step takes a fifth less on those without.
+    does on processors with AVX-512 VNNI, though a step takes a fifth less on those without. Both
+    only where the environment does not say otherwise.
+
+    Raises:
+        InvalidArgument, MissingExtra: Keras' backend is unknown or not installed.
     """
+    check_backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    with without_start_up_notes():
+        import tensorflow as tf
+    tf.get_logger().setLevel("ERROR")
+
+
+def read_lines() -> list[str]:
+    """Return the lines of stdin, which end at a newline alone.
+
+    Raises:
+        InvalidArgument: bytes that are not UTF-8.
+    """
+    data = sys.stdin.buffer.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise invalid("stdin", "must be UTF-8", f"{error.reason} in line {number}") from None
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def check_texts(texts: Iterable[str]) -> list[str]:
+    """Return the texts of a command line.
+
+    Raises:
+        InvalidArgument: bytes that are not UTF-8.
+    """
+    checked = []
+    for text in texts:
+        if any("\udc80" <= character <= "\udcff" for character in text):
+            try:  # a locale that knows ASCII alone passes the bytes on
+                text = os.fsencode(text).decode("utf-8")
+            except UnicodeDecodeError:
+                raise invalid("texts", "must be UTF-8", ascii(text)) from None
+        checked.append(text)
+    return checked
 
 
 def find_task(name: str) -> Any:
@@ -62,7 +109,6 @@ def find_task(name: str) -> Any:
     For a data file the lines of a record go to stderr, and the name is refused.
     """
     from keras_spot import tasks
-    from keras_spot.base.errors import invalid
     from keras_spot.tasks.file_types import is_data_file
 
     if Path(name).suffix in (".yaml", ".yml", ".json"):

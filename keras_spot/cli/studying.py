@@ -9,8 +9,9 @@ import typer
 
 from keras_spot.cli.app import app
 from keras_spot.cli.options import prepare_tensorflow
+from keras_spot.cli.parsing import App
 
-study_app = typer.Typer(help="A source x target x seed grid of transfers.", no_args_is_help=True)
+study_app = App("A source x target x seed grid of transfers.")
 app.add_typer(study_app, name="study")
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the study.")]

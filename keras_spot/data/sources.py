@@ -4,11 +4,13 @@ import contextlib
 import io
 import itertools
 import os
+import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_spot import tasks
-from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, unknown
+from keras_spot.base import remote
+from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, unknown, unreachable
 from keras_spot.data.own import Rows, open_own
 from keras_spot.data.readers import Row
 from keras_spot.tasks.sentences import WITHOUT_BUILDER
@@ -70,12 +72,30 @@ def prepare(task: str | tasks.Task, data_dir: str | os.PathLike[str] | None = No
         raise invalid("task", "must be a TFDS data set to be prepared", f"task={task.name!r}")
     builder = find_builder(task, data_dir)
     if not builder.info.splits:
+        _reach_hosts(builder, task)
         try:
             builder.download_and_prepare()
         except OSError as error:  # of the network, mostly
             reason = " ".join(str(error).split())
             raise invalid("task", "must be downloadable", f"{task.tfds} ({reason})") from error
     return str(builder.data_path)
+
+
+def _reach_hosts(builder: Any, task: tasks.Task) -> None:
+    """Raise within seconds where no host of the data set answers: TFDS tries for minutes."""
+    urls = getattr(builder, "url_infos", None) or {}
+    hosts = {urllib.parse.urlsplit(url).hostname for url in urls} - {None}
+    reason: OSError | None = None
+    for host in hosts:
+        try:
+            remote.knock(str(host))
+        except OSError as error:
+            reason = error
+        else:
+            return
+    if reason is not None:
+        received = f"{task.tfds} from {', '.join(sorted(map(str, hosts)))}"
+        raise unreachable("task", received, reason) from reason
 
 
 def availability(task: tasks.Task, data_dir: str | os.PathLike[str] | None = None) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from keras_spot import data, tasks
+from keras_spot.base import remote
 from keras_spot.data import batches, load, position, sources
 from keras_spot.tasks.synthetic_data import CONFIGS, SIZES
 
@@ -581,6 +582,13 @@ def test_prepare_without_a_network(tmp_path, monkeypatch):
     def refuse(self):
         raise ConnectionError("no route\n to host")
 
+    monkeypatch.setattr(remote, "knock", lambda host: refuse(host))
+    message = (
+        r"^`task` must be on a host that answers\. Received: glue/qqp:2\.0\.0 from .*\(no route"
+    )
+    with pytest.raises(ConnectionError, match=message):
+        data.prepare("glue/qqp", tmp_path)
+    monkeypatch.setattr(remote, "knock", lambda host: None)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", refuse)
     message = "`task` must be downloadable. Received: glue/qqp:2.0.0 (no route to host)"
     with pytest.raises(ValueError, match=exactly(message)):

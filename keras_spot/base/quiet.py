@@ -1,0 +1,59 @@
+"""What libraries print as they start and that nobody can act on, kept off the terminal."""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+__all__ = ["quiet_logger", "without_start_up_notes"]
+
+# Lines of absl's logging below an error, its own preamble, and what continues such a line.
+_NOTE = re.compile(
+    r"[IW]\d{4} \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] "
+    r"|WARNING: All log messages before absl::InitializeLog|To enable the following instructions"
+    r"|E\d{4} .*(?:cuInit|cuda_|cudart|Unable to register cu)"
+)
+
+
+@contextlib.contextmanager
+def without_start_up_notes() -> Iterator[None]:
+    """Take the notes out of what C++ libraries write to stderr in the block; the rest follows it.
+
+    They log before Python can set their level. What Python writes goes out at once.
+    """
+    try:
+        terminal = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    python_stderr = sys.stderr
+    with tempfile.TemporaryFile() as written, open(terminal, "w", closefd=False) as direct:
+        if python_stderr is sys.__stderr__:
+            sys.stderr = direct
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            sys.stderr = python_stderr
+            written.seek(0)
+            lines = written.read().splitlines(keepends=True)
+            rest = [line for line in lines if not _NOTE.match(line.decode(errors="replace"))]
+            if rest:
+                os.write(2, b"".join(rest))
+            os.close(terminal)
+
+
+@contextlib.contextmanager
+def quiet_logger(name: str) -> Iterator[None]:
+    """Let a logger of Python's write errors alone in the block."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,101 @@
+"""How the command line is read: what every command of it has in common."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, runtime_checkable
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+# What other tools call an option of ours.
+SYNONYMS = {
+    "--model": "--backbone",
+    "--dataset": "--task",
+    "--epochs": "--steps",
+    "--output-dir": "--run-dir",
+    "--device": "--strategy",
+}
+
+
+class Command(TyperCommand):
+    """A command whose help names no type for a flag."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _flags_without_type(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """A group of commands that shows its help where none is named."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _flags_without_type(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
+
+
+class App(typer.Typer):
+    """An application, or a group of its commands."""
+
+    def __init__(self, help: str, **options: Any) -> None:
+        settings = {"help_option_names": ["-h", "--help"]}
+        super().__init__(help=help, cls=Group, context_settings=settings, **options)
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[..., Any]:
+        return super().command(name, cls=Command, **options)
+
+
+@runtime_checkable
+class ParserError(Protocol):
+    """A mistake on the command line: click's, which some versions of Typer carry inside."""
+
+    ctx: Any
+
+    def format_message(self) -> str: ...
+
+
+def parser_message(error: ParserError) -> str:
+    """Return the one line of a mistake on the command line."""
+    option = getattr(error, "option_name", None)
+    if option and error.ctx is not None and str(error).startswith("No such option"):
+        known = [name for one in error.ctx.command.get_params(error.ctx) for name in one.opts]
+        return f"No such option: {option}{_hint(option, known)}"
+    return " ".join(error.format_message().split())
+
+
+def closest_option(option: str, known: Iterable[str]) -> str | None:
+    """Return the option that was probably meant, None without a likely one.
+
+    Initials and whole words count before the letters.
+
+    >>> closest_option("--lr", ["--library", "--learning-rate"])
+    '--learning-rate'
+    >>> closest_option("--model", ["--backbone", "--method"])
+    '--backbone'
+    """
+    known = [name for name in known if name.startswith("--") and name != "--help"]
+    words = {name: name.removeprefix("--").split("-") for name in known}
+    given = option.removeprefix("--").replace("_", "-")
+    if SYNONYMS.get(option) in known:
+        return SYNONYMS[option]
+    for name in known:
+        if "".join(word[0] for word in words[name]) == given:
+            return name
+    close = difflib.get_close_matches(option, known, n=1, cutoff=0.75)
+    for name in known:
+        if not close and set(given.split("-")) & set(words[name]):
+            close = [name]
+    close = close or difflib.get_close_matches(option, known, n=1)
+    return close[0] if close else None
+
+
+def _hint(option: str, known: Iterable[str]) -> str:
+    closest = closest_option(option, known)
+    return f" (did you mean {closest}?)" if closest else ""
+
+
+def _flags_without_type(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params

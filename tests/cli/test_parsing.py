@@ -1,0 +1,121 @@
+"""The command line as such: help, versions, completion, mistakes, texts and a quiet start."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_spot import cli
+from keras_spot.base import remote
+from keras_spot.base.versions import __version__
+from keras_spot.cli import options
+from keras_spot.cli.parsing import closest_option
+
+
+def call(*words, input=b"", **environment):
+    """Run `python -m keras_spot` in a process of its own."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("TF_CPP_MIN_LOG_LEVEL", "LC_ALL")}
+    return subprocess.run(
+        [sys.executable, "-m", "keras_spot", *map(str, words)],
+        input=input,
+        capture_output=True,
+        env={**kept, **environment},
+        check=False,
+    )
+
+
+@pytest.fixture
+def keras_spot(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["keras-spot", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out = capsys.readouterr()
+        return caught.value.code, out.out, out.err
+
+    return run
+
+
+def test_versions_help_and_completion(keras_spot):
+    code, out, err = keras_spot("--version")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"keras-spot {__version__} (keras 3.")
+    for words in (["-h"], ["--help"], []):
+        code, out, err = keras_spot(*words)
+        assert (code, err) == (0, "")
+        assert "Soft prompt tuning" in out
+    code, out, _ = keras_spot("push", "-h")
+    assert code == 0
+    assert "<bool>" not in out
+    shown = call(_KERAS_SPOT_COMPLETE="complete_bash", COMP_WORDS="keras-spot li", COMP_CWORD="1")
+    assert shown.stdout.split() == [b"library"]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--lr", "--learning-rate"),
+        ("--rate", "--learning-rate"),
+        ("--learning_rate", "--learning-rate"),
+        ("--bs", "--batch-size"),
+        ("--model", "--backbone"),
+        ("--prmpt", "--prompt"),
+        ("--zzzz", None),
+    ],
+)
+def test_an_unknown_option_suggests_the_one_that_was_meant(given, meant):
+    known = ["--help", "--library", "--learning-rate", "--batch-size", "--backbone", "--prompt"]
+    assert closest_option(given, known) == meant
+
+
+def test_a_suggestion_stands_in_the_message(keras_spot):
+    code, _, err = keras_spot("train", "--lr", 3)
+    assert (code, err) == (2, "error: No such option: --lr (did you mean --learning-rate?)\n")
+
+
+def test_texts_are_utf_8(monkeypatch):
+    assert options.check_texts(["café", "caf\udcc3\udca9"]) == ["café", "café"]
+    with pytest.raises(ValueError, match=r"^`texts` must be UTF-8\. Received: 'caf\\udce9'$"):
+        options.check_texts(["caf\udce9"])
+
+
+def test_a_command_starts_quietly_and_reads_utf_8_in_any_locale(tmp_path):
+    np.save(tmp_path / "p.npy", np.zeros((2, 256), "float32"))
+    words = ["predict", "--prompt", tmp_path / "p.npy", "-"]
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    process = call(*words, input="un café\n".encode(), **ascii_alone)
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert json.loads(process.stdout)["input"] == "un café"
+    process = call(*words, input=b"fine\ncaf\xe9\n")
+    message = b"error: `stdin` must be UTF-8. Received: invalid continuation byte in line 2\n"
+    assert (process.returncode, process.stdout, process.stderr) == (2, b"", message)
+
+
+def test_a_backend_that_is_not_there_is_one_line(tmp_path):
+    for backend, message in {
+        "openvino": "must be a backend that is installed (pip install openvino). Received: "
+        "openvino",
+        "pytorch": "must be a known name. Received: KERAS_BACKEND='pytorch' (did you mean "
+        "'torch'?)",
+    }.items():
+        process = call("predict", "--prompt", tmp_path / "p.npy", "text", KERAS_BACKEND=backend)
+        expected = f"error: `KERAS_BACKEND` {message}\n".encode()
+        assert (process.returncode, process.stderr) == (2, expected)
+
+
+def test_a_backbone_without_network_is_one_line(keras_spot, monkeypatch, tmp_path):
+    def refuse(host):
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(remote, "knock", refuse)
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
+    np.save(tmp_path / "p.npy", np.zeros((2, 16), "float32"))
+    words = ["predict", "--prompt", tmp_path / "p.npy", "--backbone", "flan_base_multi", "text"]
+    code, out, err = keras_spot(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: `backbone` must be at hand or on a host that answers (looked in ")
+    assert err.endswith("Received: flan_base_multi (timed out)\n")
+    assert len(err.splitlines()) == 1
