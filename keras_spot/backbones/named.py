@@ -245,14 +245,19 @@ def _load_named(
     activation: str | None,
     max_distance: int,
 ) -> tuple[Any, Any]:
+    from keras_hub.models import T5Tokenizer
+
     preset, folder = _place(name)
     if folder is None or sources.kind(folder) == sources.KERAS_HUB:
         if folder is None:
             return _from_preset(preset, with_tokenizer, dtype)
         kerashub.check(folder)
-        with_tokenizer = with_tokenizer and (folder / kerashub.TOKENIZER).is_file()
         with reading.parsing(folder, "must hold a whole preset of a T5", "backbone"):
-            return _from_preset(str(folder), with_tokenizer, dtype)
+            loaded, _ = _from_preset(str(folder), False, dtype)
+        if not with_tokenizer or not (folder / kerashub.TOKENIZER).is_file():
+            return loaded, None
+        with reading.parsing(folder / kerashub.VOCABULARY, kerashub.VOCABULARY_RULE, "backbone"):
+            return loaded, T5Tokenizer.from_preset(str(folder))
     with quiet_masks():
         loaded = sources.load(folder, dtype, activation, max_distance)
     file = sources.vocabulary(folder, preset) if with_tokenizer else None

@@ -1,6 +1,7 @@
 """The application, and how its errors end."""
 
 import codecs
+import errno
 import io
 import sys
 from typing import Annotated
@@ -11,6 +12,7 @@ from keras_spot.base import errors
 from keras_spot.cli.parsing import App, ParserError, parser_message
 
 app = App("Soft prompt tuning and transfer (SPoT) for a frozen T5.", pretty_exceptions_enable=False)
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # whichever file it was
 
 
 def _show_version(asked: bool) -> None:
@@ -65,5 +67,7 @@ def user_message(error: Exception) -> str | None:
     if isinstance(error, errors.USER_ERRORS):
         return " ".join(str(error).splitlines())
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}"
+        return f"{error.strerror}: {errors.printable(error.filename)}"
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        return error.strerror
     return None

@@ -338,6 +338,25 @@ def _write_weights(file):
         weights.create_dataset("packed", data=np.ones((64, 64)), chunks=True, compression="gzip")
 
 
+def write_whole_preset(folder):
+    """A preset as this package saves one."""
+    from keras_spot import backbones
+    from keras_spot.backbones.converters import vocabulary
+    from keras_spot.backbones.converters.architecture import Architecture
+
+    shape = Architecture(8000, 8, 1, 1, 2, 4, 8, "relu", True, False)
+    write_vocabulary(folder)
+    with backbones.quiet_masks():
+        tokenizer = vocabulary.read(folder / "spiece.model")
+        backbones.save(shape.build(), tokenizer, folder / "preset")
+
+
+def read_whole_preset(folder):
+    from keras_spot import backbones
+
+    return backbones.load(folder / "preset")
+
+
 def read_preset(folder):
     from keras_spot.backbones.converters import kerashub, sources
 
@@ -554,6 +573,23 @@ READERS = [
     Reader("preset config.json", "json", write_preset, "preset/config.json", read_preset),
     Reader("preset tokenizer.json", "json", write_preset, "preset/tokenizer.json", read_preset),
     Reader("preset weights", "hdf5", write_preset, "preset/model.weights.h5", read_preset, 2),
+    *(
+        Reader(
+            f"preset {name}, whole",
+            kind,
+            write_whole_preset,
+            f"preset/{name}",
+            read_whole_preset,
+            0.1,
+            heavy=True,
+        )
+        for name, kind in [
+            ("config.json", "json"),
+            ("model.weights.h5", "hdf5"),
+            ("tokenizer.json", "json"),
+            ("assets/tokenizer/vocabulary.spm", "protobuf"),
+        ]
+    ),
     Reader("preset recipe.json", "json", write_preset, "preset/recipe.json", read_recipe),
     Reader(
         "SentencePiece model",

@@ -11,6 +11,7 @@ long       a message of more than 2,000 letters
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -40,7 +41,7 @@ def run(readers, inputs, report=None):
     total = sum(reader.share for reader in readers)
     rows = []
     for reader in readers:
-        count = max(1, round(inputs * reader.share / total))
+        count = math.ceil(inputs * reader.share / total)
         rows.append(_one_reader(reader, count, _Child(reader.name)))
         if report is not None:
             report(rows[-1])
@@ -223,10 +224,9 @@ def judged(reader, folder):
             if not own:
                 messages[-1] = f"{type(error).__name__}: {error}"
     seconds = time.process_time() - began
-    messages += [str(w.message) for w in caught if w.category is UserWarning]
-    own = own and all(w.category is UserWarning for w in caught)
-    if not own and caught:
-        messages += [f"{w.category.__name__}: {w.message}" for w in caught]
+    # Others are for developers of libraries: deprecated calls, files that are closed late.
+    own_warnings = (w for w in caught if "site-packages" not in w.filename)
+    messages += [str(w.message) for w in own_warnings if w.category is UserWarning]
     megabytes = max(0.0, (_memory("VmHWM") - before) / 1024)
     return {
         "result": result,

@@ -12,6 +12,8 @@ from keras_spot.base.reading.hdf5 import declared_shapes
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+VOCABULARY = "assets/tokenizer/vocabulary.spm"
+VOCABULARY_RULE = "must hold a SentencePiece model that its tokenizer.json suits"
 _RULE = "must hold the readable config.json of a T5Backbone"
 _LIMIT = 1 << 20  # bytes of a description
 _CLASSES = {"T5Backbone", "T5Tokenizer", "DTypePolicy", "DTypePolicyMap", "QuantizedDTypePolicy"}
@@ -85,7 +87,7 @@ def _check_classes(record: dict[str, Any], file: Path) -> None:
         if isinstance(item, dict):
             waiting += item.values()
             name = item.get("class_name", "function")
-            if name not in _CLASSES:
+            if not isinstance(name, str) or name not in _CLASSES:
                 rule = "must name the classes of a T5 alone"
                 raise damaged(file, rule, f"class_name={name!r}", argument="backbone")
         elif isinstance(item, list):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import IO
@@ -21,6 +22,7 @@ Path = str | os.PathLike[str]
 MIB = 1 << 20
 # What a small file may grow to in memory, and how often a large one may be its own size.
 ALLOWANCE, RATIO = 32 * MIB, 20
+_OF_TENSORFLOW = re.compile(r"^\{\{[^{}]*\}\} ")  # which operation of which device
 DEPTH = 64  # of nested lists and mappings
 
 
@@ -80,7 +82,7 @@ def reason(error: BaseException) -> str:
         return f"byte {error.start} is not {error.encoding.upper()}"
     if isinstance(error, UnicodeEncodeError):
         return "half a character"
-    text = str(error).strip()
+    text = _OF_TENSORFLOW.sub("", str(error).strip())
     return shortened(text.splitlines()[0], 160) if text else type(error).__name__
 
 
