@@ -1,15 +1,22 @@
 """A frozen T5 with a soft prompt in front of its encoder."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, overload
 
 import keras
 import keras_hub
+import numpy as np
 from keras import ops
 
 from keras_spot import backbones
 from keras_spot.base import devices
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
+from keras_spot.base.types import Initializer, PathLike, Record, Tensor
 from keras_spot.model import export, optimizers, prompt_files, samplers, texts
 from keras_spot.model.generation import INPUTS, Generator
 from keras_spot.model.kernels import ForwardPass
@@ -17,6 +24,12 @@ from keras_spot.model.losses import TokenAccuracy, TokenCrossEntropy, bank_loss
 from keras_spot.model.ranking import Ranker
 from keras_spot.model.soft_prompt import SoftPrompt
 from keras_spot.prompts import names as naming
+
+__all__ = ["PromptedT5"]
+
+Kernels: TypeAlias = Literal["auto", "plain", "fast"]
+WhichPrompt: TypeAlias = str | int | Sequence[str | int] | None
+"""Of a bank: a prompt's name or number, or one a row."""
 
 
 @keras.saving.register_keras_serializable("keras_spot")
@@ -69,22 +82,23 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
     """
 
     preprocessor_cls = keras_hub.models.T5Seq2SeqLMPreprocessor
+    preprocessor: keras_hub.models.T5Seq2SeqLMPreprocessor  # None for token ids only
 
     def __init__(
         self,
-        backbone,
-        preprocessor=None,
-        prompt_length=None,
-        prompt_initializer=None,
-        dropout=0.0,
-        prompt_attention="full",
-        recipe=None,
-        num_prompts=None,
-        prompt_names=None,
-        remat=False,
-        kernels="auto",
-        **kwargs,
-    ):
+        backbone: keras_hub.models.T5Backbone,
+        preprocessor: keras_hub.models.T5Seq2SeqLMPreprocessor | None = None,
+        prompt_length: int | None = None,
+        prompt_initializer: Initializer | Sequence[Initializer] | None = None,
+        dropout: float = 0.0,
+        prompt_attention: str = "full",
+        recipe: Recipe | None = None,
+        num_prompts: int | None = None,
+        prompt_names: Sequence[str] | None = None,
+        remat: bool = False,
+        kernels: Kernels = "auto",
+        **kwargs: Any,
+    ) -> None:
         if remat and dropout:
             rule = "must be 0 with remat=True, which would draw other masks on the way back"
             raise invalid("dropout", rule, f"{dropout=}")
@@ -118,12 +132,12 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         self.recipe = recipe or Recipe()
         self.generator = Generator(self)
         self.ranker = Ranker(self)
-        self._fingerprint = None
+        self._fingerprint: str | None = None
         self._prompt_losses = [keras.metrics.Mean(name=f"{name}_loss") for name in names or ()]
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
 
     @property
-    def kernels_used(self):
+    def kernels_used(self) -> Literal["plain", "fast"]:
         """`"plain"` or `"fast"`: what `kernels` comes to, as things are now.
 
         Raises:
@@ -133,18 +147,26 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
 
     # === Forward pass in parts, for what does not train ===
 
-    def encode(self, token_ids, padding_mask, prompt_index=None, prompt_states=None):
+    def encode(
+        self,
+        token_ids: Tensor,
+        padding_mask: Tensor,
+        prompt_index: Tensor | None = None,
+        prompt_states: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return the encoder's states `[B, P + T, H]` and their mask, see `PlainT5.encode`."""
         return self._forward.plain.encode(token_ids, padding_mask, prompt_index, prompt_states)
 
-    def prompt_states(self):
+    def prompt_states(self) -> Tensor | None:
         """Return the prompt's part of the encoder's states, for `encode` while it does not change.
 
         None with `prompt_attention="full"`, where every text's tokens are part of them.
         """
         return None if self.prompt_attention == "full" else self._forward.plain.prompt_states()
 
-    def decode(self, token_ids, padding_mask, states, mask):
+    def decode(
+        self, token_ids: Tensor, padding_mask: Tensor, states: Tensor, mask: Tensor
+    ) -> Tensor:
         """Return the logits `[B, D, V]` of decoder inputs, see `PlainT5.decode`."""
         return self._forward.plain.decode(token_ids, padding_mask, states, mask)
 
@@ -152,15 +174,21 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         """Return a decoder of one position at a time, see `plain.cached.CachedDecoder`."""
         return self._forward.chosen.cached_decoder(states, mask, length)
 
-    def logits(self, x):
+    def logits(self, x: Tensor) -> Tensor:
         """Return the logits `[B, V]` of a cached decoder's states `[B, H]`."""
         return self._forward.plain.logits(x)
 
     # === Training ===
 
     def compile(
-        self, optimizer="auto", loss="auto", *, weighted_metrics="auto", sampler="greedy", **kwargs
-    ):
+        self,
+        optimizer: keras.optimizers.Optimizer | str = "auto",
+        loss: keras.losses.Loss | str = "auto",
+        *,
+        weighted_metrics: Sequence[keras.metrics.Metric | str] | str | None = "auto",
+        sampler: keras_hub.samplers.Sampler | str = "greedy",
+        **kwargs: Any,
+    ) -> None:
         """Configure training; `"auto"` is the recipe's choice.
 
         Args:
@@ -200,7 +228,7 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         self.generator.forget()
         self.ranker.forget()
 
-    def train_step(self, *args, **kwargs):
+    def train_step(self, *args: Any, **kwargs: Any) -> Any:
         if self.backbone.token_embedding.quantization_mode:
             rule = "must keep its token embedding in float to train a prompt: Keras' quantised one "
             rule += "gives no gradient"
@@ -208,24 +236,31 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
             raise invalid("backbone", rule, f"token_embedding.quantization_mode={mode!r}")
         return super().train_step(*args, **kwargs)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Tensor = None,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> Tensor:
         """Return the loss; a bank's is the mean of its prompts', see `losses.bank_loss`."""
         if self.num_prompts is None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         losses = self.loss.call(y, y_pred)
         return bank_loss(losses, sample_weight, x["prompt_index"], self._prompt_losses)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> Record:
         config = super().get_compile_config()
         if config:
             config["sampler"] = keras.saving.serialize_keras_object(self.sampler)
         return config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: Record) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def preprocess_samples(self, x, y=None, sample_weight=None):
+    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Tokenise texts; pass token ids and the numbers of prompts as they are."""
         if isinstance(x, dict) and "encoder_token_ids" in x:
             return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
@@ -238,16 +273,40 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
 
     # === Answers ===
 
+    @overload
     def generate(
         self,
-        inputs,
-        max_length=None,
-        stop_token_ids="auto",
-        strip_prompt=False,
-        batch_size=32,
-        prompt=None,
-        sampler=None,
-    ):
+        inputs: str,
+        max_length: int | None = None,
+        stop_token_ids: Sequence[int] | str | None = "auto",
+        strip_prompt: bool = False,
+        batch_size: int = 32,
+        prompt: WhichPrompt = None,
+        sampler: keras_hub.samplers.Sampler | str | None = None,
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        inputs: list[str] | tuple[str, ...] | np.ndarray | Iterator[str],
+        max_length: int | None = None,
+        stop_token_ids: Sequence[int] | str | None = "auto",
+        strip_prompt: bool = False,
+        batch_size: int = 32,
+        prompt: WhichPrompt = None,
+        sampler: keras_hub.samplers.Sampler | str | None = None,
+    ) -> list[str]: ...
+
+    def generate(
+        self,
+        inputs: Any,
+        max_length: int | None = None,
+        stop_token_ids: Sequence[int] | str | None = "auto",
+        strip_prompt: bool = False,
+        batch_size: int = 32,
+        prompt: WhichPrompt = None,
+        sampler: keras_hub.samplers.Sampler | str | None = None,
+    ) -> Any:
         """Answer texts (or token ids), greedily by default.
 
         Texts are sorted by length and padded only to the longest of their batch; the order
@@ -276,7 +335,12 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
             inputs, max_length, stop_token_ids, strip_prompt, batch_size, prompt, sampler
         )
 
-    def generate_step(self, inputs, stop_token_ids=None, prompt_states=None):
+    def generate_step(
+        self,
+        inputs: dict[str, Tensor],
+        stop_token_ids: Sequence[int] | None = None,
+        prompt_states: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Decode one batch of token ids with cached keys and values.
 
         Args:
@@ -294,23 +358,23 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         """Return the compiled function of `(inputs, stop_token_ids)`, see `Generator.function`."""
         return self.generator.function()
 
-    def token_rows(self, rows):
+    def token_rows(self, rows: Sequence[str]) -> list[list[int]]:
         """Return a list of token ids for each text: cut to the input length, end token last."""
         return texts.token_rows(self.preprocessor, rows)
 
-    def detokenize(self, ids, mask):
+    def detokenize(self, ids: np.ndarray, mask: np.ndarray) -> list[str]:
         """Return texts of `ids` `[B, D]` where `mask` `[B, D]`, without special or unknown ids."""
         return texts.detokenize(self.preprocessor, ids, mask)
 
     # === Prompts ===
 
     @property
-    def prompt(self):
+    def prompt(self) -> np.ndarray:
         """The prompt as a float32 NumPy array `[P, H]`, a bank's as `[K, P, H]`."""
         values = ops.convert_to_numpy(self.soft_prompt.stacked("float32"))
         return values[0] if self.num_prompts is None else values
 
-    def prompt_numbers(self, prompt, rows):
+    def prompt_numbers(self, prompt: WhichPrompt, rows: int) -> np.ndarray | None:
         """Return the `prompt_index` of B rows, `[B]` int32; None for a model with one prompt.
 
         Args:
@@ -324,13 +388,19 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         return naming.numbers(self.prompt_names, prompt, rows)
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Fingerprint of the frozen backbone, see `backbones.fingerprint`."""
         if self._fingerprint is None:
             self._fingerprint = backbones.fingerprint(self.backbone)
         return self._fingerprint
 
-    def save_prompt(self, path, form=None, prompt=None, **provenance):
+    def save_prompt(
+        self,
+        path: PathLike,
+        form: str | None = None,
+        prompt: str | int | None = None,
+        **provenance: Any,
+    ) -> Path:
         """Write the prompt, see `prompts.write`.
 
         Args:
@@ -343,7 +413,9 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         """
         return prompt_files.save(self, path, form, prompt, **provenance)
 
-    def load_prompt(self, path, step=None, prompt=None):
+    def load_prompt(
+        self, path: PathLike, step: int | str | None = None, prompt: str | int | None = None
+    ) -> None:
         """Replace the prompt by a file's, see `prompts.read`.
 
         Args:
@@ -356,13 +428,19 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         """
         prompt_files.load(self, path, step, prompt)
 
-    def prompt_variable(self, prompt=None):
+    def prompt_variable(self, prompt: str | int | None = None) -> keras.Variable:
         """Return the variable `[P, H]` of the prompt, of a bank's by name or number."""
         return self.soft_prompt.prompts[naming.number(self.prompt_names, prompt) or 0]
 
     # === Saving ===
 
-    def export(self, filepath, format="tf_saved_model", max_length=None, **kwargs):
+    def export(
+        self,
+        filepath: PathLike,
+        format: str = "tf_saved_model",
+        max_length: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Write a servable model.
 
         Args:
@@ -377,7 +455,7 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
             return export.export_text(self, filepath, max_length)
         return super().export(filepath, format=format, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> Record:
         config = super().get_config()
         config.update(
             prompt_length=self.prompt_length,
@@ -392,5 +470,5 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Record) -> PromptedT5:
         return super().from_config({**config, "recipe": Recipe(**config["recipe"])})
