@@ -1,19 +1,24 @@
 """Where training runs: the choice of a tf.distribute strategy and what is right under one."""
 
+from __future__ import annotations
+
 import contextlib
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.quiet import quiet_logger
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 CHOICES = ("auto", "tpu", "mirrored", "one_device")
 LARGE, MANY = 20_000_000, 2_000  # parameters and steps from which on XLA pays on CPU
 
 
-def strategy(choice: str = "auto", tpu: str = "local") -> Any:
+def strategy(choice: str = "auto", tpu: str = "local") -> tf.distribute.Strategy:
     """Return a tf.distribute strategy and print what was picked.
 
     Args:
@@ -50,7 +55,7 @@ def strategy(choice: str = "auto", tpu: str = "local") -> Any:
     return tf.distribute.get_strategy()
 
 
-def _tpu_strategy(tpu: str) -> Any:
+def _tpu_strategy(tpu: str) -> tf.distribute.TPUStrategy:
     import tensorflow as tf
 
     # The resolver is content without a TPU; only initialising tells.
@@ -62,7 +67,7 @@ def _tpu_strategy(tpu: str) -> Any:
     return tf.distribute.TPUStrategy(resolver)
 
 
-def current() -> Any:
+def current() -> tf.distribute.Strategy | None:
     """Return the tf.distribute strategy whose scope this is, or None."""
     if keras.config.backend() != "tensorflow":
         return None

@@ -17,6 +17,7 @@ __all__ = [
     "PathLike",
     "Progress",
     "Record",
+    "Table",
     "Tensor",
     "Tokenizer",
 ]
@@ -38,6 +39,15 @@ class Array(Protocol):
     """Numbers of any library: a NumPy array, a backend's tensor or a Keras variable."""
 
     def __array__(self) -> np.ndarray: ...
+
+
+class Table(Protocol):
+    """Numbers `[V, H]` of which rows can be read: an array, a variable, a mapped file."""
+
+    @property
+    def shape(self) -> Any: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
 
 
 class Initializer(Protocol):

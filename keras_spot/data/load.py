@@ -1,13 +1,16 @@
 """Tasks as `tf.data` datasets of padded batches, and as plain examples."""
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from keras_spot import tasks
 from keras_spot.base.errors import invalid
+from keras_spot.base.types import Tokenizer
 from keras_spot.data import batches
 from keras_spot.data.dataset import Shape, make_dataset
 from keras_spot.data.options import (
@@ -32,6 +35,9 @@ from keras_spot.data.streams import (
 )
 from keras_spot.data.survey import LOOK, look
 from keras_spot.tasks import Example, Mixture, Task
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 FEW = 4
 """Batches' worth of rows below which a repeated split is not bucketed: a bucket of a few rows
@@ -70,7 +76,7 @@ def load_examples(
 def load_task(
     task: str | Task,
     split: str = "train",
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | None = None,
     batch_size: int = 32,
     *,
     seed: int = 0,
@@ -79,7 +85,7 @@ def load_task(
     start_step: int = 0,
     drop_remainder: bool = False,
     **options: Unpack[LoadOptions],
-) -> Any:
+) -> tf.data.Dataset:
     """Return a `tf.data.Dataset` of batches `(x, y, sample_weight)` to train or validate on.
 
     x is a dict of int32: `encoder_token_ids` and `encoder_padding_mask` [B, T],
@@ -191,13 +197,13 @@ def _repeated(
 def load_mixture(
     mixture: str | Mixture,
     split: str = "train",
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | None = None,
     batch_size: int = 32,
     *,
     seed: int = 0,
     start_step: int = 0,
     **options: Unpack[LoadOptions],
-) -> Any:
+) -> tf.data.Dataset:
     """Return an endless `tf.data.Dataset` to train on several tasks at once.
 
     Each row is of a task drawn anew by the mixture's rates; every task goes through its own
@@ -243,13 +249,13 @@ def load_mixture(
 def load_bank(
     members: Sequence[str | Task],
     split: str = "train",
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | None = None,
     batch_size: int = 32,
     *,
     seeds: Sequence[int] | None = None,
     start_step: int = 0,
     **options: Unpack[LoadOptions],
-) -> Any:
+) -> tf.data.Dataset:
     """Return an endless `tf.data.Dataset` to train a bank of K prompts, each on its own task.
 
     A batch has `batch_size` rows of each prompt, K times as many in all, and `prompt_index` [B]

@@ -6,11 +6,14 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from keras_spot import prompts
 from keras_spot.base.errors import Unreachable, complaint, invalid
+from keras_spot.base.types import PathLike
 from keras_spot.prompts import Prompt
+
+__all__ = ["card", "pull_prompt", "push_prompt"]
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _CARD = """\
@@ -50,8 +53,18 @@ The same prompt serves as the start of another task: `keras_spot.build(..., prom
 """
 
 
+class HasPrompt(Protocol):
+    """What is used of a `PromptedT5`."""
+
+    def save_prompt(self, path: PathLike, /) -> Path: ...
+
+
 def push_prompt(
-    source: Any, repository: str, *, base_model: str | None = None, private: bool = False
+    source: PathLike | Prompt | HasPrompt,
+    repository: str,
+    *,
+    base_model: str | None = None,
+    private: bool = False,
 ) -> str:
     """Upload a prompt to the Hugging Face hub, in one commit; return its address.
 
@@ -135,7 +148,7 @@ def _table(provenance: Mapping[str, Any]) -> str:
     return "\n".join(lines) if provenance else "Of its making nothing is recorded."
 
 
-def _prompt(source: Any, scratch: Path) -> Prompt:
+def _prompt(source: PathLike | Prompt | HasPrompt, scratch: Path) -> Prompt:
     if isinstance(source, Prompt):
         return source
     if isinstance(source, (str, os.PathLike)):

@@ -3,14 +3,22 @@
 And what the backbone is that it may belong to.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_spot import backbones
 from keras_spot.base.errors import invalid
+from keras_spot.base.types import Array, Record, Table
 from keras_spot.prompts import Prompt
+
+if TYPE_CHECKING:
+    from keras_hub.models import T5Backbone
+
+__all__ = ["inspect_backbone", "inspect_prompt", "nearest_tokens"]
 
 _BLOCK = 8192  # rows of the embedding table at once
 _SHOWN = (
@@ -28,12 +36,12 @@ _SHOWN = (
 
 def inspect_prompt(
     prompt: Prompt,
-    embeddings: Any = None,
+    embeddings: Table | None = None,
     *,
     pieces: Sequence[str] | None = None,
     fingerprint: str | None = None,
     top: int = 5,
-) -> dict[str, Any]:
+) -> Record:
     """Return a JSON-able report on a prompt, and on how it suits a backbone.
 
     Args:
@@ -54,7 +62,7 @@ def inspect_prompt(
     (3.0, [[{'token': 'b', 'id': 1, 'cosine': 1.0}]])
     """
     length, width = prompt.values.shape
-    report: dict[str, Any] = {
+    report: Record = {
         "shape": [length, width],
         "norms": _spread(np.linalg.norm(prompt.values.astype(np.float64), axis=1)),
         "provenance": dict(prompt.provenance),
@@ -77,7 +85,7 @@ def inspect_prompt(
     return report
 
 
-def inspect_backbone(backbone: Any) -> dict[str, Any]:
+def inspect_backbone(backbone: T5Backbone) -> Record:
     """Return a JSON-able report on a `T5Backbone`.
 
     Returns:
@@ -93,7 +101,9 @@ def inspect_backbone(backbone: Any) -> dict[str, Any]:
     }
 
 
-def nearest_tokens(values: Any, embeddings: Any, top: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def nearest_tokens(
+    values: Array | Sequence[Sequence[float]], embeddings: Table, top: int = 5
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the tokens whose embeddings point most nearly where a prompt's vectors point.
 
     Nearness is the cosine `x . e / (|x| |e|)`, 0 where either vector is 0; of equally near
@@ -133,7 +143,7 @@ def nearest_tokens(values: Any, embeddings: Any, top: int = 5) -> tuple[np.ndarr
     return ids, cosines
 
 
-def _blocks(embeddings: Any) -> Any:
+def _blocks(embeddings: Table) -> Iterator[tuple[int, np.ndarray]]:
     for start in range(0, embeddings.shape[0], _BLOCK):
         yield start, np.asarray(embeddings[start : start + _BLOCK]).astype(np.float32)
 
@@ -144,7 +154,7 @@ def _units(rows: np.ndarray) -> np.ndarray:
     return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
 
 
-def _row_norms(embeddings: Any) -> np.ndarray:
+def _row_norms(embeddings: Table) -> np.ndarray:
     blocks = [np.linalg.norm(block, axis=1) for _, block in _blocks(embeddings)]
     return np.concatenate(blocks).astype(np.float64)
 

@@ -1,13 +1,14 @@
 """What a prompt is: numbers with a shape, and what is known of their making."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_spot.base.errors import invalid
+from keras_spot.base.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Prompt:
         object.__setattr__(self, "values", as_prompt(self.values))
 
 
-def as_prompt(values: Any, argument: str = "prompt") -> np.ndarray:
+def as_prompt(values: Array | Sequence[Sequence[float]], argument: str = "prompt") -> np.ndarray:
     """Return `values` as a float32 array `[P, H]`.
 
     Raises:

@@ -1,7 +1,7 @@
 """How alike two prompts are, and which of many is most alike."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -127,11 +127,30 @@ def similarities(
     return found
 
 
+Name = TypeVar("Name", bound=Hashable)
+
+
+@overload
 def rank(
     query: np.ndarray,
-    prompts: Mapping[Any, np.ndarray] | Sequence[np.ndarray] | np.ndarray,
+    prompts: Mapping[Name, np.ndarray],
     by: str | Similarity = "per_token_cosine",
-) -> list[tuple[Any, float]]:
+) -> list[tuple[Name, float]]: ...
+
+
+@overload
+def rank(
+    query: np.ndarray,
+    prompts: Sequence[np.ndarray] | np.ndarray,
+    by: str | Similarity = "per_token_cosine",
+) -> list[tuple[int, float]]: ...
+
+
+def rank(
+    query: np.ndarray,
+    prompts: Mapping[Name, np.ndarray] | Sequence[np.ndarray] | np.ndarray,
+    by: str | Similarity = "per_token_cosine",
+) -> list[tuple[Name, float]] | list[tuple[int, float]]:
     """Return the prompts from the most to the least similar to `query`.
 
     Args:
@@ -148,10 +167,10 @@ def rank(
     >>> rank(np.eye(2), {"a": np.array([[1.0, -1.0]]), "b": np.ones((3, 2))})
     [('b', 0.707...), ('a', 0.0)]
     """
-    named: Mapping[Hashable, np.ndarray]
+    named: Mapping[Any, np.ndarray]
     named = prompts if isinstance(prompts, Mapping) else dict(enumerate(prompts))
-    found = [(name, similarities(query, _one(p), by)[0].item()) for name, p in named.items()]
-    return sorted(found, key=lambda pair: -pair[1])
+    scores = [(name, similarities(query, _one(p), by)[0].item()) for name, p in named.items()]
+    return sorted(scores, key=lambda pair: -pair[1])
 
 
 def _pair(query: Any, prompts: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,7 @@
 """Find, read and write a prompt, whichever its form and wherever it lies."""
 
 import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from keras_spot.base import reading, remote, t5x_store
 from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, missing_file
+from keras_spot.base.types import Array, PathLike, Record
 from keras_spot.prompts.forms import arrays, peft, reference, t5x
 from keras_spot.prompts.prompt import Prompt, as_prompt
 
@@ -27,9 +27,7 @@ _WANTED = (
 )
 
 
-def read(
-    path: str | os.PathLike, step: int | str | None = None, *, task_id: int | None = None
-) -> Prompt:
+def read(path: PathLike, step: int | str | None = None, *, task_id: int | None = None) -> Prompt:
     """Read a prompt in any of the package's forms.
 
     Args:
@@ -61,9 +59,7 @@ def read(
         return Prompt(_named(values, file), provenance, file)
 
 
-def read_header(
-    path: str | os.PathLike, step: int | str | None = None
-) -> tuple[tuple[int, int], dict[str, Any]]:
+def read_header(path: PathLike, step: int | str | None = None) -> tuple[tuple[int, int], Record]:
     """Return the shape `(P, H)` and the provenance of a prompt without reading its numbers.
 
     Takes and raises what `read` does, except that what only the numbers show goes unnoticed.
@@ -79,13 +75,13 @@ def read_header(
         return arrays.read_npy_header(file)
 
 
-def read_provenance(path: str | os.PathLike, step: int | str | None = None) -> dict[str, Any]:
+def read_provenance(path: PathLike, step: int | str | None = None) -> Record:
     """Return the provenance and `shape` of a prompt without reading its numbers."""
     shape, provenance = read_header(path, step)
     return {**provenance, "shape": shape}
 
 
-def locate(path: str | os.PathLike, step: int | str | None = None) -> Path:
+def locate(path: PathLike, step: int | str | None = None) -> Path:
     """Return the local file that holds the prompt of a file, a folder or an address.
 
     It is the weights of a PEFT adapter, and the index of a T5X checkpoint.
@@ -99,8 +95,8 @@ def locate(path: str | os.PathLike, step: int | str | None = None) -> Path:
 
 
 def write(
-    path: str | os.PathLike,
-    values: Any,
+    path: PathLike,
+    values: Array | Sequence[Sequence[float]],
     provenance: Mapping[str, Any] | None = None,
     form: str | None = None,
 ) -> Path:
@@ -122,7 +118,7 @@ def write(
         ValueError: a name of no form, or values that are no prompt.
         OSError: the file cannot be written.
     """
-    values, provenance, path = as_prompt(values), dict(provenance or {}), Path(path)
+    prompt, provenance, path = as_prompt(values), dict(provenance or {}), Path(path)
     form = _form_of(path) if form is None else form
     if form not in FORMS:
         received = "a T5X checkpoint, which is read only" if form == "t5x" else f"{form=}"
@@ -133,11 +129,11 @@ def write(
         path = _reference_path(path, provenance.get("step"))
     with remote.writing(path) as local:
         if form == "npz":
-            arrays.write_npz(local, values, provenance)
+            arrays.write_npz(local, prompt, provenance)
         elif form == "peft":
-            peft.write(local, values, provenance)
+            peft.write(local, prompt, provenance)
         else:
-            arrays.write_npy(local, values)
+            arrays.write_npy(local, prompt)
     return path
 
 
@@ -159,7 +155,7 @@ def _reference_path(path: Path, step: Any) -> Path:
 
 
 @contextlib.contextmanager
-def _local(path: str | os.PathLike) -> Iterator[Path]:
+def _local(path: PathLike) -> Iterator[Path]:
     """Yield a local path, and let errors name the address instead where there is one."""
     local = remote.fetch(path, patterns=_WANTED)
     try:

@@ -18,6 +18,29 @@ from keras_spot.base.errors import invalid, unknown
 from keras_spot.tasks import UNLABELLED, Example, Task
 from keras_spot.tasks.benchmarks import BENCHMARKS
 
+__all__ = [
+    "INVALID",
+    "METRICS",
+    "Outcome",
+    "accuracy",
+    "benchmark",
+    "f1",
+    "group_exact_match",
+    "macro_f1",
+    "matthews",
+    "mean",
+    "normalise_answer",
+    "number",
+    "pearson",
+    "predicted_labels",
+    "rouge",
+    "same_referent",
+    "score",
+    "spearman",
+    "squad_em",
+    "squad_f1",
+]
+
 INVALID = -1
 """The number of a prediction that names no label."""
 

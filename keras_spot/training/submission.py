@@ -16,6 +16,8 @@ from keras_spot.tasks import Example, Task, get, metrics
 from keras_spot.tasks.benchmarks import FILES
 
 # Everything else is submitted by the label's name.
+__all__ = ["write"]
+
 _BY_NUMBER = ("cola", "sst2", "mrpc", "qqp", "wnli", "copa", "multirc")
 _LOWER = ("boolq", "wic")
 

@@ -2,14 +2,27 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import overload
 
 import numpy as np
 
 from keras_spot.base.errors import invalid
+from keras_spot.base.types import Array
 
 
-def relative_error_reduction(score: Any, baseline: Any) -> Any:
+@overload
+def relative_error_reduction(score: float, baseline: float) -> float: ...
+
+
+@overload
+def relative_error_reduction(score: Array, baseline: float | Array) -> np.ndarray: ...
+
+
+@overload
+def relative_error_reduction(score: float, baseline: Array) -> np.ndarray: ...
+
+
+def relative_error_reduction(score: float | Array, baseline: float | Array) -> float | np.ndarray:
     """Return which share of the baseline's error is gone: (score - baseline) / (100 - baseline).
 
     Vu et al. 2022, section 3. Scores are percentages; the result is a fraction, negative where
@@ -25,7 +38,7 @@ def relative_error_reduction(score: Any, baseline: Any) -> Any:
     if not (error > 0).all():
         raise invalid("baseline", "must be below 100", f"baseline={baseline}")
     reduced = (np.asarray(score, "float64") - np.asarray(baseline, "float64")) / error
-    return reduced if reduced.ndim else reduced.item()
+    return reduced if reduced.ndim else float(reduced)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +63,10 @@ class GainPrediction:
 
 
 def predict_gain(
-    similarities: Sequence[float], gains: Sequence[float], new: Any, level: float = 0.95
+    similarities: Sequence[float],
+    gains: Sequence[float],
+    new: float | Sequence[float] | Array,
+    level: float = 0.95,
 ) -> GainPrediction:
     """Predict gains from similarities by ordinary least squares.
 
@@ -80,15 +96,15 @@ def predict_gain(
         raise invalid("similarities", "must not all be equal", f"similarities={similarities}")
     if not 0 < level < 1:
         raise invalid("level", "must lie between 0 and 1", f"{level=}")
-    new = np.asarray(new, "float64")
+    wanted = np.asarray(new, "float64")
     distance = x - x.mean()
     spread = distance @ distance
     slope = (distance @ y) / spread
     intercept = y.mean() - slope * x.mean()
     residuals = y - intercept - slope * x
     deviation = np.sqrt(residuals @ residuals / (len(x) - 2))
-    error = deviation * np.sqrt(1 + 1 / len(x) + (new - x.mean()) ** 2 / spread)
-    gain = intercept + slope * new
+    error = deviation * np.sqrt(1 + 1 / len(x) + (wanted - x.mean()) ** 2 / spread)
+    gain = intercept + slope * wanted
     reach = error * stats.t.ppf((1 + level) / 2, len(x) - 2)
     return GainPrediction(gain, error, gain - reach, gain + reach, float(slope), float(intercept))
 
@@ -119,7 +135,7 @@ def correlation(similarities: Sequence[float], gains: Sequence[float]) -> tuple[
     return float(found.statistic), float(found.pvalue)
 
 
-def _points(similarities, gains):
+def _points(similarities: Sequence[float], gains: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(similarities, "float64"), np.asarray(gains, "float64")
     if x.ndim != 1 or x.shape != y.shape or len(x) < 3:
         rule = "must be at least 3 numbers, as many as `gains`"

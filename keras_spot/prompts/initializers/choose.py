@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import keras
+import numpy as np
 
 from keras_spot.base import remote
 from keras_spot.base.errors import invalid, missing_file
@@ -67,7 +68,7 @@ def get(prompt_init: PromptInit, labels: Sequence[str] | None = None, seed: int 
     if isinstance(prompt_init, keras.initializers.Initializer):
         return prompt_init
     if hasattr(prompt_init, "__array__"):
-        return FromNumpy(as_prompt(prompt_init, "prompt_init"))
+        return FromNumpy(as_prompt(np.asarray(prompt_init), "prompt_init"))
     if callable(prompt_init):
         initializer: Initializer = keras.initializers.get(prompt_init)
         return initializer
