@@ -111,6 +111,7 @@ _REGISTERED = {
     "PromptedT5": "model.prompted_t5",
     "SampledVocab": "prompts.initializers.embeddings",
     "SoftPrompt": "model.soft_prompt",
+    "LabelAccuracy": "model.losses",
     "TokenAccuracy": "model.losses",
     "TokenCrossEntropy": "model.losses",
 }

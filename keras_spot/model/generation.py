@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_spot.base.errors import invalid
+from keras_spot.data.texts import clean, clean_text
 from keras_spot.model import samplers
 from keras_spot.model.texts import pad_rows
 
@@ -173,7 +174,7 @@ def _as_texts(inputs):
         ValueError: a list with something in it that is no text, or what holds no texts at all.
     """
     if isinstance(inputs, str):
-        return [inputs]
+        return [clean_text("inputs", inputs)]
     if isinstance(inputs, np.ndarray) or hasattr(inputs, "__next__"):
         inputs = list(inputs)
     if isinstance(inputs, (list, tuple)):
@@ -181,7 +182,7 @@ def _as_texts(inputs):
             if not isinstance(text, str):
                 rule = "must be a text or a list of texts"
                 raise invalid("inputs", rule, f"{text!r} at place {place}")
-        return list(inputs)
+        return clean("inputs", inputs)
     if inputs is None or isinstance(inputs, (bytes, int, float)):
         raise invalid("inputs", "must be a text or a list of texts", f"{inputs!r}")
     return None

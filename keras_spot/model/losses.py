@@ -10,7 +10,7 @@ from keras_spot.base.devices import global_sum, replicas
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Record, Tensor
 
-__all__ = ["TokenAccuracy", "TokenCrossEntropy"]
+__all__ = ["LabelAccuracy", "TokenAccuracy", "TokenCrossEntropy"]
 
 
 def per_prompt(losses, sample_weight, prompt_index, num_prompts):
@@ -161,13 +161,13 @@ def log_partition(logits, targets, low=0.0):
 
 @keras.saving.register_keras_serializable("keras_spot")
 class TokenAccuracy(keras.metrics.MeanMetricWrapper):
-    """Share of target tokens whose logit no other token's exceeds.
+    """Share of target tokens, end of sequence included, whose logit no other token's exceeds.
 
     Keras' own accuracy compares token ids as numbers of the logits' dtype: in bfloat16 it takes
     3000 for 3003.
 
     Args:
-        name: name of the metric. Default `"accuracy"`.
+        name: name of the metric. Default `"token_accuracy"`.
         dtype: dtype of the mean. Default: Keras' float.
 
     Call arguments:
@@ -176,8 +176,40 @@ class TokenAccuracy(keras.metrics.MeanMetricWrapper):
         sample_weight: `[B, D]` weights, 0 on padding; `None` weighs every position 1.
     """
 
-    def __init__(self, name: str = "accuracy", dtype: str | None = None) -> None:
+    def __init__(self, name: str = "token_accuracy", dtype: str | None = None) -> None:
         super().__init__(token_hits, name, dtype)
+
+    def get_config(self) -> Record:
+        return {"name": self.name, "dtype": self.dtype}
+
+
+@keras.saving.register_keras_serializable("keras_spot")
+class LabelAccuracy(keras.metrics.Mean):
+    """Share of rows with every target token right: of a labelled task, the share of right labels.
+
+    Greedy decoding writes exactly the targets of these rows.
+
+    Args:
+        name: name of the metric. Default `"label_accuracy"`.
+        dtype: dtype of the mean. Default: Keras' float.
+
+    Call arguments:
+        y_true: `[B, D]` integer target ids.
+        y_pred: `[B, D, V]` logits, any floating dtype.
+        sample_weight: `[B, D]` weights, 0 on padding; a row without any does not count. `None`
+            counts every position and row.
+    """
+
+    def __init__(self, name: str = "label_accuracy", dtype: str | None = None) -> None:
+        super().__init__(name, dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        hits = token_hits(y_true, y_pred)
+        if sample_weight is None:
+            return super().update_state(ops.min(hits, axis=-1))
+        counts = ops.cast(ops.cast(sample_weight, "float32") > 0, "float32")
+        right = 1.0 - ops.max(counts * (1.0 - hits), axis=-1)
+        return super().update_state(right, sample_weight=ops.max(counts, axis=-1))
 
     def get_config(self) -> Record:
         return {"name": self.name, "dtype": self.dtype}

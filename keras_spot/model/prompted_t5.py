@@ -17,10 +17,10 @@ from keras_spot.base import devices
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Initializer, PathLike, Record, Tensor
-from keras_spot.model import export, optimizers, prompt_files, samplers, texts
+from keras_spot.model import export, feeding, optimizers, prompt_files, samplers, texts
 from keras_spot.model.generation import INPUTS, Generator
 from keras_spot.model.kernels import ForwardPass
-from keras_spot.model.losses import TokenAccuracy, TokenCrossEntropy, bank_loss
+from keras_spot.model.losses import LabelAccuracy, TokenAccuracy, TokenCrossEntropy, bank_loss
 from keras_spot.model.ranking import Ranker
 from keras_spot.model.soft_prompt import SoftPrompt
 from keras_spot.prompts import names as naming
@@ -194,7 +194,7 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         Args:
             optimizer: default `keras_spot.optimizers.Adafactor` with the recipe's rates.
             loss: default `keras_spot.losses.TokenCrossEntropy`.
-            weighted_metrics: default `keras_spot.losses.TokenAccuracy`.
+            weighted_metrics: default `keras_spot.losses.TokenAccuracy` and `LabelAccuracy`.
             sampler: a KerasHub sampler or its name. Default `"greedy"`.
             **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, where
                 `jit_compile=True` pays for many float32 steps of a large backbone, and under
@@ -211,7 +211,7 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         if isinstance(loss, TokenCrossEntropy):
             loss = loss.computed_with(self._forward.log_partition)
         if weighted_metrics == "auto":
-            weighted_metrics = [TokenAccuracy()]
+            weighted_metrics = [TokenAccuracy(), LabelAccuracy()]
         if kwargs.get("jit_compile", "auto") == "auto":
             kwargs["jit_compile"] = devices.default_jit()
         devices.check(optimizer, loss, kwargs, self.dropout)
@@ -260,16 +260,55 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        validation_split: float | None = None,
+        shuffle: bool = True,
+        class_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Train the prompt on texts or token ids, see `feeding`; `**kwargs` as Keras' `fit`."""
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = feeding.split_off(
+                x, y, sample_weight, validation_split
+            )
+        steps = kwargs.get("steps_per_epoch")
+        steps = steps and steps * kwargs.get("epochs", 1)
+        x = feeding.dataset_of(self, x, y, sample_weight, batch_size, shuffle, class_weight, steps)
+        if validation_data is not None:
+            validation_data = feeding.validation_of(self, validation_data, batch_size)
+        return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Return the loss and metrics of texts or token ids, see `feeding`."""
+        if kwargs.get("_use_cached_eval_dataset"):
+            return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
+        steps = kwargs.get("steps")
+        x = feeding.dataset_of(self, x, y, sample_weight, batch_size, steps=steps)
+        return super().evaluate(x, **kwargs)
+
     def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Tokenise texts; pass token ids and the numbers of prompts as they are."""
         if isinstance(x, dict) and "encoder_token_ids" in x:
             return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         texts.revive_tokenizer(self.preprocessor)
         if self.num_prompts is None:
-            return super().preprocess_samples(x, y, sample_weight)
+            return texts.as_numbers(*super().preprocess_samples(x, y, sample_weight))
         own = {key: value for key, value in x.items() if key != "prompt_index"}
-        ids, y, sample_weight = super().preprocess_samples(own, y, sample_weight)
-        return {**ids, "prompt_index": x["prompt_index"]}, y, sample_weight
+        ids, y, mask = texts.as_numbers(*super().preprocess_samples(own, y, sample_weight))
+        return {**ids, "prompt_index": x["prompt_index"]}, y, mask
 
     # === Answers ===
 
