@@ -20,7 +20,7 @@ PARITY = ["peft>=0.17", "torch>=2.6,<2.14", "transformers>=5"]
 DEV = [
     "hypothesis>=6.100",
     "mypy>=1.10",
-    "pyright>=1.1.400",
+    "pyright[nodejs]>=1.1.400",  # else it fetches Node.js when it first runs
     "pytest>=8",
     "pytest-xdist>=3.6,<4",
     "ruff>=0.9",

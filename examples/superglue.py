@@ -15,8 +15,7 @@ import pathlib
 from rich.console import Console
 from rich.table import Table
 
-from keras_spot import build, evaluate
-from keras_spot.tasks import metrics
+from keras_spot import build, evaluate, metrics
 
 
 def main(words=None):
@@ -31,7 +30,7 @@ def main(words=None):
     options = parser.parse_args(words)
 
     model = build(options.backbone, pathlib.Path(options.prompt))
-    found, missing = {}, []
+    results, missing = {}, []
     for task in metrics.BENCHMARKS["super_glue"]:
         try:
             result = evaluate(
@@ -40,12 +39,12 @@ def main(words=None):
         except FileNotFoundError as error:
             missing.append(str(error))
             continue
-        found[task] = result.scores
+        results[task] = result.scores
         if options.predictions:
             result.write(options.predictions / f"{task.replace('/', '-')}.jsonl")
 
     table = Table("task", "metrics", "score", "invalid", title="SuperGLUE, validation")
-    for task, scores in found.items():
+    for task, scores in results.items():
         named = {k: v for k, v in scores.items() if k not in ("score", "invalid")}
         shown = ", ".join(f"{name} {value:.1f}" for name, value in named.items())
         table.add_row(task, shown, f"{scores['score']:.1f}", f"{scores.get('invalid', 0):.0f}")
@@ -54,9 +53,9 @@ def main(words=None):
     for message in missing:
         console.print(f"left out: {message}")
     if not missing:
-        scores = {task: value["score"] for task, value in found.items()}
+        scores = {task: value["score"] for task, value in results.items()}
         console.print(f"average: {metrics.benchmark('super_glue', scores):.1f}")
-    return found
+    return results
 
 
 if __name__ == "__main__":

@@ -9,16 +9,14 @@ Results:  examples/results/transfer.md, with the spread over the seeds
 """
 
 import argparse
+import collections
 import dataclasses
 import datetime
 import json
 import pathlib
 import statistics
 
-from keras_spot import backbones, tasks, train
-from keras_spot.base import progress
-from keras_spot.base.atomic import atomic_write
-from keras_spot.study import plots
+from keras_spot import backbones, load_examples, metrics, plots, tasks, train
 
 PAIRS = ("mr:glue/sst2", "snli:super_glue/cb")
 # snli's train split in the prepared data is small; its test split is to train on there.
@@ -47,68 +45,61 @@ def study(options):
     backbone, tokenizer = backbones.load(options.backbone)
     recipe = backbones.recipe_for(options.backbone)
     records = []
-    with progress.bars() as follow:
-        for pair in options.pair or PAIRS:
-            source_name, target_name = pair.split(":")
+    for pair in options.pair or PAIRS:
+        source_name, target_name = pair.split(":")
 
-            def run(name, folder, steps, every, seed, start=None, split="train"):
-                return train(
-                    name,
-                    options.runs / folder,
-                    backbone=backbone,
-                    tokenizer=tokenizer,
-                    recipe=dataclasses.replace(recipe, checkpoint_every=every),
-                    steps=steps,
-                    prompt_init=start,
-                    data_dir=options.data_dir,
-                    split=split,
-                    validation_limit=options.validation,
-                    method="rank",
-                    strategy="one_device",
-                    seed=seed,
-                    progress=follow(folder, steps),
+        def run(name, folder, steps, every, seed, start=None, split="train"):
+            return train(
+                name,
+                options.runs / folder,
+                backbone=backbone,
+                tokenizer=tokenizer,
+                recipe=dataclasses.replace(recipe, checkpoint_every=every),
+                steps=steps,
+                prompt_init=start,
+                data_dir=options.data_dir,
+                split=split,
+                validation_limit=options.validation,
+                method="rank",
+                strategy="one_device",
+                seed=seed,
+            )
+
+        slug = pair.replace("/", "-").replace(":", "--")
+        source = run(
+            source_name,
+            f"{slug}/source",
+            options.source_steps,
+            options.source_steps,
+            0,
+            split=SPLITS.get(source_name, "train"),
+        )
+        cut = f"train[:{options.examples}]" if options.examples else "train"
+        curves = {}
+        for kind, start in (("SPoT", source.run_dir), ("prompt tuning", None)):
+            for seed in range(options.seeds):
+                trained = run(
+                    target_name,
+                    f"{slug}/{kind.replace(' ', '-')}-{seed}",
+                    options.target_steps,
+                    options.every,
+                    seed,
+                    start,
+                    cut,
                 )
-
-            slug = pair.replace("/", "-").replace(":", "--")
-            source = run(
-                source_name,
-                f"{slug}/source",
-                options.source_steps,
-                options.source_steps,
-                0,
-                split=SPLITS.get(source_name, "train"),
-            )
-            cut = f"train[:{options.examples}]" if options.examples else "train"
-            curves = {}
-            for kind, start in (("SPoT", source.run_dir), ("prompt tuning", None)):
-                for seed in range(options.seeds):
-                    found = run(
-                        target_name,
-                        f"{slug}/{kind.replace(' ', '-')}-{seed}",
-                        options.target_steps,
-                        options.every,
-                        seed,
-                        start,
-                        cut,
-                    )
-                    points = [(line["step"], line["score"]) for line in found.history]
-                    curves.setdefault(kind, []).append(points)
-            records.append(
-                {"pair": pair, "source score": source.history[-1]["score"], "curves": curves}
-            )
+                points = [(line["step"], line["score"]) for line in trained.history]
+                curves.setdefault(kind, []).append(points)
+        records.append(
+            {"pair": pair, "source score": source.history[-1]["score"], "curves": curves}
+        )
     return records
 
 
 def majority(options, name):
     """Return the score of always answering the most frequent label of the training split."""
-    from collections import Counter
-
-    from keras_spot.data import load_examples
-    from keras_spot.tasks import metrics
-
     task = tasks.get(name)
     trained = load_examples(task, "train", data_dir=options.data_dir)
-    answer = Counter(example.target for example in trained).most_common(1)[0][0]
+    answer = collections.Counter(example.target for example in trained).most_common(1)[0][0]
     scored = list(
         load_examples(task, "validation", data_dir=options.data_dir, limit=options.validation)
     )
@@ -149,11 +140,9 @@ def report(options, records):
             record["curves"], options.results / picture, title=f"{source} → {target}"
         )
         lines += [] if record is not records[-1] else ["", "Every point of every curve:"]
-    with atomic_write(options.results / "transfer.json", "w") as file:
-        json.dump(records, file, indent=1)
+    (options.results / "transfer.json").write_text(json.dumps(records, indent=1))
     lines[-1] += " [transfer.json](transfer.json)."
-    with atomic_write(options.results / "transfer.md", "w") as file:
-        file.write("\n".join(lines) + "\n")
+    (options.results / "transfer.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

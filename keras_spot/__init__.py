@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time names load 
     from keras_spot.base.devices import strategy
     from keras_spot.base.errors import InvalidArgument
     from keras_spot.base.recipe import Recipe
-    from keras_spot.data import load_bank, load_mixture, load_task
+    from keras_spot.data import load_bank, load_examples, load_mixture, load_task
     from keras_spot.model import losses, optimizers
     from keras_spot.model.build import build
     from keras_spot.model.prompted_t5 import PromptedT5
@@ -59,6 +59,7 @@ _DEFINED_IN = {
     "build": "model.build",
     "evaluate": "training.evaluate",
     "load_bank": "data",
+    "load_examples": "data",
     "load_mixture": "data",
     "load_task": "data",
     "strategy": "base.devices",
@@ -83,6 +84,7 @@ __all__ = [
     "initializers",
     "inspection",
     "load_bank",
+    "load_examples",
     "load_mixture",
     "load_task",
     "losses",

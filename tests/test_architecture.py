@@ -95,6 +95,7 @@ def test_the_public_surface():
         "initializers",
         "inspection",
         "load_bank",
+        "load_examples",
         "load_mixture",
         "load_task",
         "losses",

@@ -1,16 +1,17 @@
 """What the documents say exists: links, code, commands."""
 
-import ast
 import pathlib
 import re
 import shlex
 
 import pytest
+from public_names import private_names
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted(ROOT.glob("*.md"))
 DOCUMENTS += sorted(ROOT.glob("keras_spot/backbones/presets/*/*.md"))
+DOCUMENTS += sorted(ROOT.glob("docs/**/*.md"))
 
 
 def blocks(language):
@@ -25,13 +26,23 @@ def test_links_lead_somewhere(document):
             assert (document.parent / target).exists(), target
 
 
-def test_python_blocks_use_public_names():
-    import keras_spot
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_python_blocks_use_public_names(document):
+    text = document.read_text(encoding="utf-8")
+    for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        assert private_names("import keras_spot\n" + code) == []
 
-    for code in blocks("python"):
-        for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "keras_spot":
-                assert node.attr in keras_spot.__all__
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").rglob("*.py")), ids=lambda p: p.name)
+def test_examples_use_public_names(file):
+    assert private_names(file.read_text(encoding="utf-8")) == []
+
+
+def test_private_names_are_found():
+    imports = "import keras_spot as k; from keras_spot import tasks\n"
+    imports += "from keras_spot.base import atomic"
+    private = private_names(f"{imports}\nk.build()\ntasks.get(k.model.x)\ntasks.rows")
+    assert sorted(private) == ["k.model.x", "keras_spot.base.atomic", "tasks.rows"]
 
 
 def test_commands_and_options_exist():

@@ -53,8 +53,8 @@ def test_superglue(preset, shared, tmp_path, capsys):
     prompt = prompts.write(tmp_path / "p.npy", np.ones((3, toy.CONFIG["hidden_dim"])))
     words = ["--prompt", str(prompt), "--backbone", preset, "--limit", "2"]
     words += ["--data-dir", str(shared / "data/tfds"), "--predictions", str(tmp_path / "out")]
-    found = example("superglue").main(words)
+    scores = example("superglue").main(words)
     out = capsys.readouterr().out
     assert "left out: `task` super_glue/multirc" in out
-    assert set(found) >= {"super_glue/boolq", "super_glue/cb", "super_glue/record"}
+    assert set(scores) >= {"super_glue/boolq", "super_glue/cb", "super_glue/record"}
     assert (tmp_path / "out" / "super_glue-boolq.jsonl").read_text().count("\n") == 2

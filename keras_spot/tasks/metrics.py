@@ -19,6 +19,7 @@ from keras_spot.tasks import UNLABELLED, Example, Task
 from keras_spot.tasks.benchmarks import BENCHMARKS
 
 __all__ = [
+    "BENCHMARKS",
     "INVALID",
     "METRICS",
     "Outcome",
