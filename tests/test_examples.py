@@ -58,3 +58,26 @@ def test_superglue(preset, shared, tmp_path, capsys):
     assert "left out: `task` super_glue/multirc" in out
     assert set(scores) >= {"super_glue/boolq", "super_glue/cb", "super_glue/record"}
     assert (tmp_path / "out" / "super_glue-boolq.jsonl").read_text().count("\n") == 2
+
+
+def test_own_data(preset, tmp_path, monkeypatch, capsys):
+    """The commands of the page, in their order, with few steps."""
+    import re
+    import shlex
+
+    from keras_spot import cli
+
+    page = (EXAMPLES / "own_data" / "README.md").read_text(encoding="utf-8")
+    commands = re.search(r"```bash\n(.*?)```", page, re.DOTALL)[1].splitlines()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    for command in commands:
+        words = shlex.split(command.replace("--steps 50 --checkpoint-every 25", "--steps 1"))
+        if words[1] not in ("tasks",):
+            words[2:2] = ["--backbone", preset]
+        monkeypatch.setattr("sys.argv", words)
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 0, (command, capsys.readouterr().err)
+    assert (tmp_path / "served" / "saved_model.pb").is_file()
+    assert (EXAMPLES / "own_data" / "task.yaml").read_text() in re.sub("(?m)^    ", "", page)

@@ -1,12 +1,13 @@
 """`keras-spot inspect`: what a prompt is, and how it suits a backbone."""
 
+import dataclasses
 import json
 from typing import Annotated, Any
 
 import typer
 
 from keras_spot.cli.app import app
-from keras_spot.cli.options import Dtype, prepare_tensorflow
+from keras_spot.cli.options import DataDir, Dtype, find_task, prepare_tensorflow
 
 
 @app.command("inspect")
@@ -20,16 +21,32 @@ def inspect_command(
     ] = None,
     top: Annotated[int, typer.Option(help="Nearest tokens of each position.")] = 3,
     task_id: Annotated[int | None, typer.Option(help="Task of a multitask adapter.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Show how this task's texts fit the lengths, by the backbone's tokens."),
+    ] = None,
+    input_length: Annotated[
+        int | None, typer.Option(help="Input tokens at most, of --task. Default: the task's.")
+    ] = None,
+    data_dir: DataDir = None,
     dtype: Dtype = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Show a prompt's shape, norms and provenance, and its nearest tokens in a backbone."""
+    """Show a prompt's shape, norms and provenance, and its nearest tokens in a backbone.
+
+    Or how many of a task's texts are cut.
+    """
     from keras_spot import prompts
     from keras_spot.base.errors import invalid
     from keras_spot.prompts import inspection
 
+    if task is not None:
+        if path is not None:
+            raise invalid("path", "must not be given with `--task`", path)
+        _survey(task, backbone or "tiny", input_length, data_dir, as_json)
+        return
     if path is None and backbone is None:
-        raise invalid("path", "must be given, or `--backbone`, or both", "neither")
+        raise invalid("path", "must be given, or `--backbone`, or `--task`", "none of them")
     prompt = None if path is None else prompts.read(path, task_id=task_id)
     loaded, tokenizer = (None, None) if backbone is None else _load(backbone, dtype)
     if prompt is None:
@@ -41,6 +58,29 @@ def inspect_command(
         typer.echo(json.dumps(report))
     else:
         _show(report)
+
+
+def _survey(
+    name: str, backbone: str, input_length: int | None, data_dir: str | None, as_json: bool
+) -> None:
+    """Print how the texts of a task's splits fit the lengths, every row counted."""
+    task = find_task(name)
+    _, tokenizer = _load(backbone, None)
+    from keras_spot.data import survey
+
+    for split in dict.fromkeys(("train", *task.validation)):
+        if split == "train" and split not in task.splits:
+            continue
+        report = survey(task, split, tokenizer, input_length, data_dir=data_dir)
+        if as_json:
+            typer.echo(json.dumps(dataclasses.asdict(report)))
+            continue
+        targets = f"up to {report.longest_target} tokens of {report.target_length}"
+        typer.echo(
+            f"{report.task} {split}: {report.rows:,} rows; inputs up to {report.longest_input:,} "
+            f"tokens of {report.input_length:,}" + (f"; targets {targets}" * bool(report.targets))
+        )
+        typer.echo(f"  {report.warning or 'nothing is cut'}")
 
 
 def _load(name: str, dtype: str | None) -> Any:

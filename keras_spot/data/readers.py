@@ -52,18 +52,6 @@ def read_rows(task: str, path: str, kind: str, encoding: str) -> Iterator[Row]:
         raise invalid("row", "must be readable", received) from error
 
 
-def split_lines(text: str) -> list[str]:
-    """Return the lines of a text, which end at `\\n` or `\\r\\n` and nothing else.
-
-    >>> split_lines("one\\u2028two\\r\\nthree\\n")
-    ['one\\u2028two', 'three']
-    """
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
-
-
 class Lines:
     """The decoded lines of a file, each with its end.
 

@@ -102,3 +102,18 @@ def test_a_data_file_is_no_task_but_makes_one(name, keras_spot, tmp_path):
         "free": ("free q0", "answer 0"),
     }
     assert (examples[0].input, examples[0].target) == expected[name]
+
+
+def test_inspect_counts_what_is_cut(keras_spot, tmp_path):
+    record = tmp_path / "mine.yaml"
+    rows = ["{s: good film, t: fine}", "{s: " + "good " * 50 + ", t: bad}"]
+    record.write_text(
+        f'name: mine\ninput: "{{s}}"\ntarget: "{{t}}"\nvalidation: []\n'
+        f"rows: {{train: [{', '.join(rows)}]}}\n"
+    )
+    code, out, err = keras_spot("inspect", "--task", record, "--input-length", 20, "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert (report["rows"], report["inputs_cut"], report["targets_cut"]) == (2, 1, 0)
+    _, out, _ = keras_spot("inspect", "--task", record, "--input-length", 20)
+    assert "1 of 2 inputs (50.0%) are longer than 20 tokens and cut (up to 51)" in out

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from keras_spot import data, tasks
-from keras_spot.data import readers, slices, sources
+from keras_spot.data import slices, sources
 
 LABELS = ("1", "2", "3")
 ROWS = [{"text": "a, gem", "label": 1}, {"text": 'so "so"', "label": 3}]
@@ -133,7 +133,6 @@ def test_lines_end_at_newlines_only(kind, mark, end, tmp_path):
         lines = [line.replace(mark, f"\\u{ord(mark):04x}") for line in lines]
     path = write(tmp_path, kind, end.join(lines))  # the last line without an end
     assert read(task_of({"train": path})) == [(f"film: {text}", "1"), (f"film: {text}", "2")]
-    assert readers.split_lines(f"{text}{end}{text}") == [text, text]
 
 
 def test_a_quoted_cell_may_have_lines(tmp_path):
