@@ -171,7 +171,7 @@ class _Stoppable:
         for items in running:
             items.stop()
         if running:
-            time.sleep(0.1)  # for the last step's way out of Python
+            time.sleep(0.1)  # until the last step has left Python
 
 
 atexit.register(_Stoppable.stop_all)

@@ -63,7 +63,7 @@ def load_examples(
             `missing="skip"`. By default its target is `"<unk>"`.
 
     Raises:
-        ValueError: an unknown task or split; on the way, a bad row, by its number.
+        ValueError: an unknown task or split; while reading, a bad row, by its number.
         FileNotFoundError: the data are not prepared; the message has the command for it.
     """
     task = tasks.get(task)

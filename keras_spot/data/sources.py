@@ -134,7 +134,7 @@ def _folder(task: tasks.Task, data_dir: str | os.PathLike[str] | None) -> str:
 def find_builder(task: tasks.Task, data_dir: str | os.PathLike[str] | None) -> Any:
     """Return the TFDS builder of a task, of the code or of the prepared files alone.
 
-    Synthetic data sets are prepared on the way.
+    Synthetic data sets are prepared at once.
 
     Raises:
         ValueError: TFDS has no such configuration or version, or a synthetic data set cannot

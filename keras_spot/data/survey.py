@@ -197,8 +197,8 @@ def target_limit(
         stored = task.splits.get(split, split).partition("[")[0]
         if stored in task.files or stored in task.rows:
             rows = open_rows(task, split, data_dir)
-            found = look(task, split, rows, tokenizer, LONGEST, LONGEST, most=None)
-            longest = max(longest, found.longest_target)
+            seen = look(task, split, rows, tokenizer, LONGEST, LONGEST, most=None)
+            longest = max(longest, seen.longest_target)
     if not longest:
         rule = "must be given for a task of free text without training or validation data"
         raise invalid("max_target_length", rule, f"None of {task.name}")

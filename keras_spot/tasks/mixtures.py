@@ -16,7 +16,7 @@ class Mixture:
     """Tasks drawn from at fixed rates.
 
     Attributes:
-        name: what the mixture is called.
+        name: the mixture's name.
         tasks: the names of its tasks.
         limit: a data set counts as no larger than this, None for no limit.
         temperature: 1 draws in proportion to size; the larger, the more evenly.

@@ -30,8 +30,8 @@ def answers(row: Row) -> list[Row]:
     >>> answers({"answers": ["Paris", "the city of Paris"]})[0]["answer"]
     'Paris'
     """
-    found = [str(answer) for answer in row["answers"]]
-    return [{"answer": found[0] if found else "<unk>", "answers": found}]
+    accepted = [str(answer) for answer in row["answers"]]
+    return [{"answer": accepted[0] if accepted else "<unk>", "answers": accepted}]
 
 
 def spaced(row: Row) -> list[Row]:
@@ -49,13 +49,13 @@ def mrqa(row: Row) -> list[Row]:
     >>> mrqa({"question": "Who?", "context": "A. B.", "answers": ["U.S."]})[0]["answer"]
     'U . S .'
     """
-    found = [_apart(answer) for answer in row["answers"]]
+    accepted = [_apart(answer) for answer in row["answers"]]
     return [
         {
             "question": _apart(row["question"]),
             "context": _apart(row["context"]),
-            "answer": found[0] if found else "<unk>",
-            "answers": found,
+            "answer": accepted[0] if accepted else "<unk>",
+            "answers": accepted,
         }
     ]
 
@@ -80,15 +80,15 @@ def record(row: Row) -> list[Row]:
     [('Al', 'Bo, Al', 'Rain. Sun', '3-7'), ('Bo', 'Bo, Al', 'Rain. Sun', '3-7')]
     """
     idx = row["idx"]
-    found = list(row["answers"])
+    accepted = list(row["answers"])
     passage = _HIGHLIGHT_AFTER_STOP.sub(r"\1 ", row["passage"])
     shared = {
         "passage": passage.replace("\n@highlight\n", ". "),
         "entities": ", ".join(row["entities"]),
-        "answers": found,
+        "answers": accepted,
         "group": f"{idx['passage']}-{idx['query']}",
     }
-    return [{**shared, "answer": answer} for answer in found or ["<unk>"]]
+    return [{**shared, "answer": answer} for answer in accepted or ["<unk>"]]
 
 
 def similarity(row: Row) -> list[Row]:
@@ -216,10 +216,10 @@ def _float32(value: float) -> float:
 def _mark(text: str, span: str, place: int, mark: str) -> str:
     before = re.match(r"(?:\S+\s){" + str(place) + "}", text)
     start = before.end() if before else len(text)
-    found = text[start : start + len(span)]
-    if found.lower() != span.lower():
+    at_place = text[start : start + len(span)]
+    if at_place.lower() != span.lower():
         return text
-    return f"{text[:start]}{mark} {found} {mark}{text[start + len(span) :]}"
+    return f"{text[:start]}{mark} {at_place} {mark}{text[start + len(span) :]}"
 
 
 def _where(row: Row) -> str:
