@@ -52,6 +52,7 @@ setup(
         "huggingface_hub>=0.26,<3",
         "safetensors>=0.4.3,<1",
         "numpy>=1.26",
+        "pyarrow>=15",
         "pyyaml>=6",
         "rich>=13",
         "rouge-score>=0.1.2",
