@@ -7,7 +7,8 @@ import tempfile
 
 import pytest
 
-collect_ignore = ["replicas.py"]  # a program of its own, run by test_distribution
+# A program of its own, run by test_distribution; what type checkers read.
+collect_ignore = ["replicas.py", "typing"]
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
