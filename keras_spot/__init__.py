@@ -23,10 +23,12 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time names load 
     from keras_spot.study import plots
     from keras_spot.tasks import metrics
     from keras_spot.training import submission
-    from keras_spot.training.bank import train_bank
     from keras_spot.training.checkpoints import PromptCheckpoint
     from keras_spot.training.evaluate import evaluate
-    from keras_spot.training.train import train, warm_up
+    from keras_spot.training.execute import execute
+    from keras_spot.training.run import Run
+    from keras_spot.training.train import train, train_bank
+    from keras_spot.training.warm_up import warm_up
     from keras_spot.transfer import retrieval
     from keras_spot.transfer.library import PromptLibrary
 
@@ -55,17 +57,19 @@ _DEFINED_IN = {
     "PromptLibrary": "transfer.library",
     "PromptedT5": "model.prompted_t5",
     "Recipe": "base.recipe",
+    "Run": "training.run",
     "SoftPrompt": "model.soft_prompt",
     "build": "model.build",
     "evaluate": "training.evaluate",
+    "execute": "training.execute",
     "load_bank": "data",
     "load_examples": "data",
     "load_mixture": "data",
     "load_task": "data",
     "strategy": "base.devices",
     "train": "training.train",
-    "train_bank": "training.bank",
-    "warm_up": "training.train",
+    "train_bank": "training.train",
+    "warm_up": "training.warm_up",
 }
 
 __all__ = [
@@ -74,12 +78,14 @@ __all__ = [
     "PromptLibrary",
     "PromptedT5",
     "Recipe",
+    "Run",
     "SoftPrompt",
     "__version__",
     "backbones",
     "build",
     "errors",
     "evaluate",
+    "execute",
     "hub",
     "initializers",
     "inspection",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 __all__ = [
     "USER_ERRORS",
     "DamagedFile",
+    "Diverged",
     "InvalidArgument",
     "MissingExtra",
     "MissingFile",
@@ -42,12 +43,16 @@ class Unreachable(ConnectionError):
     """A host that does not answer, or broke off."""
 
 
+class Diverged(FloatingPointError):
+    """Training whose numbers are no longer finite."""
+
+
 class Unfinished(RuntimeError):
     """Work of which a part went wrong; the same call tries that part again."""
 
 
 _SHOWN = 800  # letters of a value in a message
-USER_ERRORS = (InvalidArgument, MissingFile, MissingExtra, Unreachable, Unfinished)
+USER_ERRORS = (InvalidArgument, MissingFile, MissingExtra, Unreachable, Diverged, Unfinished)
 """What a user can put right; anything else is a fault of the program."""
 
 
@@ -90,6 +95,11 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> InvalidArgume
     return invalid(
         argument, "must be a known name", f"{argument}={shortened(repr(value))} ({hint})"
     )
+
+
+def diverged(argument: str, rule: str, received: object) -> Diverged:
+    """Return the error for training whose numbers are no longer finite."""
+    return Diverged(complaint(argument, rule, received))
 
 
 def missing_file(argument: str, rule: str, received: object) -> MissingFile:

@@ -3,20 +3,60 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, ProgressColumn
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 Report = Callable[[int, int, Mapping[str, Any]], None]
+"""Called with step, total steps and logs after every step."""
 
 _COUNT, _CLOCK, _SCORES, _GAPS = 11, 10, 24, 4
 _BAR, _WIDEST_BAR, _WIDEST_NAME = 10, 40, 40
 
 
+class Watcher:
+    """What follows a run: a function that is called after every step, or more.
+
+    Args:
+        report: that function; None for nothing.
+    """
+
+    def __init__(self, report: Report | None = None):
+        self._report = report
+
+    def __call__(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
+        """A step is made."""
+        if self._report is not None:
+            self._report(step, steps, logs)
+
+    def started(self, step: int, steps: int) -> None:
+        """The run begins after `step`, 0 for a new one."""
+
+    def validating(self, step: int) -> None:
+        """A validation begins."""
+
+    def validated(self) -> None:
+        """It ends."""
+
+
 @contextlib.contextmanager
-def bars(console: "Console | None" = None) -> Iterator[Callable[[str, int], Report]]:
+def watcher(
+    progress: Report | Literal["auto"] | None, description: str, steps: int
+) -> Iterator[Watcher]:
+    """Yield what follows a run: `"auto"` shows it, a function is called, None is silent."""
+    if isinstance(progress, Watcher):
+        yield progress
+    elif progress == "auto":
+        with bars() as follow:
+            yield follow(description, steps)
+    else:
+        yield Watcher(progress)
+
+
+@contextlib.contextmanager
+def bars(console: "Console | None" = None) -> Iterator[Callable[[str, int], Watcher]]:
     """Show bars while the block runs, or lines where the output is no terminal.
 
     Yields a function that adds a bar (description, steps) and returns what reports on it: a
@@ -31,34 +71,67 @@ def bars(console: "Console | None" = None) -> Iterator[Callable[[str, int], Repo
 
     console = console or Console()
     if not (console.is_terminal or console.is_jupyter):
-        yield lambda description, total: _lines(console, description)
+        yield lambda description, total: _Lines(console, description)
         return
     with Progress(*_columns(console.width), console=console) as progress:
-        yield lambda description, total: _bar(progress, description, total)
+        yield lambda description, total: _Bar(progress, description, total)
 
 
-def _bar(progress: "Progress", description: str, total: int) -> Report:
-    bar = progress.add_task(description, total=total, scores="")
+class _Bar(Watcher):
+    """A bar for the steps, and one that moves while the run validates."""
 
-    def report(step: int, steps: int, logs: Mapping[str, Any]) -> None:
-        progress.update(bar, completed=step, total=steps, scores="  ".join(_scores(logs)))
+    def __init__(self, progress: "Progress", description: str, total: int):
+        super().__init__()
+        self.progress, self.description = progress, description
+        self.bar = progress.add_task(description, total=total, scores="")
+        self.validation: TaskID | None = None
 
-    return report
+    def started(self, step: int, steps: int) -> None:
+        self.progress.update(self.bar, completed=step, total=steps)
+        if step:
+            text = f"{self.description}: continuing at step {step} of {steps}"
+            self.progress.console.print(text, markup=False, highlight=False)
+
+    def __call__(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
+        scores = "  ".join(_scores(logs))
+        self.progress.update(self.bar, completed=step, total=steps, scores=scores)
+
+    def validating(self, step: int) -> None:
+        text = f"  validating, step {step}"
+        self.validation = self.progress.add_task(text, total=None, scores="")
+
+    def validated(self) -> None:
+        if self.validation is not None:
+            self.progress.remove_task(self.validation)
+            self.validation = None
 
 
-def _lines(console: "Console", description: str) -> Report:
-    began = time.monotonic()
-    checkpoint = None
+class _Lines(Watcher):
+    """A printed line at every checkpoint."""
 
-    def report(step: int, steps: int, logs: Mapping[str, Any]) -> None:
-        nonlocal checkpoint
-        before, checkpoint = checkpoint, logs.get("step")
-        if checkpoint != before or step == steps:
-            cells = [f"{description}: step {step}/{steps}", *_scores(logs)]
-            text = ", ".join([*cells, clock(time.monotonic() - began)])
-            console.print(text, soft_wrap=True, markup=False, highlight=False)
+    def __init__(self, console: "Console", description: str):
+        super().__init__()
+        self.console, self.description = console, description
+        self.began, self.first, self.checkpoint = time.monotonic(), 0, None
 
-    return report
+    def started(self, step: int, steps: int) -> None:
+        self.began, self.first = time.monotonic(), step
+        if step:
+            self._print([f"continuing at step {step} of {steps}"])
+
+    def __call__(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
+        before, self.checkpoint = self.checkpoint, logs.get("step")
+        if self.checkpoint == before and step < steps:
+            return
+        spent = time.monotonic() - self.began
+        cells = [f"step {step}/{steps}", *_scores(logs), clock(spent)]
+        if step < steps:
+            cells.append(f"{clock(spent / max(1, step - self.first) * (steps - step))} left")
+        self._print(cells)
+
+    def _print(self, cells: list[str]) -> None:
+        text = f"{self.description}: {', '.join(cells)}"
+        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _scores(logs: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,12 @@
 
 import dataclasses
 
+from keras_spot.base import fields
+from keras_spot.base.fields import AMOUNT, EXPONENT, POSITIVE, RATE, SHARE, TEXT, about
+
+PROMPT_ATTENTION = ("full", "prompt", "causal")
+"""What a prompt's positions may see, see `PromptedT5`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -24,17 +30,47 @@ class Recipe:
         steps: training steps.
         checkpoint_every: steps between checkpoints and validations.
         prompt_init: initial prompt where none is given.
+
+    Raises:
+        ValueError: a value that breaks its rule: a number that is not positive or not finite, a
+            share outside [0, 1), an unknown `prompt_attention`.
     """
 
-    prompt_length: int = 100
-    batch_size: int = 32
-    learning_rate: float = 0.3
-    weight_decay: float = 1e-5
-    decay_rate: float = 0.8
-    z_loss: float = 1e-4
-    label_smoothing: float = 0.0
-    dropout: float = 0.0
-    prompt_attention: str = "full"
-    steps: int = 30_000
-    checkpoint_every: int = 500
-    prompt_init: str = "sampled_vocab"
+    prompt_length: int = dataclasses.field(
+        default=100, metadata=about("Prompt tokens.", rule=POSITIVE, option=int)
+    )
+    batch_size: int = dataclasses.field(
+        default=32, metadata=about("Examples of each prompt a step.", rule=POSITIVE, option=int)
+    )
+    learning_rate: float = dataclasses.field(
+        default=0.3, metadata=about("Constant rate.", rule=RATE)
+    )
+    weight_decay: float = dataclasses.field(
+        default=1e-5, metadata=about("Absolute rate a step.", rule=SHARE, option=float)
+    )
+    decay_rate: float = dataclasses.field(
+        default=0.8, metadata=about("Of the second moment, an exponent.", rule=EXPONENT)
+    )
+    z_loss: float = dataclasses.field(
+        default=1e-4, metadata=about("Weight of the squared log-partition term.", rule=AMOUNT)
+    )
+    label_smoothing: float = dataclasses.field(
+        default=0.0, metadata=about("Mass spread over the vocabulary.", rule=SHARE)
+    )
+    dropout: float = dataclasses.field(
+        default=0.0, metadata=about("Dropout while training.", rule=SHARE, option=float)
+    )
+    prompt_attention: str = dataclasses.field(
+        default="full", metadata=about("What prompts see.", rule=fields.one_of(*PROMPT_ATTENTION))
+    )
+    steps: int = dataclasses.field(default=30_000, metadata=about("Training steps.", rule=POSITIVE))
+    checkpoint_every: int = dataclasses.field(
+        default=500,
+        metadata=about("Steps between checkpoints and validations.", rule=POSITIVE, option=int),
+    )
+    prompt_init: str = dataclasses.field(
+        default="sampled_vocab", metadata=about("Initial prompt.", rule=TEXT)
+    )
+
+    def __post_init__(self) -> None:
+        fields.check(self)

@@ -8,17 +8,13 @@ import typer
 
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
-    Backbone,
     BatchSize,
-    DataDir,
-    Dtype,
     Limit,
-    Method,
-    MethodOption,
     PromptPath,
     TaskName,
     check_texts,
     find_task,
+    like_run,
     load_model,
     prepare_tensorflow,
     read_lines,
@@ -26,16 +22,17 @@ from keras_spot.cli.options import (
 
 
 @app.command("evaluate")
+@like_run
 def evaluate_command(
     task: TaskName,
     prompt: PromptPath,
-    backbone: Backbone = "tiny",
+    backbone: str | None = None,
     split: Annotated[str | None, typer.Option(help="Default: the validation splits.")] = None,
-    data_dir: DataDir = None,
-    method: MethodOption = Method.generate,
+    data_dir: str | None = None,
+    method: str = "generate",
     batch_size: BatchSize = 32,
     limit: Limit = None,
-    dtype: Dtype = None,
+    dtype: str | None = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Write every example's answer here, as JSON lines.")
     ] = None,
@@ -46,21 +43,24 @@ def evaluate_command(
     from keras_spot.training.evaluate import evaluate
 
     model = load_model(backbone, prompt, dtype, record)
-    found = evaluate(
+    evaluation = evaluate(
         model,
         record,
         split,
-        method=method.value,
+        method=method,
         data_dir=data_dir,
         batch_size=batch_size,
         limit=limit,
     )
     if predictions:
-        found.write(predictions)
-    typer.echo(json.dumps({"task": found.task, "examples": found.examples, **found.scores}))
+        evaluation.write(predictions)
+    typer.echo(
+        json.dumps({"task": evaluation.task, "examples": evaluation.examples, **evaluation.scores})
+    )
 
 
 @app.command("predict")
+@like_run
 def predict_command(
     prompt: PromptPath,
     texts: Annotated[
@@ -70,12 +70,12 @@ def predict_command(
         str | None, typer.Option("--task", help="Answer this task's split instead.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the task.")] = "test",
-    backbone: Backbone = "tiny",
-    data_dir: DataDir = None,
-    method: MethodOption = Method.generate,
+    backbone: str | None = None,
+    data_dir: str | None = None,
+    method: str = "generate",
     batch_size: BatchSize = 32,
     limit: Limit = None,
-    dtype: Dtype = None,
+    dtype: str | None = None,
     output: Annotated[
         Path | None, typer.Option(help="Write JSON lines here instead of to stdout.")
     ] = None,
@@ -101,7 +101,7 @@ def predict_command(
             load_model(backbone, prompt, dtype, record),
             record,
             split,
-            method=method.value,
+            method=method,
             data_dir=data_dir,
             batch_size=batch_size,
             limit=limit,
@@ -116,16 +116,17 @@ def predict_command(
 
 
 @app.command("submit")
+@like_run
 def submit_command(
     task: TaskName,
     prompt: PromptPath,
     output: Annotated[Path, typer.Argument(help="Folder of the submission file.")],
     split: Annotated[str, typer.Option(help="Test split.")] = "test",
-    backbone: Backbone = "tiny",
-    data_dir: DataDir = None,
-    method: MethodOption = Method.generate,
+    backbone: str | None = None,
+    data_dir: str | None = None,
+    method: str = "generate",
     batch_size: BatchSize = 32,
-    dtype: Dtype = None,
+    dtype: str | None = None,
 ) -> None:
     """Write a GLUE or SuperGLUE submission file from a task's test split."""
     record = find_task(task)
@@ -137,7 +138,7 @@ def submit_command(
         record,
         output,
         split,
-        method=method.value,
+        method=method,
         data_dir=data_dir,
         batch_size=batch_size,
     )
@@ -145,6 +146,7 @@ def submit_command(
 
 
 @app.command("export")
+@like_run
 def export_command(
     prompt: Annotated[
         list[str],
@@ -154,9 +156,9 @@ def export_command(
         ),
     ],
     output: Annotated[Path, typer.Argument(help="Folder of the SavedModel.")],
-    backbone: Backbone = "tiny",
+    backbone: str | None = None,
     max_length: Annotated[int | None, typer.Option(help="Target tokens at most.")] = None,
-    dtype: Dtype = None,
+    dtype: str | None = None,
 ) -> None:
     """Write a SavedModel: text in, text out, tensorflow and tensorflow_text to run it."""
     prepare_tensorflow()

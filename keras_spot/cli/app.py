@@ -46,8 +46,8 @@ def main() -> None:
         with errors.unwrapped():
             code = app(prog_name="keras-spot", standalone_mode=False)
         sys.exit(code or 0)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues a training run", file=sys.stderr)
+    except (KeyboardInterrupt, typer.Abort):  # before or after the training of a run
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # whoever read the output has seen enough
         sys.stderr.close()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from keras_spot.cli.app import app
-from keras_spot.cli.options import Dtype, prepare_tensorflow
+from keras_spot.cli.options import like_run, prepare_tensorflow
 
 
 class Form(StrEnum):
@@ -20,6 +20,7 @@ class Form(StrEnum):
 
 
 @app.command("convert")
+@like_run
 def convert_command(
     source: Annotated[
         str,
@@ -50,7 +51,7 @@ def convert_command(
     max_distance: Annotated[
         int, typer.Option(help="Of a T5X checkpoint's relative positions.")
     ] = 128,
-    dtype: Dtype = None,
+    dtype: str | None = None,
 ) -> None:
     """Write a backbone as a KerasHub preset folder, or a prompt in another form."""
     prepare_tensorflow()

@@ -7,17 +7,26 @@ from typing import Annotated, Any
 import typer
 
 from keras_spot.cli.app import app
-from keras_spot.cli.options import DataDir, Dtype, find_task, prepare_tensorflow
+from keras_spot.cli.options import (
+    find_task,
+    like_run,
+    prepare_tensorflow,
+    recorded_backbone,
+)
 
 
 @app.command("inspect")
+@like_run
 def inspect_command(
     path: Annotated[
         str | None,
         typer.Argument(help="Prompt file, run, adapter or checkpoint folder, or address."),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Compare with this backbone; alone: show the backbone.")
+        str | None,
+        typer.Option(
+            help="Compare with this backbone (default: the run's own); alone: show the backbone."
+        ),
     ] = None,
     top: Annotated[int, typer.Option(help="Nearest tokens of each position.")] = 3,
     task_id: Annotated[int | None, typer.Option(help="Task of a multitask adapter.")] = None,
@@ -25,11 +34,9 @@ def inspect_command(
         str | None,
         typer.Option(help="Show how this task's texts fit the lengths, by the backbone's tokens."),
     ] = None,
-    input_length: Annotated[
-        int | None, typer.Option(help="Input tokens at most, of --task. Default: the task's.")
-    ] = None,
-    data_dir: DataDir = None,
-    dtype: Dtype = None,
+    input_length: int | None = None,
+    data_dir: str | None = None,
+    dtype: str | None = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Show a prompt's shape, norms and provenance, and its nearest tokens in a backbone.
@@ -48,6 +55,8 @@ def inspect_command(
     if path is None and backbone is None:
         raise invalid("path", "must be given, or `--backbone`, or `--task`", "none of them")
     prompt = None if path is None else prompts.read(path, task_id=task_id)
+    if backbone is None and path is not None:
+        backbone = recorded_backbone(path)
     loaded, tokenizer = (None, None) if backbone is None else _load(backbone, dtype)
     if prompt is None:
         report = inspection.inspect_backbone(loaded)

@@ -1,54 +1,136 @@
-"""Options that several commands share, and what they stand for."""
+"""Options that several commands share; those of runs are made from the fields of `Run`."""
 
 import dataclasses
+import functools
+import inspect
 import os
 import platform
 import sys
-from collections.abc import Iterable
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_origin
 
 import typer
 
 from keras_spot.base.backend import check_backend
 from keras_spot.base.errors import invalid
 from keras_spot.base.quiet import without_start_up_notes
+from keras_spot.base.recipe import Recipe
+from keras_spot.training.run import Run
 
-
-class Method(StrEnum):
-    """How a split is answered."""
-
-    generate = "generate"
-    beam = "beam"
-    rank = "rank"
-
-
-TaskName = Annotated[
-    str, typer.Option("--task", help="Task name (see `tasks`) or a .yaml/.json task record.")
-]
-Backbone = Annotated[
-    str,
-    typer.Option(
-        help="'tiny' (embedded), a preset or LM-adapted size by name, or the folder or address "
-        "of a preset, a Hugging Face T5 or a T5X checkpoint."
-    ),
-]
 PromptPath = Annotated[
     str, typer.Option("--prompt", help="Prompt file, run (its best step), adapter or address.")
 ]
-DataDir = Annotated[
-    str | None, typer.Option(help="Folder with prepared TFDS data. Default: TFDS' own.")
+TaskName = Annotated[
+    str, typer.Option("--task", help="Task name (see `tasks`) or a .yaml/.json task record.")
 ]
-Dtype = Annotated[str | None, typer.Option(help="Dtype policy, e.g. mixed_bfloat16.")]
 BatchSize = Annotated[int, typer.Option(help="Examples at once.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first examples of each split.")]
-MethodOption = Annotated[
-    Method, typer.Option(help="Decode greedily or with beams, or rank the labels.")
-]
 Similarity = Annotated[
     str, typer.Option(help="average_token_cosine, per_token_cosine or max_inner_product.")
 ]
+
+_METAVARS = {int: "N", float: "X"}
+_OF_RUN = {f.name: f for f in dataclasses.fields(Run) if f.metadata["option"] is not None}
+_OF_RECIPE = {f.name: f for f in dataclasses.fields(Recipe) if f.metadata["option"] is not None}
+
+
+def like_run(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command's parameters the type, default and help of the fields of `Run`.
+
+    That is done to parameters which are called like a field and are no options yet; a default of
+    the command's own stays. Of `**given` all other fields of `Run` and `Recipe` are made, those
+    that a bank may have one of for each prompt as lists; `run_of` takes them.
+    """
+    parameters = list(inspect.signature(command).parameters.values())
+    made = [
+        _parameter(_OF_RUN[p.name], default=p.default)
+        if p.name in _OF_RUN and get_origin(p.annotation) is not Annotated
+        else p
+        for p in parameters
+        if p.kind is not p.VAR_KEYWORD
+    ]
+    if len(made) < len(parameters):
+        made = [
+            _parameter(field, several=field.metadata["several"], of_recipe=fields is _OF_RECIPE)
+            for fields in (_OF_RUN, _OF_RECIPE)
+            for field in fields.values()
+            if field.name not in inspect.signature(command).parameters
+        ] + made
+    made.sort(key=lambda p: p.default is not p.empty)
+    ordered = [p.replace(kind=p.KEYWORD_ONLY) for p in made]
+
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> Any:
+        return command(**values)
+
+    wrapper.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in ordered}
+    return wrapper
+
+
+def _parameter(
+    field: dataclasses.Field,
+    default: Any = inspect.Parameter.empty,
+    several: bool = False,
+    of_recipe: bool = False,
+) -> inspect.Parameter:
+    """Return a field as a parameter that Typer makes an option of."""
+    facts, empty = field.metadata, inspect.Parameter.empty
+    kind = facts["option"]
+    annotation: Any = Literal[kind] if isinstance(kind, tuple) else kind
+    if default is empty:
+        default = field.default
+    if default is dataclasses.MISSING:
+        default = empty
+    help = facts["help"]
+    if of_recipe:
+        default, help = None, f"{help} Default: the recipe's."
+    if several:
+        annotation = list[annotation]
+        default = empty if default is empty else None
+    if default is None:
+        annotation = annotation | None
+    metavar = facts["metavar"] or _METAVARS.get(kind)
+    option = typer.Option("--" + field.name.replace("_", "-"), help=help, metavar=metavar)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[annotation, option],
+    )
+
+
+def run_of(given: Mapping[str, Any], bank: bool = False) -> Run:
+    """Return the run that options describe.
+
+    Args:
+        given: the values of the options that `like_run` made of `**given`.
+        bank: whether an option may be given once for each prompt.
+
+    Raises:
+        ValueError: an option given several times for one prompt, or what `Run` raises.
+    """
+    from keras_spot import backbones
+
+    values = {name: value for name, value in given.items() if value is not None}
+    for name, field in _OF_RUN.items():
+        if not field.metadata["several"] or name not in values:
+            continue
+        if len(values[name]) == 1:
+            values[name] = values[name][0]
+        elif not bank:
+            rule = "must be given once; `train-bank` trains several prompts"
+            raise invalid(name, rule, f"{name}={values[name]!r}")
+    task = values["task"]
+    one_task = isinstance(task, str)
+    values["task"] = find_task(task) if one_task else [find_task(name) for name in task]
+    changed = {name: values.pop(name) for name in _OF_RECIPE if name in values}
+    recipe = dataclasses.replace(backbones.recipe_for(values["backbone"]), **changed)
+    run = Run(**values, recipe=recipe)
+    if bank and not run.is_bank:
+        run = dataclasses.replace(run, names=[run.members[0].name])
+    return run
 
 
 def prepare_tensorflow() -> None:
@@ -124,23 +206,31 @@ def find_task(name: str) -> Any:
     return tasks.get(name)
 
 
-def recipe_for(backbone: str, **given: Any) -> Any:
-    """Return the backbone's recipe with the numbers that were given."""
-    from keras_spot import backbones
+def recorded_backbone(prompt: str | Path) -> str | None:
+    """Return the name or address of the backbone that a prompt's run recorded, None if none."""
+    from keras_spot import prompts
 
-    changed = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(backbones.recipe_for(backbone), **changed)
+    try:
+        name = prompts.read_provenance(prompt).get("backbone_name")
+    except (OSError, ValueError):  # `build` says what is wrong with the prompt
+        return None
+    return None if name is None else str(name)
 
 
-def load_model(backbone: str, prompt: str | list[str], dtype: str | None, task: Any = None) -> Any:
+def load_model(
+    backbone: str | None, prompt: str | list[str], dtype: str | None, task: Any = None
+) -> Any:
     """Return a model with a trained prompt, its lengths those of the task if there is one.
 
-    Of several prompts it is a bank, each called by the name of its file or folder.
+    Of several prompts it is a bank, each called by the name of its file or folder. Without a
+    backbone's name it is the one that the prompt's run recorded, else `"tiny"`.
     """
     from keras_spot.model.build import build
 
     lengths = {} if task is None else {"input_length": task.max_input_length}
     paths = [Path(one) for one in ([prompt] if isinstance(prompt, str) else prompt)]
+    if backbone is None:
+        backbone = recorded_backbone(paths[0]) or "tiny"
     if len(paths) == 1:
         model = build(backbone, paths[0], dtype=dtype, **lengths)
     else:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_spot.cli.app import app
-from keras_spot.cli.options import DataDir, find_task, prepare_tensorflow
+from keras_spot.cli.options import find_task, like_run, prepare_tensorflow
 
 
 @app.command("demo")
@@ -23,6 +23,7 @@ def demo_command(
 
 
 @app.command("tasks")
+@like_run
 def tasks_command(
     name: Annotated[
         str | None,
@@ -31,7 +32,7 @@ def tasks_command(
     prepare: Annotated[
         str | None, typer.Option(help="Download and prepare this task's data (network).")
     ] = None,
-    data_dir: DataDir = None,
+    data_dir: str | None = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the tasks, show one, or prepare the data of one."""

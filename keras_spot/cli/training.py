@@ -1,58 +1,30 @@
 """`keras-spot train` and `train-bank`."""
 
-from enum import StrEnum
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from keras_spot.base.errors import invalid
 from keras_spot.cli.app import app
-from keras_spot.cli.options import (
-    Backbone,
-    DataDir,
-    Dtype,
-    Limit,
-    Method,
-    MethodOption,
-    Similarity,
-    TaskName,
-    find_task,
-    prepare_tensorflow,
-    recipe_for,
-)
+from keras_spot.cli.options import Similarity, like_run, prepare_tensorflow, run_of
 
+if TYPE_CHECKING:
+    from keras_spot.training.execute import TrainedRun
+    from keras_spot.transfer.retrieval import Transferred
 
-class Transfer(StrEnum):
-    """How prompts of a library are put to use."""
-
-    top_k = "top-k"
-    average = "average"
-    mixture = "mixture"
-    arithmetic = "arithmetic"
-
-
-Steps = Annotated[int | None, typer.Option(help="Training steps.")]
-PromptAttention = Annotated[
-    str | None, typer.Option(help="What prompts see: full, prompt or causal.")
+Restart = Annotated[
+    bool, typer.Option("--restart", help="Set what is in the folder aside and start anew.")
 ]
-CheckpointEvery = Annotated[int | None, typer.Option(help="Steps between them.")]
-Split = Annotated[str, typer.Option(help="Split or TFDS slice to train on.")]
-ValidationSplit = Annotated[str | None, typer.Option(help="Split or slice to score; '' for none.")]
-StrategyName = Annotated[str, typer.Option(help="auto, tpu, mirrored or one_device.")]
 
 
 @app.command("train")
+@like_run
 def train_command(
-    task: TaskName,
     run_dir: Annotated[Path, typer.Option(help="Folder of the run; again continues it.")],
-    backbone: Backbone = "tiny",
-    prompt_init: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Initial prompt: a file, run folder or address (SPoT's transfer), or "
-            "sampled_vocab, class_labels or uniform."
-        ),
-    ] = None,
     prompt_init_mean: Annotated[
         list[str] | None,
         typer.Option(help="Start from the mean of these prompts: once for each file or folder."),
@@ -60,23 +32,8 @@ def train_command(
     prompt_init_text: Annotated[
         str | None, typer.Option(help="Start from the embeddings of this text.")
     ] = None,
-    steps: Steps = None,
-    prompt_length: Annotated[int | None, typer.Option(help="Prompt tokens.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Constant rate.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="Dropout while training.")] = None,
-    prompt_attention: PromptAttention = None,
-    checkpoint_every: CheckpointEvery = None,
-    data_dir: DataDir = None,
-    split: Split = "train",
-    validation_split: ValidationSplit = None,
-    validation_limit: Limit = None,
-    method: MethodOption = Method.generate,
-    strategy: StrategyName = "auto",
-    dtype: Dtype = None,
-    seed: Annotated[int, typer.Option(help="Of the initial prompt and the data order.")] = 0,
     transfer: Annotated[
-        Transfer | None,
+        Literal["top-k", "average", "mixture", "arithmetic"] | None,
         typer.Option(
             help="Start from the most similar prompts of --library: the best of them by "
             "validation, their weighted average, a prompt of their tasks' mixture, or "
@@ -90,14 +47,14 @@ def train_command(
         int | None,
         typer.Option(help="Steps of the task embedding. Default: as the library's."),
     ] = None,
+    restart: Restart = False,
+    **given: Any,
 ) -> None:
     """Train a soft prompt; the same command again continues an interrupted run."""
-    from keras_spot.base.errors import invalid
-
     if (transfer is None) != (library is None):
-        received = f"transfer={transfer and transfer.value!r}, library={library!r}"
+        received = f"{transfer=}, {library=}"
         raise invalid("transfer", "must be given together with `library`", received)
-    starts = [f"prompt_init={path!r}" for path in prompt_init or ()]
+    starts = [f"prompt_init={path!r}" for path in given["prompt_init"] or ()]
     starts += [f"{prompt_init_mean=}"] if prompt_init_mean else []
     starts += [f"{prompt_init_text=}"] if prompt_init_text is not None else []
     if transfer is not None and starts:
@@ -106,133 +63,83 @@ def train_command(
     if len(starts) > 1:
         rule = "must be given once; a mean is --prompt-init-mean, once for each prompt"
         raise invalid("prompt_init", rule, ", ".join(starts))
-    record = find_task(task)
+    run = run_of(given)
     prepare_tensorflow()
     from keras_spot.base import progress
     from keras_spot.prompts import initializers
-    from keras_spot.training.train import train
-    from keras_spot.transfer import retrieval
+    from keras_spot.training.execute import execute
+    from keras_spot.transfer.retrieval import retrieve
 
-    recipe = recipe_for(
-        backbone,
-        prompt_length=prompt_length,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        dropout=dropout,
-        checkpoint_every=checkpoint_every,
-        steps=steps,
-    )
-    start: Any = prompt_init[0] if prompt_init else None
     if prompt_init_mean:
-        start = initializers.mean_of(prompt_init_mean)
+        run = dataclasses.replace(run, prompt_init=initializers.mean_of(prompt_init_mean))
     elif prompt_init_text is not None:
-        start = initializers.from_text(prompt_init_text)
-    options: dict[str, Any] = {
-        "backbone": backbone,
-        "recipe": recipe,
-        "prompt_attention": prompt_attention,
-        "data_dir": data_dir,
-        "split": split,
-        "validation_split": validation_split,
-        "validation_limit": validation_limit,
-        "method": method.value,
-        "strategy": strategy,
-        "dtype": dtype,
-        "seed": seed,
-    }
-    with progress.bars() as follow:
-        if transfer is None:
-            report = follow(record.name, recipe.steps)
-            run = train(record, run_dir, prompt_init=start, progress=report, **options)
+        run = dataclasses.replace(run, prompt_init=initializers.from_text(prompt_init_text))
+    with _saved_when_stopped(), progress.bars() as follow:
+        if transfer is None or library is None:
+            report = follow(run.members[0].name, run.total_steps)
+            bank = execute(run, run_dir, progress=report, restart=restart)
+            trained, transferred = bank.runs[run.members[0].name], None
         else:
-            function = getattr(retrieval, transfer.name)
-            options |= {"k": k, "by": similarity, "embedding_steps": embedding_steps}
-            found = function(record, run_dir, library, progress=follow, **options)
-            run = found.run
-    if transfer is not None:
-        _show_sources(found)
-    if run.best:
-        typer.echo(f"best: {run.best['score']:.2f} at step {run.best['step']}")
+            options: dict[str, Any] = {"by": similarity, "embedding_steps": embedding_steps}
+            transferred = retrieve(transfer, run, run_dir, library, k=k, progress=follow, **options)
+            trained = transferred.run
+    if transferred is not None:
+        _show_sources(transferred)
+    if trained.best:
+        typer.echo(_best(trained))
     typer.echo(f"run: {run_dir}")
 
 
 @app.command("train-bank")
+@like_run
 def train_bank_command(
-    task: Annotated[
-        list[str], typer.Option(help="A task for all prompts, or once for each prompt.")
-    ],
     run_dir: Annotated[Path, typer.Option(help="Folder of the bank; again continues it.")],
-    backbone: Backbone = "tiny",
     name: Annotated[list[str] | None, typer.Option(help="A name for each prompt.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="One for all, or one each.")] = None,
-    learning_rate: Annotated[
-        list[float] | None, typer.Option(help="One for all, or one each.")
-    ] = None,
-    prompt_init: Annotated[list[str] | None, typer.Option(help="One for all, or one each.")] = None,
-    steps: Steps = None,
-    prompt_length: Annotated[int | None, typer.Option(help="Tokens of each prompt.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples of each prompt a step.")] = None,
-    prompt_attention: PromptAttention = None,
-    checkpoint_every: CheckpointEvery = None,
-    data_dir: DataDir = None,
-    split: Split = "train",
-    validation_split: ValidationSplit = None,
-    validation_limit: Limit = None,
-    method: MethodOption = Method.generate,
-    strategy: StrategyName = "auto",
-    dtype: Dtype = None,
+    restart: Restart = False,
+    **given: Any,
 ) -> None:
-    """Train several prompts at once on one backbone: tasks, seeds or learning rates."""
-    records = [find_task(one) for one in task]
+    """Train several prompts at once on one backbone: tasks, seeds or learning rates.
+
+    An option that is given once is for all prompts, one that is given once for each prompt is
+    theirs in turn.
+    """
+    run = run_of({**given, "names": name}, bank=True)
     prepare_tensorflow()
     from keras_spot.base import progress
-    from keras_spot.training.bank import train_bank
+    from keras_spot.training.execute import execute
 
-    recipe = recipe_for(
-        backbone,
-        prompt_length=prompt_length,
-        batch_size=batch_size,
-        checkpoint_every=checkpoint_every,
-        steps=steps,
-    )
-    with progress.bars() as follow:
-        bank = train_bank(
-            _one_or_all(records),
-            run_dir,
-            names=name,
-            seeds=_one_or_all(seed or [0]),
-            learning_rates=_one_or_all(learning_rate),
-            prompt_init=_one_or_all(prompt_init),
-            backbone=backbone,
-            recipe=recipe,
-            prompt_attention=prompt_attention,
-            data_dir=data_dir,
-            split=split,
-            validation_split=validation_split,
-            validation_limit=validation_limit,
-            method=method.value,
-            strategy=strategy,
-            dtype=dtype,
-            progress=follow("bank", recipe.steps),
-        )
-    for called, run in bank.runs.items():
-        best = f" best: {run.best['score']:.2f} at step {run.best['step']}" if run.best else ""
-        typer.echo(f"{called}:{best} run: {run.run_dir}")
+    with _saved_when_stopped(), progress.bars() as follow:
+        bank = execute(run, run_dir, progress=follow("bank", run.total_steps), restart=restart)
+    for of_prompt, trained in bank.runs.items():
+        best = f" {_best(trained)}" if trained.best else ""
+        typer.echo(f"{of_prompt}:{best} run: {trained.run_dir}")
 
 
-def _one_or_all(values: Any) -> Any:
-    """Return the value that was given once, for all prompts, else the list."""
-    return values[0] if values and len(values) == 1 else values
+@contextlib.contextmanager
+def _saved_when_stopped() -> Iterator[None]:
+    """End with one line and the shell's exit code when a signal stops a run."""
+    from keras_spot.training.interrupts import Interrupted
+
+    try:
+        yield
+    except Interrupted as stop:
+        typer.echo(str(stop), err=True)
+        raise typer.Exit(stop.exit_code) from None
 
 
-def _show_sources(found: Any) -> None:
+def _best(trained: "TrainedRun") -> str:
+    assert trained.best is not None
+    return f"best: {trained.best['score']:.2f} at step {trained.best['step']}"
+
+
+def _show_sources(transferred: "Transferred") -> None:
     """Print the ranking and what was used of it."""
     from rich.console import Console
     from rich.table import Table
 
-    numbers = found.weights or found.scores or [1.0] * len(found.sources)
-    used = {name: f"{number:.3f}" for name, number in zip(found.sources, numbers)}
-    table = Table("source", "similarity", "score" if found.scores else "weight")
-    for name, similarity in found.ranking[: max(10, len(used))]:
+    numbers = transferred.weights or transferred.scores or [1.0] * len(transferred.sources)
+    used = {name: f"{number:.3f}" for name, number in zip(transferred.sources, numbers)}
+    table = Table("source", "similarity", "score" if transferred.scores else "weight")
+    for name, similarity in transferred.ranking[: max(10, len(used))]:
         table.add_row(name, f"{similarity:.3f}", used.get(name, ""))
     Console().print(table)

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from keras_spot import backbones, tasks
 from keras_spot.base import reading
@@ -15,8 +15,9 @@ from keras_spot.study.cells import Cell
 
 SCORES = ("best", "last")
 METHODS = ("rank", "generate", "beam")
+KERNELS = ("auto", "plain", "fast")
 # What a study may change and still go on in its folder: it adds cells, or says where things are.
-_FREE = ("name", "sources", "targets", "seeds", "examples", "data_dir")
+_FREE = ("name", "sources", "targets", "seeds", "examples", "data_dir", "kernels")
 _MOST_RUNS = 1_000_000
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _NUMBERS = (
@@ -108,6 +109,7 @@ class Study:
         validation_limit: only the first examples of each validation split.
         method: how validation splits are answered: `"rank"` (default), `"generate"`, `"beam"`.
         dtype: dtype policy of the backbone.
+        kernels: how the numbers are computed, see `keras_spot.build`. Default `"auto"`.
         input_length: input tokens at most. Default: the tasks' longest.
         data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
 
@@ -133,6 +135,7 @@ class Study:
     validation_limit: int | None = None
     method: str = "rank"
     dtype: str | None = None
+    kernels: Literal["auto", "plain", "fast"] = "auto"
     input_length: int | None = None
     data_dir: str | None = None
 
@@ -145,7 +148,7 @@ class Study:
             _positive(field, getattr(self, field))
         for size in self.examples:
             _positive("examples", size)
-        for field, known in (("score", SCORES), ("method", METHODS)):
+        for field, known in (("score", SCORES), ("method", METHODS), ("kernels", KERNELS)):
             if getattr(self, field) not in known:
                 raise unknown(field, getattr(self, field), known)
         for field in self.recipe:

@@ -1,6 +1,7 @@
 """The worker: take a cell that can be run, run it, write its row, until none is left."""
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_spot import prompts
+from keras_spot.base.claims import identity
 from keras_spot.base.versions import versions
 from keras_spot.prompts import Prompt
 from keras_spot.study.cells import Cell
-from keras_spot.study.claims import identity
 from keras_spot.study.description import Study
 from keras_spot.study.table import StudyFolder
 from keras_spot.transfer.library import PromptLibrary
@@ -48,10 +49,10 @@ class Outcome:
 
 
 class Trainer(Protocol):
-    """What runs a cell: `bench.Bench`, or something quicker in a test."""
+    """What runs a cell: `trainer.CellTrainer`, or something quicker in a test."""
 
     def __call__(self, cell: Cell, start: np.ndarray | None, partial: Path) -> Outcome:
-        """Run a cell from a prompt (None: the recipe's), its state kept in a file `partial`."""
+        """Run a cell from a prompt (None: the recipe's), its state kept in a folder `partial`."""
 
 
 def work(
@@ -165,4 +166,4 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
         "curve": [list(point) for point in found.curve],
     }
     folder.finish(cell, row)
-    folder.partial(cell).unlink(missing_ok=True)
+    shutil.rmtree(folder.partial(cell), ignore_errors=True)

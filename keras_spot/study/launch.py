@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot import backbones
+from keras_spot.base.claims import STALE_AFTER
 from keras_spot.base.errors import Unfinished, invalid, missing_extra, unknown
-from keras_spot.study.claims import STALE_AFTER
 from keras_spot.study.description import Study, load
 from keras_spot.study.engine import Trainer, work
 from keras_spot.study.table import Row, Status, StudyFolder, status
@@ -44,7 +44,7 @@ def run(
             `folder` (`pip install 'keras-spot[ray]'`).
         stale_after: seconds without a sign of life after which another's cell is taken over.
         progress: called with the status now and then.
-        make_trainer: what runs the cells, by default a `Bench`; only with one worker.
+        make_trainer: what runs the cells, by default a `CellTrainer`; only with one worker.
 
     Raises:
         ValueError: a description that breaks its rules, or a folder with another study.
@@ -65,7 +65,7 @@ def run(
         if workers == "ray":
             _work_on_ray(place)
         elif workers == 1:
-            work(place, study, make_trainer or _bench)
+            work(place, study, make_trainer or _cell_trainer)
         else:
             _work_in_processes(place, int(workers))
     place.write_table()
@@ -104,16 +104,16 @@ def check(study: Study) -> None:
             raise invalid("examples", rule, f"examples={largest}")
 
 
-def _bench(study: Study) -> Trainer:
-    from keras_spot.study.bench import Bench  # TensorFlow, only where there is work
+def _cell_trainer(study: Study) -> Trainer:
+    from keras_spot.study.trainer import CellTrainer  # TensorFlow, only where there is work
 
-    return Bench(study)
+    return CellTrainer(study)
 
 
 def worker(folder: str | os.PathLike, stale_after: float = STALE_AFTER) -> None:
     """Work in a study's folder that `run` has opened, until nothing is left to do."""
     place = StudyFolder(folder, stale_after)
-    work(place, place.study(), _bench)
+    work(place, place.study(), _cell_trainer)
 
 
 def _work_in_processes(place: StudyFolder, workers: int) -> None:

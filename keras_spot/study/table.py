@@ -29,9 +29,9 @@ from typing import Any
 
 from keras_spot.base import reading
 from keras_spot.base.atomic import atomic_write
+from keras_spot.base.claims import STALE_AFTER, Claims
 from keras_spot.base.errors import damaged, invalid, missing_file, shortened
 from keras_spot.study.cells import Cell
-from keras_spot.study.claims import STALE_AFTER, Claims
 from keras_spot.study.description import Study
 
 Row = dict[str, Any]
@@ -58,8 +58,8 @@ class StudyFolder:
         return self.path / "embeddings" / f"{cell.id}.npz"
 
     def partial(self, cell: Cell) -> Path:
-        """File with the state of an unfinished run."""
-        return self.path / "partial" / f"{cell.id}.npz"
+        """Folder of an unfinished run."""
+        return self.path / "partial" / cell.id
 
     def is_done(self, cell: Cell) -> bool:
         """Whether a run is finished."""

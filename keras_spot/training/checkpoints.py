@@ -1,18 +1,26 @@
 """The callback that writes a run's folder."""
 
+import json
+import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NoReturn
 
 import keras
+import numpy as np
 
-from keras_spot import prompts
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import diverged, invalid
+from keras_spot.base.progress import Watcher
 from keras_spot.base.versions import versions
-from keras_spot.prompts.names import folder
-from keras_spot.training import run_folder
+from keras_spot.training.interrupts import Interrupted, Signals
+from keras_spot.training.loss_means import LossMeans
+from keras_spot.training.run_folder import RunFolder, State, arrays_of, assign
+from keras_spot.training.tensorboard import ScalarWriter
+
+EXPLODED = 1e6
+"""Norm of a prompt's row that is warned of; of trained prompts it is hundreds to thousands."""
 
 
 class PromptCheckpoint(keras.callbacks.Callback):
@@ -29,12 +37,13 @@ class PromptCheckpoint(keras.callbacks.Callback):
 
     Args:
         run_dir: the run's folder.
-        every: steps between checkpoints. Default 500, as the paper. The last step of `fit` is
-            always saved.
+        every: steps between checkpoints, or the numbers of the steps to save at. Default 500, as
+            the paper. The last step of `fit` is always saved. Steps are the optimiser's, so with
+            `steps_per_execution` a checkpoint is of the first step at or after that.
         validate: function from the model to scores, e.g.
             `lambda model: keras_spot.evaluate(model, "super_glue/boolq").scores`; called at
-            every checkpoint. Default: none, no best step is recorded. Of a bank it gives such
-            scores for each prompt by name.
+            every checkpoint; None where it scores nothing. Default: none, no best step is
+            recorded. Of a bank it gives such scores for each prompt by name.
         monitor: the score that decides the best step. Default `"score"`.
         mode: `"max"` (default) or `"min"`.
         record: what `run.json` shall say beside the recipe, the backbone's fingerprint and the
@@ -49,150 +58,240 @@ class PromptCheckpoint(keras.callbacks.Callback):
 
     def __init__(
         self,
-        run_dir: str | os.PathLike,
-        every: int = 500,
-        validate: Callable[[Any], Mapping[str, Any]] | None = None,
+        run_dir: str | os.PathLike[str] | RunFolder,
+        every: int | Collection[int] = 500,
+        validate: Callable[[Any], Mapping[str, Any] | None] | None = None,
         monitor: str = "score",
         mode: str = "max",
         record: Mapping[str, Any] | None = None,
         prompt_records: Mapping[str, Mapping[str, Any]] | None = None,
     ):
         super().__init__()
-        if not isinstance(every, int) or every < 1:
+        steps = [every] if isinstance(every, int) else every
+        if not steps or not all(type(step) is int and step >= 1 for step in steps):
             raise invalid("every", "must be a positive integer", f"{every=}")
         if mode not in ("max", "min"):
             raise invalid("mode", "must be 'max' or 'min'", f"{mode=}")
-        self.run_dir = Path(run_dir)
+        self.folder = run_dir if isinstance(run_dir, RunFolder) else RunFolder(run_dir)
+        self.run_dir = self.folder.path
         self.every = every
         self.validate = validate
         self.monitor = monitor
         self.mode = mode
         self.record = dict(record or {})
         self.prompt_records = dict(prompt_records or {})
+        self.signals = Signals()
+        self.watcher = Watcher()
+        self.steps: int | None = None
         self.step = 0
         self.last: dict[str, Any] = {}
 
+    # === What Keras calls ===
+
     def on_train_begin(self, logs=None):
         model = self.model
+        model.optimizer.build(model.trainable_variables)
         record = {
             "recipe": model.get_config()["recipe"],
             "backbone": model.fingerprint,
             "prompt_attention": model.prompt_attention,
             "prompt_length": model.prompt_length,
+            "optimizer": optimizer_record(model.optimizer),
+            "kernels_used": model.kernels_used,
             "versions": versions(),
             **self.record,
         }
-        model.optimizer.build(model.trainable_variables)
         bank = self._bank()
         whole = {"bank": list(bank), "prompts": self.prompt_records} if bank else {}
-        self.step = run_folder.open_run(self.run_dir, {**record, **whole})
-        for name, place in bank.items():
+        self.step = self.folder.open({**record, **whole})
+        for name, folder in bank.items():
             own = {**record, "bank": name, **self.prompt_records.get(name, {})}
-            run_folder.open_run(place, own, self.step)
-        if self.step:
-            run_folder.load_state(self.run_dir, model.soft_prompt.prompts, model.optimizer)
-        self._saved = self.step
-        self._forget()
-        self._began = time.monotonic()
-        self._writer = _tensorboard(self.run_dir / run_folder.TENSORBOARD)
+            folder.open(own, self.step)
+        state = self.folder.read_state()
+        self._restored = state
+        if state is not None:
+            self._restore(state)
+        seconds = 0.0 if state is None else float(state.get("seconds", 0.0))
+        self._began = time.monotonic() - seconds
+        # The optimiser may have made steps before the run.
+        self._offset = _iterations(model.optimizer) - self.step
+        self._noted = max((line["step"] for line in self.folder.metrics()), default=0)
+        self._losses = LossMeans(model)
+        self._writer = ScalarWriter(self.folder.tensorboard)
+        if state is None:
+            self._save_state()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._seen = 0.0
-        self._epoch_sums = {}
-
-    def _forget(self):
-        """Start new means of the losses, and of a bank's by prompt."""
-        names = [f"{name}_loss" for name in self.model.prompt_names or ()]
-        self._sums = dict.fromkeys(["loss", *names], 0.0)
-        self._batches = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        # Keras reports the mean since the epoch began; its increments are the batches' losses.
-        self._seen += 1
-        for name in self._sums:
-            total = (logs or {}).get(name, 0.0) * self._seen
-            self._sums[name] += total - self._epoch_sums.get(name, 0.0)
-            self._epoch_sums[name] = total
-        self._batches += 1
-        if self.step % self.every == 0:
+        self._losses.begin_epoch()
+        if self._restored is not None and "losses" in self._restored:
+            self._losses.restore(self._restored["losses"])
+        self._restored = None
+        if self._is_due(self._noted):  # a signal came before this step was validated
             self.save()
 
+    def on_train_batch_end(self, batch, logs=None):
+        before, self.step = self.step, _iterations(self.model.optimizer) - self._offset
+        self._check_finite(logs or {})
+        if self._is_due(before):
+            self.save()
+        elif self.signals.received is not None:
+            self._save_state()
+            raise Interrupted(self.signals.received, self.step)
+        self.watcher(self.step, self.steps or self.step, {**self.last, **(logs or {})})
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._losses.look()
+
     def on_train_end(self, logs=None):
-        if self.step > self._saved:
+        if self.step > self._noted:
             self.save()
         self._writer.close()
 
-    def _bank(self):
-        """Return the folder of each prompt of a bank by name, nothing without one."""
-        return {name: self.run_dir / folder(name) for name in self.model.prompt_names or ()}
+    # === Checkpoints ===
 
-    def save(self):
-        """Write a checkpoint of the present step."""
+    def _is_due(self, before: int) -> bool:
+        """Return whether a step to save at lies between the step before and this one."""
+        if isinstance(self.every, int):
+            return self.step // self.every > before // self.every
+        return any(before < step <= self.step for step in self.every)
+
+    def _bank(self) -> dict[str, RunFolder]:
+        """Return the folder of each prompt of a bank by name, nothing without one."""
+        return {name: self.folder.of_prompt(name) for name in self.model.prompt_names or ()}
+
+    def save(self) -> None:
+        """Write a checkpoint of the present step, or only the state once a signal has come."""
+        scores, validate = None, self.validate
+        if validate is not None:
+            self._check_prompts()
+            self._losses.look()
+            self.watcher.validating(self.step)
+            scores = self.signals.unless_stopped(lambda: validate(self.model))
+            self.watcher.validated()
+            self._losses.skip()
+        if self.signals.received is None or validate is None:
+            self._write(scores)
+        else:  # validated when the run goes on
+            self._save_state()
+        if self.signals.received is not None:
+            raise Interrupted(self.signals.received, self.step)
+
+    def _write(self, scores: Mapping[str, Any] | None) -> None:
+        """Write prompts, scores and state."""
+        self.folder.check_owned()
+        self._check_prompts()
         model, step, bank = self.model, self.step, self._bank()
         values_of_each = model.prompt if bank else [model.prompt]
-        for place, values in zip([*bank.values()] or [self.run_dir], values_of_each):
-            prompts.write(prompts.step_path(place, step), values)
+        for folder, values in zip([*bank.values()] or [self.folder], values_of_each):
+            folder.write_prompt(step, values)
+        losses = self._losses.take()
         line: dict[str, Any] = {"step": step}
-        if self._batches:
-            line["loss"] = self._sums["loss"] / self._batches
+        if "loss" in losses:
+            line["loss"] = losses["loss"]
         line["seconds"] = round(time.monotonic() - self._began, 3)
-        found = self.validate(model) if self.validate else None
-        for name, place in bank.items():
+        for name, folder in bank.items():
             own = {"step": step, "seconds": line["seconds"]}
-            if self._batches:
-                own["loss"] = self._sums[f"{name}_loss"] / self._batches
-            own = self._note(place, own, found and found[name])
+            if "loss" in losses:
+                own["loss"] = losses[f"{name}_loss"]
+            own = self._note(folder, own, None if scores is None else scores[name])
             line |= {f"{name}/{k}": own[k] for k in own if k not in ("step", "seconds")}
-        line = self._note(self.run_dir, line, None if bank else found)
+        line = self._note(self.folder, line, None if bank else scores)
         # The state comes last: what it does not cover is trimmed when the run continues.
-        run_folder.save_state(self.run_dir, model.prompt, model.optimizer, step)
-        self._writer.scalars(line, step)
-        self._saved = step
-        self._forget()
+        self._save_state()
+        self._writer.write(line, step)
+        self._noted = step
         self.last = line
 
-    def _note(self, run_dir, line, found):
+    def _note(self, folder, line, scores):
         """Add scores to a folder's metrics; return the line, with whether the step is the best."""
-        if found is None:
-            run_folder.append_metrics(run_dir, line)
+        if scores is None:
+            folder.append_metrics(line)
             return line
-        scores = {name: float(value) for name, value in found.items()}
+        scores = {name: float(value) for name, value in scores.items()}
         if self.monitor not in scores:
             known = ", ".join(sorted(scores))
             raise invalid("monitor", f"must be one of {known}", f"monitor={self.monitor!r}")
         line = {**line, **scores}
-        run_folder.append_metrics(run_dir, line)
+        folder.append_metrics(line)
         better = float.__gt__ if self.mode == "max" else float.__lt__
-        best = run_folder.record_best(run_dir, line["step"], scores[self.monitor], better)
+        best = folder.record_best(line["step"], scores[self.monitor], better)
         return {**line, "best": best}
 
+    # === Numbers that are not finite ===
 
-class _tensorboard:
-    """Scalar summaries with TensorFlow alone, nothing on other backends."""
+    def _check_finite(self, logs: Mapping[str, Any]) -> None:
+        for name in self._losses.names:
+            value = float(logs.get(name, 0.0))
+            if not math.isfinite(value):
+                self._give_up(f"{name}={value}")
 
-    def __init__(self, folder: Path):
-        self._writer = None
-        if keras.config.backend() == "tensorflow":
-            import tensorflow as tf
+    def _check_prompts(self) -> None:
+        prompts = np.asarray(self.model.prompt)
+        if not np.isfinite(prompts).all():
+            self._give_up("a prompt with NaN or infinity")
+        norm = float(np.linalg.norm(prompts, axis=-1).max())
+        if norm > EXPLODED:
+            warnings.warn(
+                f"the prompt's largest row has the norm {norm:.3g} at step {self.step}; the "
+                f"learning rate ({self._rates()}) may be too large",
+                stacklevel=2,
+            )
 
-            self._writer = tf.summary.create_file_writer(str(folder))
+    def _give_up(self, reason: str) -> NoReturn:
+        """Put the last good state back and raise."""
+        state, step, rates = self.folder.read_state(), self.step, self._rates()
+        if state is not None:
+            self._restore(state)
+            self.step = int(state["step"])
+        rule = "must keep the loss and the prompt finite"
+        received = f"{reason} at step {step} (batch {step} of the run) with {rates}"
+        raise diverged(
+            "learning_rate",
+            rule,
+            f"{received}; the prompt of step {self.step} is kept in {self.run_dir}",
+        )
 
-    def scalars(self, line: Mapping[str, Any], step: int) -> None:
-        if self._writer is None:
-            return
-        import tensorflow as tf
-        from tensorflow.core.framework import summary_pb2
+    def _rates(self) -> str:
+        rates = getattr(self.model.optimizer, "learning_rates", None)
+        if rates is None:
+            rates = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        return f"learning_rate={rates}"
 
-        # tf.summary.scalar lives in the tensorboard package; its metadata is just this.
-        metadata = summary_pb2.SummaryMetadata()
-        metadata.plugin_data.plugin_name = "scalars"
-        with self._writer.as_default():
-            for name, value in line.items():
-                if name.rpartition("/")[2] not in ("step", "best"):
-                    tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)
-        self._writer.flush()
+    # === State ===
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+    def _save_state(self) -> None:
+        self.folder.check_owned()
+        self._check_prompts()
+        model = self.model
+        arrays = {"prompt": np.asarray(model.prompt)}
+        arrays |= arrays_of(model.optimizer.variables, "slot")
+        arrays |= arrays_of(random_states(model), "random")
+        arrays["losses"] = self._losses.state()
+        arrays["seconds"] = np.array(time.monotonic() - self._began)
+        self.folder.save_state(self.step, arrays)
+
+    def _restore(self, state: State) -> None:
+        """Put a state into the prompts, the optimiser and the random generators."""
+        model = self.model
+        values = [state["prompt"]] if state["prompt"].ndim == 2 else list(state["prompt"])
+        named = {f"prompt_{i}": value for i, value in enumerate(values)}
+        assign(model.soft_prompt.prompts, named, "prompt")
+        assign(model.optimizer.variables, state, "slot")
+        assign(random_states(model), state, "random", optional=True)
+
+
+def random_states(model: Any) -> list[Any]:
+    """Return the states of the random generators that training uses, those of dropout."""
+    if not model.dropout:
+        return []
+    return [v for v in model.variables if v.path.endswith("seed_generator_state")]
+
+
+def optimizer_record(optimizer: Any) -> dict[str, Any]:
+    """Return the class and the JSON-able settings of an optimiser."""
+    config = keras.saving.serialize_keras_object(optimizer)["config"]
+    return {"class": type(optimizer).__name__, **json.loads(json.dumps(config, default=str))}
+
+
+def _iterations(optimizer: Any) -> int:
+    return int(keras.ops.convert_to_numpy(optimizer.iterations))

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from keras_spot.data.labels import check_labels, is_label_task, longest_label
 from keras_spot.data.survey import measure
 from keras_spot.tasks import metrics
 from keras_spot.training import submission
+from keras_spot.training.run import METHODS
 
-METHODS = ("generate", "beam", "rank")
 BEAMS = 4
 _BLOCK = 1024  # examples sorted by length together
 
@@ -86,18 +86,33 @@ def evaluate(
     """
     task = tasks.get(task)
     check_method(task, method)
-    splits = [split] if split else list(task.validation)
+    examples = {}
+    for part in [split] if split else task.validation:
+        check_labelled(task, part, data_dir)
+        read = load_examples(task, part, data_dir=data_dir, limit=limit, labelled=True)
+        examples[part] = list(read)
+        warn_of_cut(model, task, part, examples[part])
+    return score(model, task, examples, method=method, batch_size=batch_size, prompt=prompt)
+
+
+def score(
+    model: Any,
+    task: tasks.Task,
+    examples: Mapping[str, Sequence[tasks.Example]],
+    *,
+    method: str = "generate",
+    batch_size: int = 32,
+    prompt: str | int | None = None,
+) -> Evaluation:
+    """Score a model on the examples of a task's splits; the other arguments are `evaluate`'s."""
     parts: dict[str, dict[str, float]] = {}
     records: list[dict[str, Any]] = []
-    for part in splits:
-        check_labelled(task, part, data_dir)
-        found = list(load_examples(task, part, data_dir=data_dir, limit=limit, labelled=True))
-        warn_of_cut(model, task, part, found)
+    for part, of_part in examples.items():
         answers, extra = answer(
-            model, task, found, method=method, batch_size=batch_size, prompt=prompt
+            model, task, of_part, method=method, batch_size=batch_size, prompt=prompt
         )
-        parts[part] = metrics.score(task, answers, found)
-        for example, prediction, more in zip(found, answers, extra):
+        parts[part] = metrics.score(task, answers, of_part)
+        for example, prediction, more in zip(of_part, answers, extra):
             records.append({"split": part, **_record(example, prediction), **more})
     scores = metrics.mean(list(parts.values()))
     if len(parts) > 1:

@@ -1,16 +1,24 @@
-"""What a training run leaves in its folder besides prompts: record, state, metrics.
+"""What a training run leaves in its folder: the one place that knows where and in which form.
 
 run.json           what was asked for, on what, and the best step so far
 state.npz          prompt, optimiser variables and step of the newest checkpoint
+state.previous.npz the same of the checkpoint before, for when that file is damaged
 metrics.jsonl      one line a checkpoint: step, loss, scores, seconds
 tensorboard/       the same for TensorBoard
-numpy_checkpoints/ the prompts, in the reference's layout
+numpy_checkpoints/ the prompts, in the reference's layout (`prompts.forms.reference`)
+
+A bank's folder has a folder of this kind for each prompt, whose state is the bank's.
 """
 
+import contextlib
+import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,136 +26,354 @@ import numpy as np
 
 from keras_spot import prompts
 from keras_spot.base import remote
-from keras_spot.base.atomic import atomic_write
-from keras_spot.base.errors import invalid
+from keras_spot.base.atomic import atomic_folder, atomic_write
+from keras_spot.base.claims import Claims
+from keras_spot.base.errors import DamagedFile, damaged, invalid, missing_file
+from keras_spot.base.reading.arrays import open_npz
+from keras_spot.prompts.names import folder as folder_of
 
-STATE = "state.npz"
+STATE, PREVIOUS = "state.npz", "state.previous.npz"
 METRICS = "metrics.jsonl"
+LOCK = ".lock"
 TENSORBOARD = "tensorboard"
-# May differ between a run and its continuation.
-_FREE = {"best", "steps", "versions", "strategy"}
+# May differ between a run and its continuation: how far it goes, where things lie, what it ran on.
+_FREE = {"best", "steps", "versions", "strategy", "backbone_name", "tokenizer"}
+_FREE |= {"kernels", "kernels_used"}
+_FREE_WITHIN = {"recipe.steps"}
+_BY_TASK = ("tasks.", "files.")
+# Of a file only the contents count, not the path.
+_PATHS = "path"
+
+Line = dict[str, Any]
+State = dict[str, np.ndarray]
 
 
-def open_run(run_dir: str | os.PathLike, record: Mapping[str, Any], step: int | None = None) -> int:
-    """Start or continue a run; return the step to continue from, 0 for a new one.
+class RunFolder:
+    """A run's folder.
 
-    That is the step of the folder's own state, or `step` where the state is kept elsewhere.
-
-    What lies beyond the newest complete state (a run that was killed while it saved) is
-    removed: the continued run writes it again.
+    Args:
+        path: the folder; made when something is written.
 
     Raises:
-        ValueError: the folder holds a run that was asked for something else, or is an address.
-        OSError: the folder cannot be written to.
+        ValueError: an address, which is no folder of this machine.
     """
-    if remote.is_remote(run_dir):
-        raise invalid("run_dir", "must be a folder of this machine", remote.address(run_dir))
-    run_dir = Path(run_dir)
-    old = prompts.read_run(run_dir)
-    if not old and prompts.steps(run_dir):
-        rule = f"must be new or hold a {prompts.RUN_FILE}"
-        raise invalid("run_dir", rule, f"checkpoints alone in {run_dir}")
-    record = json.loads(json.dumps(record))
-    for key in sorted((set(old) | set(record)) - _FREE) if old else ():
-        if old.get(key) != record.get(key):
-            rule = f"must be new or hold a run with the same {key} ({record.get(key)!r})"
-            raise invalid("run_dir", rule, f"{key}={old.get(key)!r} in {run_dir}")
-    step = newest_step(run_dir) if step is None else step
-    best = old.get("best")
-    _trim(run_dir, step)
-    if best and best["step"] > step:
-        best = max(_kept_scores(run_dir), default=None, key=lambda found: found["score"])
-    _write_record(run_dir, {**record, **({"best": best} if best else {})})
-    return step
+
+    def __init__(self, path: str | os.PathLike):
+        if remote.is_remote(path):
+            raise invalid("run_dir", "must be a folder of this machine", remote.address(path))
+        self.path = Path(path)
+        self._claim: Path | None = None
+
+    # === Owner ===
+
+    @contextlib.contextmanager
+    def owned(self, name: str = LOCK) -> Iterator[None]:
+        """Own the folder while the block runs: nobody else may work in it.
+
+        A dead owner's folder is taken over, that of another host once it gives no sign of life.
+
+        Raises:
+            ValueError: another process works in it.
+        """
+        claims, is_new = Claims(self.path, at_once=True), not self.path.exists()
+        claim = claims.take(name)
+        if claim is None:
+            owner = claims.holder(name) or {}
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("time", 0)))
+            host = str(owner.get("host", "?")).partition("/")[0]
+            rule = "must not be in use by another process"
+            received = f"{self.path}, of process {owner.get('pid', '?')} on {host} since {since}"
+            raise invalid("run_dir", rule, received)
+        self._claim = claim
+        try:
+            with claims.kept(claim):
+                yield
+        finally:
+            self._claim = None
+            claims.drop(name)
+            if is_new:  # and nothing came of it
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+
+    def check_owned(self) -> None:
+        """Raise if the folder was taken away while a run works in it.
+
+        Raises:
+            MissingFile: it was removed, or another process has taken it over.
+        """
+        record = self.path / prompts.RUN_FILE
+        if not record.is_file() or (self._claim is not None and not self._claim.is_file()):
+            rule = "must stay where it is while a run works in it"
+            raise missing_file("run_dir", rule, f"{self.path} was removed or taken over")
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Where TensorBoard's events go."""
+        return self.path / TENSORBOARD
+
+    def of_prompt(self, name: str) -> "RunFolder":
+        """Return the folder of one prompt of a bank."""
+        return RunFolder(self.path / folder_of(name))
+
+    # === Record ===
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `run.json` holds, `{}` where there is none."""
+        return prompts.read_run(self.path)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best step and its score, None where none is recorded."""
+        return self.record.get("best")
+
+    def check(self, record: Mapping[str, Any], partly: bool = False) -> None:
+        """Raise ValueError if the folder holds another run than the one of a record.
+
+        Args:
+            record: what the run is asked to be.
+            partly: the record is not yet complete; what it does not say may be anything.
+        """
+        old = self.record
+        if not old:
+            if prompts.steps(self.path):
+                rule = f"must be new or hold a {prompts.RUN_FILE}"
+                raise invalid("run_dir", rule, f"checkpoints alone in {self.path}")
+            return
+        record = json.loads(json.dumps(record))
+        if partly:
+            old = {key: old[key] for key in old if key in record}
+        differences = list(_differences(old, record))
+        if any(name.startswith("recipe.") for name, *_ in differences):  # which decides it
+            differences = [d for d in differences if not d[0].startswith("optimizer.")]
+        if not differences:
+            return
+        names = ", ".join(name for name, *_ in differences)
+        shown = "; ".join(f"{n} was {was!r}, asked {asked!r}" for n, was, asked in differences)
+        rule = f"must be new or hold a run with the same {names}"
+        raise invalid("run_dir", rule, f"{shown}, in {self.path}")
+
+    def open(self, record: Mapping[str, Any], step: int | None = None) -> int:
+        """Start or continue a run; return the step to continue from, 0 for a new one.
+
+        That is the step of the folder's own state, or `step` where the state is kept elsewhere.
+
+        What lies beyond the newest complete state (of a run that was killed while it saved) is
+        removed: the continued run writes it again.
+
+        Raises:
+            ValueError: the folder holds another run, or checkpoints without their state.
+            OSError: the folder cannot be written to.
+        """
+        self.check(record)
+        best = self.best
+        step = self.newest_step() if step is None else step
+        self._trim(step)
+        if best and best["step"] > step:
+            best = max(self._scores(), default=None, key=lambda line: line["score"])
+        self._write_record({**record, **({"best": best} if best else {})})
+        return step
+
+    def record_best(self, step: int, score: float, better: Callable[[float, float], bool]) -> bool:
+        """Note a step as the run's best if `better(score, best so far)`; return whether it is.
+
+        A score that is not a number is never the best.
+        """
+        record = self.record
+        best = record.get("best")
+        if math.isnan(score) or (best and not better(score, best["score"])):
+            return False
+        self._write_record({**record, "best": {"step": step, "score": score}})
+        return True
+
+    def _write_record(self, record: Mapping[str, Any]) -> None:
+        with atomic_write(self.path / prompts.RUN_FILE, "w") as file:
+            json.dump(record, file, indent=2, sort_keys=True, allow_nan=False)
+            file.write("\n")
+
+    # === Prompts ===
+
+    def write_prompt(self, step: int, values: np.ndarray) -> None:
+        """Write a step's prompt `[P, H]`."""
+        prompts.write(prompts.step_path(self.path, step), values)
+
+    # === State ===
+
+    def newest_step(self) -> int:
+        """Return the step of the newest state, 0 where nothing was trained yet.
+
+        Raises:
+            ValueError: there are checkpoints, and no whole state to continue them from.
+        """
+        state = self.read_state()
+        return 0 if state is None else int(state["step"])
+
+    def read_state(self) -> State | None:
+        """Return the newest whole state; None where nothing was trained yet.
+
+        Raises:
+            ValueError: there are checkpoints, and no whole state to continue them from.
+        """
+        reasons = []
+        for name in (STATE, PREVIOUS):
+            file = self.path / name
+            if not file.is_file():
+                continue
+            try:
+                state = _read_state(file)
+            except DamagedFile as error:
+                reasons.append(str(error))
+                continue
+            if reasons:
+                step = int(state["step"])
+                warnings.warn(f"{reasons[0]}; going on from step {step} of {file}", stacklevel=2)
+            return state
+        known = prompts.steps(self.path)
+        if not known and not reasons:
+            return None
+        rule = f"must hold a whole {STATE} to continue; restart=True (--restart) sets it aside"
+        missing = "; ".join(reasons) or f"checkpoints up to {known[-1]} without one in {self.path}"
+        raise invalid("run_dir", rule, missing)
+
+    def save_state(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write what an exact continuation needs; tens of kilobytes, never the backbone."""
+        state: State = {**arrays, "step": np.array(step)}
+        file = self.path / STATE
+        with atomic_write(file) as stream:
+            np.savez(stream, allow_pickle=False, **state, checksum=np.array(_checksum(state)))
+            if file.is_file():
+                os.replace(file, self.path / PREVIOUS)
+
+    # === Metrics ===
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add a line to `metrics.jsonl`; a number that is not finite is written as null."""
+        finite = {key: None if _is_nan(value) else value for key, value in line.items()}
+        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(finite, allow_nan=False) + "\n")
+
+    def metrics(self) -> list[Line]:
+        """Return the lines of `metrics.jsonl`; one that was damaged or cut off is left out."""
+        return [line for _, line in self._raw_metrics() if line is not None]
+
+    def _raw_metrics(self) -> list[tuple[bytes, Line | None]]:
+        file = self.path / METRICS
+        lines = file.read_bytes().split(b"\n") if file.is_file() else []
+        return [(raw, _parsed(raw)) for raw in lines if raw.strip()]
+
+    def _scores(self) -> list[dict[str, Any]]:
+        lines = [line for line in self.metrics() if line.get("score") is not None]
+        return [{"step": line["step"], "score": line["score"]} for line in lines]
+
+    def _trim(self, step: int) -> None:
+        for later in prompts.steps(self.path):
+            if later > step:
+                shutil.rmtree(prompts.step_path(self.path, later).parent)
+        lines = self._raw_metrics()
+        # A line that cannot be read stays, unless it is the last: that one a kill has cut off.
+        kept = [
+            raw
+            for number, (raw, line) in enumerate(lines, 1)
+            if (number < len(lines) if line is None else line["step"] <= step)
+        ]
+        if len(kept) < len(lines):
+            with atomic_write(self.path / METRICS) as file:
+                file.writelines(raw + b"\n" for raw in kept)
+
+    # === Other runs ===
+
+    def adopt(self, winner: "RunFolder") -> None:
+        """Copy another run into this folder; its prompts, by which a run is known, come last."""
+        for name in (prompts.RUN_FILE, METRICS, STATE):
+            with atomic_write(self.path / name) as file:
+                file.write((winner.path / name).read_bytes())
+        with atomic_folder(self.path / prompts.CHECKPOINTS) as folder:
+            shutil.copytree(winner.path / prompts.CHECKPOINTS, folder, dirs_exist_ok=True)
+
+    def set_aside(self) -> Path | None:
+        """Rename the folder out of the way; return where it is now, None if there was none."""
+        if not self.path.exists():
+            return None
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
+            number += 1
+        return self.path.rename(aside)
 
 
-def newest_step(run_dir: str | os.PathLike) -> int:
-    """Return the step of the newest state, 0 where there is none."""
-    file = Path(run_dir) / STATE
-    if not file.is_file():
-        return 0
-    with _load(file) as state:
-        return int(state["step"])
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], within: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (name, was, asked) of every field that differs, those of inner records by dots."""
+    for key in sorted({*old, *new}):
+        name = f"{within}{key}"
+        if key == _PATHS or name in _FREE_WITHIN or (not within and key in _FREE):
+            continue
+        was, asked = old.get(key), new.get(key)
+        if within in _BY_TASK and None in (was, asked):  # another task, which `task` says
+            continue
+        if isinstance(was, Mapping) and isinstance(asked, Mapping):
+            yield from _differences(was, asked, f"{name}.")
+        elif was != asked:
+            yield name, was, asked
 
 
-def save_state(run_dir: str | os.PathLike, prompt: Any, optimizer: Any, step: int) -> None:
-    """Write what an exact continuation needs; tens of kilobytes, never the backbone."""
+def _read_state(file: Path) -> State:
+    """Return the arrays of a state; raise DamagedFile for whatever is wrong with the file."""
+    rule = "must hold the state of a run"
+    with open_npz(file) as archive:
+        state = {name: archive[name] for name in archive.files}
+    recorded = state.pop("checksum", None)
+    if recorded is not None and str(recorded) != _checksum(state):
+        raise damaged(file, rule, "its checksum is another")
+    if "prompt" not in state or state.get("step", np.zeros(0)).shape != ():
+        raise damaged(file, rule, "prompt or step is missing")
+    return state
+
+
+def _checksum(state: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        array = np.ascontiguousarray(state[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _parsed(raw: bytes) -> Line | None:
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and type(line.get("step")) is int else None
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def arrays_of(variables: Sequence[Any], prefix: str) -> State:
+    """Return variables' values as `prefix_0`, `prefix_1`, ..."""
     from keras import ops
 
-    slots = {f"slot_{i}": ops.convert_to_numpy(v) for i, v in enumerate(optimizer.variables)}
-    with atomic_write(Path(run_dir) / STATE) as file:
-        np.savez(file, prompt=np.asarray(prompt), step=np.int64(step), **slots)
+    return {f"{prefix}_{i}": ops.convert_to_numpy(v) for i, v in enumerate(variables)}
 
 
-def load_state(run_dir: str | os.PathLike, prompts: Sequence[Any], optimizer: Any) -> int:
-    """Put the newest state into prompts' variables and a built optimiser; return its step."""
-    file = Path(run_dir) / STATE
-    with _load(file) as state:
-        prompt = state["prompt"]
-        values = [prompt] if prompt.ndim == 2 else list(prompt)
-        values += [state[f"slot_{i}"] for i in range(len(state.files) - 2)]
-        variables = [*prompts, *optimizer.variables]
-        if [tuple(v.shape) for v in variables] != [value.shape for value in values]:
-            raise invalid("run_dir", "must hold a state of this model and optimiser", str(file))
-        for variable, value in zip(variables, values):
-            variable.assign(value)
-        return int(state["step"])
+def assign(variables: Sequence[Any], state: State, prefix: str, optional: bool = False) -> None:
+    """Put values of a state back into variables.
 
-
-def append_metrics(run_dir: str | os.PathLike, line: Mapping[str, Any]) -> None:
-    """Add a line to `metrics.jsonl`."""
-    with open(Path(run_dir) / METRICS, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def read_metrics(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
-    """Return the lines of `metrics.jsonl`; a last line cut off by a kill is left out."""
-    file = Path(run_dir) / METRICS
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found
-
-
-def record_best(run_dir: str | os.PathLike, step: int, score: float, better: Any) -> bool:
-    """Note a step as the run's best if `better(score, best so far)`; return whether it is."""
-    record = prompts.read_run(run_dir)
-    best = record.get("best")
-    if best and not better(score, best["score"]):
-        return False
-    _write_record(Path(run_dir), {**record, "best": {"step": step, "score": score}})
-    return True
-
-
-def _write_record(run_dir: Path, record: Mapping[str, Any]) -> None:
-    with atomic_write(run_dir / prompts.RUN_FILE, "w") as file:
-        json.dump(record, file, indent=2, sort_keys=True)
-        file.write("\n")
-
-
-def _load(file: Path) -> Any:
-    try:
-        return np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise invalid("run_dir", "must hold a whole state", f"{file} ({error})") from None
-
-
-def _trim(run_dir: Path, step: int) -> None:
-    for later in prompts.steps(run_dir):
-        if later > step:
-            shutil.rmtree(prompts.step_path(run_dir, later).parent)
-    lines = read_metrics(run_dir)
-    if lines:
-        with atomic_write(run_dir / METRICS, "w") as file:
-            for line in lines:
-                if line["step"] <= step:
-                    file.write(json.dumps(line) + "\n")
-
-
-def _kept_scores(run_dir: Path) -> list[dict[str, Any]]:
-    lines = [line for line in read_metrics(run_dir) if "score" in line]
-    return [{"step": line["step"], "score": line["score"]} for line in lines]
+    Raises:
+        ValueError: values of another number or shape; none at all if they are `optional`.
+    """
+    names = [name for name in state if name.rpartition("_")[0] == prefix]
+    if optional and not names:
+        return
+    values = [state.get(f"{prefix}_{i}") for i in range(max(len(names), len(variables)))]
+    shapes = [None if value is None else value.shape for value in values]
+    if [tuple(v.shape) for v in variables] != shapes:
+        rule = "must hold a state of this model and optimiser"
+        raise invalid("run_dir", rule, f"{prefix} of shapes {shapes}")
+    for variable, value in zip(variables, values):
+        variable.assign(value)

@@ -11,6 +11,7 @@ BUILT_IN = {
     errors.MissingFile: FileNotFoundError,
     errors.MissingExtra: ModuleNotFoundError,
     errors.Unreachable: ConnectionError,
+    errors.Diverged: FloatingPointError,
     errors.Unfinished: RuntimeError,
 }
 

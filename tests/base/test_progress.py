@@ -46,7 +46,7 @@ def test_without_a_terminal_a_line_for_every_checkpoint():
             report(step, 6, {**last, "loss": 1 / step})
     lines = output.file.getvalue().splitlines()
     assert lines == [
-        "glue/rte [seed 0]: step 2/6, loss 0.5, score 50, 0:00",
-        "glue/rte [seed 0]: step 4/6, loss 0.25, score 50, 0:00",
+        "glue/rte [seed 0]: step 2/6, loss 0.5, score 50, 0:00, 0:00 left",
+        "glue/rte [seed 0]: step 4/6, loss 0.25, score 50, 0:00, 0:00 left",
         "glue/rte [seed 0]: step 6/6, loss 0.167, score 50, 0:00",
     ]

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -54,7 +56,7 @@ def test_train_evaluate_predict_export(keras_spot, preset, data_dir, tmp_path):
     code, out, _ = keras_spot("predict", *task, *common, *options, "--method", "rank")
     assert [json.loads(line)["index"] for line in out.splitlines()] == [0, 1, 2, 3, 4]
 
-    words = ["predict", "--backbone", preset, "--prompt", tmp_path / "run"]
+    words = ["predict", "--prompt", tmp_path / "run"]  # the run knows its backbone
     code, out, _ = keras_spot(*words, "a fine film", "a dull one")
     assert [json.loads(line)["input"] for line in out.splitlines()] == ["a fine film", "a dull one"]
 
@@ -241,3 +243,34 @@ def test_a_bad_row_is_named(keras_spot, preset, tmp_path):
     assert code == 2
     assert len(err.splitlines()) == 1
     assert "row 1 of t" in err
+
+
+def test_a_stopped_run_says_where_it_stands_and_where_it_continues(
+    keras_spot, preset, data_dir, tmp_path, monkeypatch
+):
+    from keras_spot.training.session import Session
+
+    scores = Session.scores
+
+    def stopped(self, run):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return scores(self, run)
+
+    words = ["train", "--task", "synthetic/movies", "--backbone", preset, "--data-dir", data_dir]
+    words += ["--run-dir", tmp_path / "run", "--validation-limit", 4, "--method", "rank"]
+    monkeypatch.setattr(Session, "scores", stopped)
+    code, _, err = keras_spot(*words)
+    line = "stopped at step 2, saved at 2; the same command continues\n"
+    assert (code, err) == (143, line)
+    monkeypatch.setattr(Session, "scores", scores)
+    code, out, err = keras_spot(*words)
+    assert (code, err) == (0, "")
+    assert "synthetic/movies: continuing at step 2 of 4\n" in out
+    assert prompts.steps(tmp_path / "run") == [2, 4]
+    code, out, err = keras_spot(*words, "--batch-size", 2, "--seed", 1)
+    assert (code, out) == (2, "")
+    assert err == (
+        "error: `run_dir` must be new or hold a run with the same recipe.batch_size, seed. "
+        "Received: recipe.batch_size was 4, asked 2; seed was 0, asked 1, "
+        f"in {tmp_path / 'run'}\n"
+    )

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from keras_spot import prompts, study
+from keras_spot.base.claims import Claims, identity
 from keras_spot.study.cells import Cell
-from keras_spot.study.claims import Claims
 from keras_spot.study.engine import Outcome, work
 from keras_spot.transfer.library import PromptLibrary
 
@@ -281,10 +281,10 @@ def test_a_dead_process_of_this_host_loses_its_claim_at_once(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     claims = Claims(tmp_path)
-    hold(tmp_path, "a.4", **{**study.claims.identity(), "pid": dead.pid})
+    hold(tmp_path, "a.4", **{**identity(), "pid": dead.pid})
     assert claims.take("a") == tmp_path / "a.5"
     assert claims.take("a") is None
-    hold(tmp_path, "b.0", **{**study.claims.identity(), "pid": dead.pid, "host": "elsewhere"})
+    hold(tmp_path, "b.0", **{**identity(), "pid": dead.pid, "host": "elsewhere"})
     assert claims.take("b") is None
 
 

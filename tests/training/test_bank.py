@@ -274,7 +274,7 @@ def train(backbone, tokenizer, data_dir):
 
 
 def test_a_bank_leaves_a_run_for_each_prompt_and_continues(train, backbone, tokenizer, tmp_path):
-    options = {"seeds": [0, 1], "learning_rates": [0.3, 0.1]}
+    options = {"seed": [0, 1], "learning_rate": [0.3, 0.1]}
     whole = train(tmp_path / "whole", **options)
     names = ["synthetic/movies-seed0-rate0.3", "synthetic/products-seed1-rate0.1"]
     assert list(whole.runs) == names == list(whole.model.prompt_names)
@@ -301,13 +301,13 @@ def test_a_bank_leaves_a_run_for_each_prompt_and_continues(train, backbone, toke
         assert [line["step"] for line in mine.history] == [2, 4]
         assert mine.best == theirs.best
     with pytest.raises(ValueError, match=r"`run_dir` must be new or hold a run with the same prom"):
-        train(tmp_path / "halves", seeds=[0, 2], learning_rates=[0.3, 0.1], names=names)
+        train(tmp_path / "halves", seed=[0, 2], learning_rate=[0.3, 0.1], names=names)
 
 
 def test_a_bank_trains_what_training_alone_does(train, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "WINDOW", 1)
     options = {"validation_split": "", "task": "synthetic/movies"}
-    bank = train(tmp_path / "bank", seeds=[3, 4], **options)
+    bank = train(tmp_path / "bank", seed=[3, 4], **options)
     assert list(bank.runs) == ["seed3", "seed4"]
     alone = train(tmp_path / "alone", keras_spot.train, seed=4, **options)
     np.testing.assert_allclose(bank.model.prompt[1], alone.model.prompt, rtol=0, atol=5e-4)
@@ -352,7 +352,7 @@ def test_wrong_prompts_and_names(full, make, train, tmp_path):
         lambda: optimizers.Adafactor(learning_rates=[1.0]).build(
             bank.trainable_variables
         ): "`learning_rates` must be 3, one for each variable. Received: 1",
-        lambda: train(tmp_path, seeds=[1, 2, 3]): "`members` must be one for all prompts, or a "
+        lambda: train(tmp_path, seed=[1, 2, 3]): "`task` must be one for all prompts, or a "
         "list of 3. Received: 2",
         lambda: keras_spot.load_bank([]): "`members` must be at least one task. Received: []",
         lambda: keras_spot.load_bank(["glue/rte"], seeds=[1, 2]): "`seeds` must be 1, one for each "

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import toy
 import keras_spot
 from keras_spot import Recipe, prompts
 from keras_spot.model import build
-from keras_spot.training import run_folder
+from keras_spot.training.run_folder import RunFolder
 
 RECIPE = Recipe(prompt_length=3, batch_size=4, checkpoint_every=4)
 
@@ -118,7 +119,7 @@ def test_an_exception_between_checkpoints_loses_only_the_steps_since(whole, trai
 
     with pytest.raises(Stop):
         train(tmp_path / "run", progress=stop)
-    assert run_folder.newest_step(tmp_path / "run") == 4
+    assert RunFolder(tmp_path / "run").newest_step() == 4
     again = train(tmp_path / "run")
     np.testing.assert_array_equal(again.model.prompt, whole.model.prompt)
 
@@ -161,16 +162,22 @@ def test_without_validation_no_best_step_is_recorded(train, tmp_path):
     [
         (
             {"seed": 5},
-            "`run_dir` must be new or hold a run with the same seed (5). Received: seed=0",
+            "`run_dir` must be new or hold a run with the same seed. "
+            "Received: seed was 0, asked 5, in ",
         ),
         (
             {"task": "synthetic/products"},
-            "`run_dir` must be new or hold a run with the same task ('synthetic/products'). "
-            "Received: task='synthetic/movies'",
+            "`run_dir` must be new or hold a run with the same task. "
+            "Received: task was 'synthetic/movies', asked 'synthetic/products', in ",
         ),
         ({"steps": 0}, "`steps` must be a positive integer. Received: steps=0"),
         ({"task": "synthetic/movi"}, "`task` must be a known name."),
-        ({"validation_split": "nosplit"}, "`split` must be a known name."),
+        (
+            {"validation_split": "test", "recipe": dataclasses.replace(RECIPE, batch_size=2)},
+            "`run_dir` must be new or hold a run with the same recipe.batch_size, "
+            "validation_split. Received: recipe.batch_size was 4, asked 2; validation_split was "
+            "None, asked 'test', in ",
+        ),
     ],
 )
 def test_what_a_run_refuses(whole, train, tmp_path, change, message):
@@ -197,6 +204,8 @@ def test_a_run_of_another_backbone_is_refused(whole, tokenizer, data_dir, tmp_pa
             steps=12,
             data_dir=data_dir,
             strategy="one_device",
+            validation_limit=6,
+            method="rank",
         )
     with pytest.raises(ValueError, match=r"`prompt_init` must come from this backbone"):
         build.build(other, whole.run_dir, tokenizer=tokenizer)
@@ -238,7 +247,7 @@ def test_an_unwritable_folder_is_refused_before_training(train, tmp_path):
 
 def test_an_address_is_no_folder_of_a_run():
     with pytest.raises(ValueError) as error:
-        run_folder.open_run("gs://bucket/run", {})
+        RunFolder("gs://bucket/run")
     assert str(error.value) == (
         "`run_dir` must be a folder of this machine. Received: gs://bucket/run"
     )

@@ -11,15 +11,22 @@ import pytest
 import toy
 
 import keras_spot
-from keras_spot import PromptLibrary, Recipe, backbones, prompts, tasks, transfer
+from keras_spot import PromptLibrary, Recipe, Run, backbones, prompts, tasks, transfer
 from keras_spot.model import build
-from keras_spot.training import run_folder
+from keras_spot.training.run_folder import RunFolder
 from keras_spot.transfer import retrieval
 
 RECIPE = Recipe(prompt_length=3, batch_size=4, checkpoint_every=2)
 TARGET = "synthetic/products"
 # Similarity with the target's embedding falls from the first to the last.
 SOURCES = ("synthetic/topic", "synthetic/movies", "synthetic/paraphrase")
+
+
+def retrieve(strategy, run_dir, library, /, k=1, by="per_token_cosine", **options):
+    """Transfer to the target; `options` are those of a retrieval and fields of its run."""
+    own = {key: options.pop(key) for key in ("embedding_steps", "progress") if key in options}
+    run = Run(task=TARGET, **options)
+    return retrieval.retrieve(strategy, run, run_dir, library, k=k, by=by, **own)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +75,7 @@ def library(options, initial, tmp_path_factory):
 def averaged(library, options, tmp_path_factory):
     """A finished average of two, whose embedding the other tests start with."""
     run_dir = tmp_path_factory.mktemp("averaged") / "run"
-    return retrieval.average(TARGET, run_dir, library, k=2, **options)
+    return retrieve("average", run_dir, library, k=2, **options)
 
 
 @pytest.fixture
@@ -139,8 +146,8 @@ def test_average_trains_from_the_weighted_mean(averaged, library):
 
 def test_top_k_keeps_the_best_of_its_runs(library, options, run_dir):
     parts = []
-    done = retrieval.top_k(
-        TARGET, run_dir, library, k=2, progress=lambda *part: parts.append(part), **options
+    done = retrieve(
+        "top-k", run_dir, library, k=2, progress=lambda *part: parts.append(part), **options
     )
     assert parts == [("task embedding", 2), *((f"from {name}", 4) for name in done.sources)]
     folders = sorted((run_dir / "sources").iterdir())
@@ -167,7 +174,7 @@ def test_top_k_keeps_the_best_of_its_runs(library, options, run_dir):
 def mixed(averaged, library, options, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("mixed") / "run"
     shutil.copytree(averaged.run.run_dir / "embedding", run_dir / "embedding")
-    return retrieval.mixture(TARGET, run_dir, library, k=2, mixture_steps=3, **options)
+    return retrieve(retrieval.MixtureOfSources(steps=3), run_dir, library, k=2, **options)
 
 
 def test_mixture_trains_on_the_sources_tasks_first(mixed, library):
@@ -183,7 +190,7 @@ def test_mixture_trains_on_the_sources_tasks_first(mixed, library):
         "weights": None,
     }
     assert (record["prompt_init"], record["steps"]) == ("sampled_vocab", 3)
-    lines = run_folder.read_metrics(run_dir / "mixture")
+    lines = RunFolder(run_dir / "mixture").metrics()
     assert [line["step"] for line in lines] == [2, 3]
     for line in lines:
         assert line["score"] == pytest.approx(np.mean([line[f"{t}/score"] for t in SOURCES[:2]]))
@@ -213,23 +220,24 @@ def test_a_retrieval_killed_in_each_of_its_runs_continues(mixed, library, option
     mine = PromptLibrary(tmp_path / "library")
     mine.merge(library)
     run_dir = tmp_path / "run"
-    arguments = {"k": 2, "mixture_steps": 3, **options}
+    arguments = {"k": 2, **options}
+    strategy = retrieval.MixtureOfSources(steps=3)
     for stage in ("task embedding", "top 2", "from the mixture"):
         with pytest.raises(Killed):
-            retrieval.mixture(TARGET, run_dir, mine, progress=kill_in(stage), **arguments)
+            retrieve(strategy, run_dir, mine, progress=kill_in(stage), **arguments)
         if stage == "top 2":
             mine.add("the closest", prompts.read(run_dir / "embedding", 2))
-    done = retrieval.mixture(TARGET, run_dir, mine, **arguments)
+    done = retrieve(strategy, run_dir, mine, **arguments)
     np.testing.assert_array_equal(done.run.model.prompt, mixed.run.model.prompt)
     assert done.ranking == mixed.ranking
     assert {**read(run_dir), "library": ""} == {**read(mixed.run.run_dir), "library": ""}
-    with pytest.raises(ValueError, match="must be new or hold a run with the same mixture"):
+    with pytest.raises(ValueError, match=r"hold a run with the same mixture\.limit"):
         other = tasks.Mixture(f"top 2 for {TARGET}", SOURCES[:2], limit=7)
         keras_spot.train(other, run_dir / "mixture", **options)
 
 
 def test_arithmetic_adds_task_vectors_to_the_initial_prompt(library, options, initial, run_dir):
-    done = retrieval.arithmetic(TARGET, run_dir, library, k=2, **{**options, "steps": 1})
+    done = retrieve("arithmetic", run_dir, library, k=2, **{**options, "steps": 1})
     vectors = []
     for name in done.sources:
         seed = library.entry(name).provenance["seed"]
@@ -255,8 +263,7 @@ def test_what_a_retrieval_refuses(averaged, library, options, tmp_path):
         mixed.add(seen, np.ones((3, 16)), prompt_attention=seen)
 
     def call(strategy="average", where=run_dir, library=library, **changed):
-        function = getattr(retrieval, strategy)
-        return lambda: function(TARGET, where, library, **{**options, **changed})
+        return lambda: retrieve(strategy, where, library, **{"k": 3, **options, **changed})
 
     mistakes = {
         "`k` must be a positive integer. Received: k=0": call(k=0),
@@ -275,19 +282,22 @@ def test_what_a_retrieval_refuses(averaged, library, options, tmp_path):
         "Received: backbone='f00d' of 'strange'": call(library=strange, k=1),
         "`library` must hold prompts of one prompt_attention, unless that is given. "
         "Received: causal, full": call(library=mixed, k=1),
-        "`steps` must be a positive integer. Received: steps=0": call("top_k", steps=0),
+        "`steps` must be a positive integer. Received: steps=0": call("top-k", steps=0),
         "`by` must be a known name. Received: by='per_token' (did you mean 'per_token_cosine'?)": (
             call(by="per_token")
         ),
         "`prompt_init` must not be given: it is what the library is searched for. "
         "Received: prompt_init='uniform'": call(prompt_init="uniform"),
         "`validation_split` must not be empty to choose the best by. Received: ''": call(
-            "top_k", validation_split=""
+            "top-k", validation_split=""
+        ),
+        "`strategy` must be a known name. Received: strategy='top_k' (did you mean 'top-k'?)": (
+            call("top_k")
         ),
         "`run_dir` must be new or hold a transfer with the same k (1). "
         f"Received: k=2 in {folder}": call(where=folder, k=1),
         "`run_dir` must be new or hold a transfer with the same strategy ('top-k'). "
-        f"Received: strategy='average' in {folder}": call("top_k", where=folder, k=2),
+        f"Received: strategy='average' in {folder}": call("top-k", where=folder, k=2),
     }
     for message, mistake in mistakes.items():
         with pytest.raises(ValueError) as error:
@@ -307,13 +317,13 @@ def test_sources_that_a_strategy_cannot_use(library, options, run_dir):
         "mixture": "`task` must be a known name. Received: task='unknown/task'",
     }.items():
         with pytest.raises(ValueError) as error:
-            getattr(retrieval, strategy)(TARGET, run_dir, other, k=1, embedding_steps=2, **options)
+            retrieve(strategy, run_dir, other, embedding_steps=2, **options)
         assert str(error.value).startswith(message)
         (run_dir / "transfer.json").unlink()
     other.remove("near")
     other.add("far", -embedding)
     with pytest.raises(ValueError) as error:
-        retrieval.average(TARGET, run_dir, other, k=1, embedding_steps=2, **options)
+        retrieve("average", run_dir, other, embedding_steps=2, **options)
     assert str(error.value).startswith(
         "`library` must hold a source of positive similarity to weight by. Received: [('far', -"
     )

@@ -26,6 +26,16 @@ def build_and_train(folder: Path) -> float:
     return scores.scores["accuracy"] + width
 
 
+def runs(folder: Path) -> dict[str, float]:
+    trained = keras_spot.train("synthetic/movies", folder, steps=3, seed=1, method="rank")
+    keras_spot.train("synthetic/products", folder / "target", prompt_init=trained.run_dir)
+    bank = keras_spot.train_bank(["synthetic/movies", "glue/rte"], folder / "bank", seed=[1, 2])
+    run = keras_spot.Run(task="synthetic/movies", learning_rate=0.1, kernels="plain")
+    again = keras_spot.execute(run, folder / "again", progress=None, restart=True)
+    keras_spot.retrieval.retrieve("top-k", run, folder / "transfer", "library", k=3)
+    return {name: run.history[-1]["score"] for name, run in {**bank.runs, **again.runs}.items()}
+
+
 def starts(path: Path) -> None:
     for start in (
         path,

@@ -77,7 +77,15 @@ def provenance(file: Path) -> dict[str, Any]:
     if file.name != REFERENCE_NAME or not match:
         return {}
     record = read_run(file.parents[2]) if file.parent.parent.name == CHECKPOINTS else {}
-    kept = ("task", "backbone", "prompt_attention", "seed", "learning_rate", "versions")
+    kept = (
+        "task",
+        "backbone",
+        "backbone_name",
+        "prompt_attention",
+        "seed",
+        "learning_rate",
+        "versions",
+    )
     found: dict[str, Any] = {key: record[key] for key in kept if key in record}
     found["step"] = int(match[1])
     if record.get("best", {}).get("step") == found["step"]:

@@ -1,8 +1,8 @@
-"""Who works on which cell: claims that several processes and hosts make in one shared folder.
+"""Who works on what: claims that several processes and hosts make in one shared folder.
 
 A claim is a file `ID.N` that only one process can create (`O_EXCL`, which NFS honours too). Its
-owner touches it now and then; one that has died, or has not touched it for long enough, loses the
-cell to whoever creates `ID.N+1`, again only one. Nothing is renamed or removed on the way, so
+owner touches it now and then; one that has died, or has not touched it for long enough, loses
+it to whoever creates `ID.N+1`, again only one. Nothing is renamed or removed on the way, so
 there is no moment at which two takers can both win.
 """
 
@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -30,15 +31,20 @@ class Claims:
     Args:
         folder: where the files lie; `take` makes it if it is missing.
         stale_after: seconds, see `STALE_AFTER`; the same for all who share the folder.
+        at_once: tell by the file system's clock at the first look whether an owner is silent,
+            instead of looking twice. Default False.
     """
 
-    def __init__(self, folder: str | os.PathLike, stale_after: float = STALE_AFTER):
+    def __init__(
+        self, folder: str | os.PathLike, stale_after: float = STALE_AFTER, at_once: bool = False
+    ):
         self.folder = Path(folder)
         self.stale_after = stale_after
+        self.at_once = at_once
         self._seen: dict[Path, tuple[int, float]] = {}
 
     def take(self, name: str) -> Path | None:
-        """Claim a cell; None where another holds it."""
+        """Claim a name; None where another holds it."""
         newest = self._newest(name)
         if newest is not None and not self._is_free(newest):
             return None
@@ -55,7 +61,7 @@ class Claims:
 
     @contextlib.contextmanager
     def kept(self, path: Path) -> Iterator[None]:
-        """Keep a claim alive while the block runs; if it raises, free the cell for others."""
+        """Keep a claim alive while the block runs; if it raises, free the name for others."""
         done = threading.Event()
 
         def beat() -> None:
@@ -68,27 +74,28 @@ class Claims:
         try:
             yield
         except BaseException:
-            path.write_text(json.dumps({"released": True}), encoding="utf-8")
+            if path.exists():
+                path.write_text(json.dumps({"released": True}), encoding="utf-8")
             raise
         finally:
             done.set()
             thread.join()
 
     def drop(self, name: str) -> None:
-        """Remove all claims on a finished cell."""
+        """Remove all claims on a name that is finished."""
         for path in self._all(name):
             path.unlink(missing_ok=True)
 
     def holder(self, name: str) -> dict[str, Any] | None:
-        """The owner of a cell that is being worked on: host, pid, time."""
+        """The owner of a name that is being worked on: host, pid, started, time."""
         newest = self._newest(name)
         if newest is None or self._is_free(newest):
             return None
         return _read(newest)
 
     def _all(self, name: str) -> list[Path]:
-        found = self.folder.glob(f"{name}.*")
-        return [path for path in found if path.suffix[1:].isdigit() and path.stem == name]
+        files = self.folder.glob(f"{name}.*")
+        return [path for path in files if path.suffix[1:].isdigit() and path.stem == name]
 
     def _newest(self, name: str) -> Path | None:
         return max(self._all(name), default=None, key=lambda path: int(path.suffix[1:]))
@@ -98,23 +105,29 @@ class Claims:
         owner = _read(path)
         if owner is None or owner.get("released"):
             return True
-        pid = owner.get("pid")
-        if owner.get("host") == identity()["host"] and type(pid) is int and not _alive(pid):
+        if owner.get("host") == identity()["host"] and not _alive(owner):
             return True
         # Silence is measured on our own clock, as hosts and file servers have their own times.
         try:
             touched = path.stat().st_mtime_ns
         except FileNotFoundError:
             return True
+        if self.at_once:
+            return self._now() - touched / 1e9 > self.stale_after
         before, since = self._seen.get(path, (None, 0.0))
         if touched != before:
             self._seen[path] = touched, time.monotonic()
             return False
         return time.monotonic() - since > self.stale_after
 
+    def _now(self) -> float:
+        """Return the time by the clock that files here are stamped with."""
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+
 
 def identity() -> dict[str, Any]:
-    """This process: pid, and a host name in which that pid means something.
+    """This process: pid, when it started, and a host name in which that pid means something.
 
     Containers may share a host name and not their process numbers, so the kernel's boot and the
     process namespace belong to the name where the system tells them.
@@ -123,19 +136,31 @@ def identity() -> dict[str, Any]:
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")[:8])
         parts.append(os.readlink("/proc/self/ns/pid").strip("pid:[]"))
-    return {"host": "/".join(parts), "pid": os.getpid()}
+    return {"host": "/".join(parts), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
-def _alive(pid: int) -> bool:
+def _alive(owner: dict[str, Any]) -> bool:
+    """Whether an owner on this host still runs; its number may be another process' by now."""
+    pid = owner.get("pid")
+    if type(pid) is not int:  # the claim is being written
+        return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OverflowError:  # no number of a process
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
-    return True
+    started = _started(pid)
+    return started is None or owner.get("started") in (None, started)
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process started, in the kernel's ticks; None where the system does not say."""
+    try:
+        line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(line.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -1,0 +1,136 @@
+"""The cells of a study as runs of one session, which is put back to the start before each."""
+
+import collections
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_spot import prompts
+from keras_spot.data.streams import examples, numbered, open_labelled
+from keras_spot.study.cells import Cell
+from keras_spot.study.description import Study, StudyTask
+from keras_spot.study.engine import Outcome
+from keras_spot.tasks import metrics
+from keras_spot.training.execute import TrainedRun, execute
+from keras_spot.training.run import Run
+from keras_spot.training.session import Session
+
+SCORED_AT_ONCE = 64
+"""Examples in a batch of a validation, which has no gradients to hold."""
+
+
+class CellTrainer:
+    """Trains and scores cells, see `engine.Trainer`.
+
+    All cells of a study have the same shapes (input and target lengths are the study's), so one
+    session serves them.
+
+    Args:
+        study: what to run.
+    """
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.session: Session | None = None
+
+    def __call__(self, cell: Cell, start: np.ndarray | None, partial: Path) -> Outcome:
+        """Run a cell; `partial` is the folder in which an interrupted one goes on."""
+        study = self.study
+        run = self.run(cell, start)
+        if self.session is None:
+            members = [entry.task for entry in (*study.sources, *study.targets)]
+            self.session = Session(run, members=members, keep=True, scored_at_once=SCORED_AT_ONCE)
+        steps, count = study.steps(cell), study.evaluations
+        scored = {round(steps * (i + 1) / count) for i in range(count)}
+        assert study.embedding_steps is not None
+        trained = execute(
+            run,
+            partial,
+            session=self.session,
+            every=scored | {study.embedding_steps},
+            scored=scored,
+            progress=None,
+        )
+        return self._outcome(cell, run, trained.runs[cell.task])
+
+    def run(self, cell: Cell, start: np.ndarray | None) -> Run:
+        """Return the run of a cell from a prompt, None for the recipe's."""
+        import tensorflow as tf
+
+        study, entry = self.study, self.study.entry(cell)
+        return Run(
+            task=entry.task,
+            seed=cell.seed,
+            prompt_init=start,
+            backbone=study.backbone,
+            recipe=study.full_recipe,
+            steps=study.steps(cell),
+            data_dir=study.data_dir,
+            split=entry.split,
+            examples=cell.examples,
+            validation_split=entry.validation,
+            validation_limit=study.validation_limit,
+            method=entry.method or study.method,
+            input_length=study.input_length,
+            strategy=tf.distribute.get_strategy(),
+            dtype=study.dtype,
+            kernels=study.kernels,
+        )
+
+    def _outcome(self, cell: Cell, run: Run, trained: TrainedRun) -> Outcome:
+        study, session = self.study, self.session
+        assert session is not None
+        assert study.embedding_steps is not None
+        lines = [line for line in trained.history if "score" in line]
+        keeps_best = cell.kind == "source" or study.score == "best"
+        chosen = max(lines, key=lambda line: line["score"]) if keeps_best else lines[-1]
+        named = {"step", "loss", "seconds"}
+        split_scores = {f"{split}/" for split in run.scored(run.members[0].tasks[0])}
+        scores = {
+            name: value
+            for name, value in chosen.items()
+            if name not in named and not name.startswith(tuple(split_scores))
+        }
+        kept = session.kept(run)
+        return Outcome(
+            curve=[(line["step"], line["score"]) for line in lines],
+            scores=scores,
+            step=chosen["step"],
+            prompt=prompts.read(trained.run_dir, chosen["step"]).values,
+            embedding=prompts.read(trained.run_dir, study.embedding_steps).values,
+            loss=_mean_loss(trained.history),
+            examples=len(kept.subset(cell.examples, cell.seed)),
+            backbone=session.model.fingerprint,
+            majority=self._majority(study.entry(cell), run),
+        )
+
+    def _majority(self, entry: StudyTask, run: Run) -> float | None:
+        """Return the score of always giving the commonest training answer, None without labels."""
+        assert self.session is not None
+        task = entry.task
+        if task.target != "{label}":
+            return None
+        answer = self._commonest(entry)
+        parts = []
+        for split in run.scored(task):
+            rows = self.session.examples(run, task, split)
+            parts.append(metrics.score(task, [answer] * len(rows), rows))
+        return metrics.mean(parts)["score"]
+
+    @functools.cache  # noqa: B019  a trainer lives as long as its process
+    def _commonest(self, entry: StudyTask) -> str:
+        read = open_labelled(entry.task, entry.split, self.study.data_dir)
+        rows = examples(entry.task, numbered(read))
+        counts = collections.Counter(example.target for example in rows)
+        return counts.most_common(1)[0][0]
+
+
+def _mean_loss(history: list[dict[str, Any]]) -> float:
+    """Return the mean loss of all steps, of lines that have the mean since the line before."""
+    total, before = 0.0, 0
+    for line in history:
+        total += line["loss"] * (line["step"] - before)
+        before = line["step"]
+    return total / before

@@ -1,0 +1,80 @@
+"""Signals that stop a run: it is saved first, without validating."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Ctrl-C, a scheduler's or a preempted machine's notice, a terminal that closes."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal stopped a run, which is saved: the same call continues it.
+
+    Attributes:
+        signal: the signal's number.
+        step: the step at which the run stopped and was saved.
+    """
+
+    def __init__(self, signal: int, step: int):
+        super().__init__(f"stopped at step {step}, saved at {step}; the same command continues")
+        self.signal, self.step = signal, step
+
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with, as a shell has it: 130 after Ctrl-C, 143 after SIGTERM."""
+        return 128 + self.signal
+
+
+class _Now(BaseException):
+    """Leaves work that nobody waits for any more."""
+
+
+class Signals:
+    """The stopping signal that has come while a run trains, if one has.
+
+    Attributes:
+        received: its number, None before it.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._may_leave = False
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note signals while the block runs, in the main thread; a second one ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before: dict[Any, Any] = {}
+        for number in (getattr(signal, name) for name in STOPPING if hasattr(signal, name)):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+                before[number] = signal.signal(number, self._note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def unless_stopped(self, work: Callable[[], Any]) -> Any:
+        """Return what `work` returns; None, at once, when a signal comes meanwhile."""
+        if self.received is not None:
+            return None
+        self._may_leave = True
+        try:
+            return work()
+        except _Now:
+            return None
+        finally:
+            self._may_leave = False
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        if self._may_leave:
+            self._may_leave = False
+            raise _Now

@@ -1,0 +1,353 @@
+"""What one run is: one prompt, or K of a bank, on what, from what, where and how long."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from keras_spot import backbones, tasks
+from keras_spot.base import fields
+from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.fields import POSITIVE, RATE, TEXT, WHOLE, about
+from keras_spot.base.recipe import PROMPT_ATTENTION, Recipe
+from keras_spot.base.types import Backbone, PathLike, Tokenizer
+from keras_spot.training.contents import files_record, task_record
+from keras_spot.training.members import Member, members_of
+from keras_spot.training.options import Start, TaskLike
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from keras_spot.tasks import Task  # `tasks` is a property of `Run`
+
+METHODS = ("generate", "beam", "rank")
+KERNELS = ("auto", "plain", "fast")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """A training run, of one prompt or of a bank of K; `execute` makes it.
+
+    It is a bank's if one of `task`, `seed`, `learning_rate` and `prompt_init` is a list of K, or
+    if there are `names`; what is no list then is the same for all prompts.
+
+    Attributes:
+        task: name or `tasks.Task`; of one prompt also a `tasks.Mixture`, which is drawn from as
+            `load_mixture` does and scored by the mean of its tasks' scores.
+        names: of a bank, K names. Default: what tells the prompts apart, such as `"glue/sst2"`,
+            `"seed1"` or `"glue/sst2-rate0.1"`.
+        seed: of the sampled initial prompt, of dropout and of the order of the examples. Default 0.
+        learning_rate: constant rate. Default: the recipe's.
+        prompt_init: see `build`: another run's folder or file is SPoT's transfer. Default: the
+            recipe's.
+        backbone: see `build`. Default `"tiny"`, the embedded one.
+        tokenizer: see `build`. Default: the backbone's own.
+        recipe: `Recipe`. Default: the backbone's.
+        steps: training steps. Default: the recipe's.
+        prompt_attention: see `build`.
+        data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
+        split: what to train on, e.g. `"train[:64]"`. Default `"train"`.
+        examples: only so many rows of the split; every seed draws its own. Default: all.
+        validation_split: what to score every `recipe.checkpoint_every` steps. Default: the
+            task's validation splits; `""` for none.
+        validation_limit: examples of each validation split at most. Default: all.
+        method: `"generate"` (default), `"beam"` or `"rank"`, see `evaluate`.
+        input_length: input tokens at most. Default: the task's.
+        strategy: a tf.distribute strategy, or a choice of `keras_spot.strategy`. Default `"auto"`.
+        dtype: dtype policy of a backbone loaded by name, see `build`. Default: Keras' own.
+        kernels: `"auto"` (default), `"plain"` or `"fast"`, see `build`.
+
+    Raises:
+        ValueError: a value that breaks its rule, an unknown name, or lists of several lengths.
+    """
+
+    task: TaskLike | Sequence[TaskLike] = dataclasses.field(
+        metadata=about(
+            "Task name (see `tasks`) or a .yaml/.json task record.",
+            option=str,
+            metavar="NAME",
+            several=True,
+        )
+    )
+    names: Sequence[str] | None = dataclasses.field(
+        default=None,
+        metadata=about("A name for each prompt.", rule=TEXT, several=True),
+    )
+    seed: int | Sequence[int] = dataclasses.field(
+        default=0,
+        metadata=about(
+            "Of the initial prompt, of dropout and of the order of the data.",
+            rule=WHOLE,
+            option=int,
+            several=True,
+        ),
+    )
+    learning_rate: float | Sequence[float] | None = dataclasses.field(
+        default=None,
+        metadata=about(
+            "Constant rate. Default: the recipe's.", rule=RATE, option=float, several=True
+        ),
+    )
+    prompt_init: Start | Sequence[Start] = dataclasses.field(
+        default=None,
+        metadata=about(
+            "Initial prompt: a file, run folder or address (SPoT's transfer), or sampled_vocab, "
+            "class_labels or uniform.",
+            option=str,
+            metavar="PROMPT",
+            several=True,
+        ),
+    )
+    backbone: PathLike | Backbone = dataclasses.field(
+        default="tiny",
+        metadata=about(
+            "'tiny' (embedded), a preset or LM-adapted size by name, or the folder or address of a "
+            "preset, a Hugging Face T5 or a T5X checkpoint.",
+            option=str,
+            metavar="NAME",
+        ),
+    )
+    tokenizer: PathLike | Tokenizer | None = dataclasses.field(
+        default=None, metadata=about("SentencePiece model.")
+    )
+    recipe: Recipe | None = dataclasses.field(default=None, metadata=about("The recipe."))
+    steps: int | None = dataclasses.field(
+        default=None,
+        metadata=about("Training steps. Default: the recipe's.", rule=POSITIVE, option=int),
+    )
+    prompt_attention: str | None = dataclasses.field(
+        default=None,
+        metadata=about(
+            "What prompts see: full, prompt or causal. Default: as the initial prompt was "
+            "trained, else full.",
+            rule=fields.one_of(*PROMPT_ATTENTION),
+            option=str,
+            metavar="KIND",
+        ),
+    )
+    data_dir: PathLike | None = dataclasses.field(
+        default=None,
+        metadata=about(
+            "Folder with prepared TFDS data. Default: TFDS' own.", option=str, metavar="DIR"
+        ),
+    )
+    split: str = dataclasses.field(
+        default="train",
+        metadata=about("Split or TFDS slice to train on.", rule=TEXT, option=str, metavar="SPLIT"),
+    )
+    examples: int | None = dataclasses.field(
+        default=None,
+        metadata=about(
+            "Train on so many rows only; every seed draws its own.", rule=POSITIVE, option=int
+        ),
+    )
+    validation_split: str | None = dataclasses.field(
+        default=None,
+        metadata=about(
+            "Split or slice to score; '' for none. Default: the task's.",
+            rule=TEXT,
+            option=str,
+            metavar="SPLIT",
+        ),
+    )
+    validation_limit: int | None = dataclasses.field(
+        default=None,
+        metadata=about("Only the first examples of each split.", rule=POSITIVE, option=int),
+    )
+    method: str = dataclasses.field(
+        default="generate",
+        metadata=about(
+            "Decode greedily or with beams, or rank the labels.",
+            rule=fields.one_of(*METHODS),
+            option=METHODS,
+        ),
+    )
+    input_length: int | None = dataclasses.field(
+        default=None,
+        metadata=about("Input tokens at most. Default: the task's.", rule=POSITIVE, option=int),
+    )
+    strategy: str | tf.distribute.Strategy = dataclasses.field(
+        default="auto",
+        metadata=about("auto, tpu, mirrored or one_device.", option=str, metavar="NAME"),
+    )
+    dtype: str | None = dataclasses.field(
+        default=None,
+        metadata=about("Dtype policy, e.g. mixed_bfloat16.", option=str, metavar="POLICY"),
+    )
+
+    kernels: Literal["auto", "plain", "fast"] = dataclasses.field(
+        default="auto",
+        metadata=about(
+            "How the numbers are computed: fast takes what is written for CPUs.",
+            rule=fields.one_of(*KERNELS),
+            option=KERNELS,
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        recipe = self.recipe or backbones.recipe_for(self.backbone)
+        if isinstance(self.learning_rate, (int, float)):
+            recipe = dataclasses.replace(recipe, learning_rate=float(self.learning_rate))
+        object.__setattr__(self, "_full_recipe", recipe)
+        given = {
+            "task": self.task,
+            "seed": self.seed,
+            "learning_rate": self.learning_rate or recipe.learning_rate,
+            "prompt_init": self.prompt_init,
+        }
+        members = members_of(given, self.names, self.is_bank)
+        object.__setattr__(self, "_members", members)
+        if self.examples is not None and self.is_mixture:
+            rule = "must not be given with a mixture"
+            raise invalid("examples", rule, f"examples={self.examples}")
+
+    @property
+    def full_recipe(self) -> Recipe:
+        """The recipe that was given, else the backbone's, with the one learning rate."""
+        recipe: Recipe = getattr(self, "_full_recipe")  # noqa: B009  set when made
+        return recipe
+
+    @property
+    def total_steps(self) -> int:
+        """The training steps: those given, else the recipe's."""
+        return self.full_recipe.steps if self.steps is None else self.steps
+
+    # === Prompts ===
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The run's prompts: one, or K of a bank."""
+        members: tuple[Member, ...] = getattr(self, "_members")  # noqa: B009  set when made
+        return members
+
+    @property
+    def is_bank(self) -> bool:
+        """Whether this is a bank's run."""
+        several = (self.task, self.seed, self.learning_rate, self.prompt_init)
+        return self.names is not None or any(isinstance(v, (list, tuple)) for v in several)
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the one prompt is trained on a mixture of tasks."""
+        return isinstance(self.task, tasks.Mixture)
+
+    @property
+    def tasks(self) -> tuple[tasks.Task, ...]:
+        """The tasks of all prompts."""
+        return tuple(task for member in self.members for task in member.tasks)
+
+    # === Record ===
+
+    def record(self) -> dict[str, Any]:
+        """Return the run as the plain data that `run.json` holds; see `from_record`.
+
+        Tasks are written out, and the contents of their files are told by a hash, so that a run
+        of the same name on other data is another run.
+        """
+        shared: dict[str, Any] = {
+            "recipe": dataclasses.asdict(self.full_recipe),
+            "split": self.split,
+            "steps": self.total_steps,
+            "examples": self.examples,
+            "validation_split": self.validation_split,
+            "validation_limit": self.validation_limit,
+            "method": self.method,
+            "input_length": self.input_length,
+            "dtype": self.dtype and str(self.dtype),
+            "kernels": self.kernels,
+            "tasks": {task.name: task_record(task) for task in self.tasks},
+            "files": {
+                task.name: files_record(task, [self.split, *self.scored(task)])
+                for task in self.tasks
+            },
+        }
+        shared |= {"backbone_name": _place(self.backbone), "tokenizer": _place(self.tokenizer)}
+        if self.is_bank:
+            prompts = {member.name: self._member_record(member) for member in self.members}
+            return {**shared, "bank": list(prompts), "prompts": prompts}
+        (member,) = self.members
+        record = {**shared, **self._member_record(member)}
+        del record["learning_rate"]  # the recipe says it
+        return record
+
+    def _member_record(self, member: Member) -> dict[str, Any]:
+        record = {
+            "task": member.task.name,
+            "seed": member.seed,
+            "learning_rate": member.learning_rate,
+            "prompt_init": self._describe(member.prompt_init),
+        }
+        if isinstance(member.task, tasks.Mixture):
+            record["mixture"] = dataclasses.asdict(member.task)
+        return record
+
+    def _describe(self, prompt_init: Any) -> Any:
+        """Return what the record says of an initial prompt: its name or path, else its numbers."""
+        if prompt_init is None:
+            return self.full_recipe.prompt_init
+        if isinstance(prompt_init, (str, os.PathLike)):
+            return str(prompt_init)
+        from keras_spot.prompts import initializers
+
+        return initializers.describe(prompt_init)
+
+    def scored(self, task: Task) -> tuple[str, ...]:
+        """Return the splits of a task that are scored at every checkpoint."""
+        if self.validation_split == "":
+            return ()
+        return (self.validation_split,) if self.validation_split else tuple(task.validation)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Run:
+        """Return the run of a `run.json`; the inverse of `record`.
+
+        Raises:
+            ValueError: a run that a file cannot tell whole: of a backbone, an initial prompt or a
+                task's `preprocess` that were objects.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        given: dict[str, Any] = {key: value for key, value in record.items() if key in known}
+        given.pop("names", None)
+        if record.get("backbone_name") is None:
+            raise invalid("record", "must name its backbone", "backbone_name=None")
+        given |= {
+            "backbone": record["backbone_name"],
+            "recipe": Recipe(**record["recipe"]),
+            "strategy": "auto",
+        }
+        rows = record.get("prompts", {None: record})
+        own = [_member_fields(row, record) for row in rows.values()]
+        if "prompts" not in record:
+            return cls(**{**given, **own[0]})
+        columns = {key: [row[key] for row in own] for key in own[0]}
+        return cls(**{**given, **columns, "names": list(rows)})
+
+
+def _place(value: Any) -> str | None:
+    """Return a name, an address, or a whole path, by which something is found again."""
+    if not isinstance(value, (str, os.PathLike)):
+        return None
+    named = str(value) in backbones.EMBEDDED or not os.path.exists(value)
+    return str(value) if named else os.path.abspath(value)
+
+
+def _member_fields(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `Run` for one prompt of a record."""
+    start, name = row["prompt_init"], row["task"]
+    if not isinstance(start, str) or start.startswith("array "):
+        raise invalid("record", "must name its initial prompt", f"prompt_init={start!r}")
+    if "mixture" in row:
+        task: tasks.Task | tasks.Mixture = tasks.Mixture(**row["mixture"])
+    elif name not in record["tasks"]:
+        raise unknown("task", name, record["tasks"])
+    else:
+        facts = record["files"][name]
+        if any("path" not in of_split for of_split in facts.values()):
+            raise invalid("record", "must be of data that are not in memory", f"task={name!r}")
+        files = {split: of_split["path"] for split, of_split in facts.items()}
+        task = tasks.Task(**record["tasks"][name], files=files)
+    rate = row.get("learning_rate", record["recipe"]["learning_rate"])
+    return {"task": task, "seed": row["seed"], "learning_rate": rate, "prompt_init": start}

@@ -1,0 +1,400 @@
+"""What a run is and how it goes on: its record, its folder, signals, numbers that fail."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import toy
+
+import keras_spot
+from keras_spot import Recipe, Run, execute, prompts
+from keras_spot.base.claims import identity
+from keras_spot.base.errors import Diverged
+from keras_spot.training import options
+from keras_spot.training.interrupts import Interrupted
+from keras_spot.training.run_folder import RunFolder
+from keras_spot.training.session import Session
+
+RECIPE = Recipe(prompt_length=3, batch_size=4, checkpoint_every=4)
+
+
+@pytest.fixture(scope="module")
+def movies(tokenizer, data_dir):
+    return Run(
+        task="synthetic/movies",
+        backbone=toy.backbone(tokenizer.vocabulary_size()),
+        tokenizer=tokenizer,
+        recipe=RECIPE,
+        steps=8,
+        data_dir=data_dir,
+        strategy="one_device",
+        validation_limit=6,
+        method="rank",
+    )
+
+
+@pytest.fixture(scope="module")
+def session(movies):
+    """One compiled model for all runs here."""
+    return Session(movies)
+
+
+@pytest.fixture(scope="module")
+def go(movies, session):
+    """Run, or run on, in a folder."""
+
+    def call(folder, progress=None, callbacks=(), **changes):
+        run = dataclasses.replace(movies, **changes)
+        options = {"session": session, "progress": progress, "callbacks": callbacks}
+        (trained,) = execute(run, folder, **options).runs.values()
+        return trained
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def whole(go, tmp_path_factory):
+    """An uninterrupted run of 8 steps."""
+    return go(tmp_path_factory.mktemp("whole") / "run")
+
+
+def same(folder, other):
+    """Assert that two runs left the same, bit for bit but for the time they took."""
+    for name in ("state.npz", "state.previous.npz"):
+        with np.load(folder / name) as mine, np.load(other / name) as theirs:
+            assert set(mine.files) == set(theirs.files)
+            for key in set(mine.files) - {"seconds", "checksum"}:
+                np.testing.assert_array_equal(mine[key], theirs[key])
+    lines = [
+        [{**line, "seconds": 0} for line in RunFolder(place).metrics()] for place in (folder, other)
+    ]
+    assert lines[0] == lines[1]
+    assert prompts.steps(folder) == prompts.steps(other)
+    assert prompts.read_run(folder)["best"] == prompts.read_run(other)["best"]
+
+
+# === Record ===
+
+
+def test_options_are_the_fields_of_the_record():
+    fields = {field.name: field.type for field in dataclasses.fields(Run)}
+    common = options.CommonOptions.__annotations__
+    assert {name: kind.__forward_arg__ for name, kind in common.items()} == {
+        name: fields[name] for name in common
+    }
+    assert set(options.RunOptions.__annotations__) == set(fields) - {"task", "names"}
+    assert set(options.BankOptions.__annotations__) == set(fields) - {"task"}
+
+
+def test_a_record_tells_the_whole_run(tmp_path):
+    run = Run(task="synthetic/movies", seed=3, learning_rate=0.1, steps=7, method="rank")
+    record = json.loads(json.dumps(run.record()))
+    assert record["steps"] == 7
+    assert record["recipe"]["learning_rate"] == 0.1
+    assert json.loads(json.dumps(Run.from_record(record).record())) == record
+    bank = Run(task=["synthetic/movies", "glue/rte"], seed=[3, 4], learning_rate=[0.1, 0.2])
+    record = json.loads(json.dumps(bank.record()))
+    assert record["bank"] == ["synthetic/movies-seed3-rate0.1", "glue/rte-seed4-rate0.2"]
+    assert json.loads(json.dumps(Run.from_record(record).record())) == record
+    with pytest.raises(ValueError, match=r"`record` must name its initial prompt"):
+        Run.from_record(Run(task="glue/rte", prompt_init=np.ones((3, 16))).record())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "`steps` must be a positive integer. Received: steps=0"),
+        ({"seed": -1}, "`seed` must be an integer from 0 on. Received: seed=-1"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number above 0."),
+        ({"learning_rate": [0.1, 0.0]}, "`learning_rate` must be a finite number above 0."),
+        ({"method": "rang"}, "`method` must be 'generate', 'beam' or 'rank'."),
+        ({"task": []}, "`task` must be at least one."),
+        ({"prompt_attention": "all"}, "`prompt_attention` must be 'full', 'prompt' or 'causal'."),
+    ],
+)
+def test_what_a_record_refuses(changes, message):
+    with pytest.raises(ValueError) as error:
+        Run(**{"task": "glue/rte", **changes})
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 0},
+        {"learning_rate": float("inf")},
+        {"prompt_length": 0},
+        {"steps": "many"},
+        {"dropout": 1.0},
+        {"decay_rate": 0},
+        {"z_loss": float("nan")},
+        {"prompt_attention": "none"},
+    ],
+)
+def test_a_recipe_is_checked_when_it_is_made(changes):
+    (field,) = changes
+    with pytest.raises(ValueError, match=f"`{field}` must be "):
+        Recipe(**changes)
+
+
+def test_a_misspelt_keyword_is_an_error(tmp_path):
+    with pytest.raises(TypeError, match="promt_length"):
+        keras_spot.train("glue/rte", tmp_path, promt_length=3)
+
+
+def test_other_data_under_the_same_name_are_another_run(tmp_path):
+    """Of a task of one's own, and before anything slow: no backbone is loaded here."""
+    rows = "text,label\n" + "a fine film,good\na dull film,bad\n" * 4
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.csv").write_text(rows)
+    task = keras_spot.tasks.Task(
+        name="reviews",
+        tfds=None,
+        files={"train": f"{tmp_path}/train.csv", "validation": f"{tmp_path}/dev.csv"},
+        input="review: {text}",
+        labels=("bad", "good"),
+        metrics=("accuracy",),
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps(Run(task=task, backbone="nowhere").record()))
+    RunFolder(run).check(Run(task=task, backbone="nowhere", steps=9).record(), partly=True)
+    changed = dataclasses.replace(task, input="film: {text}", labels=("good", "bad"))
+    with pytest.raises(ValueError) as error:
+        execute(Run(task=changed, backbone="nowhere"), run)
+    assert str(error.value) == (
+        "`run_dir` must be new or hold a run with the same tasks.reviews.input, "
+        "tasks.reviews.labels. Received: tasks.reviews.input was 'review: {text}', asked "
+        "'film: {text}'; tasks.reviews.labels was ['bad', 'good'], asked ['good', 'bad'], "
+        f"in {run}"
+    )
+    (tmp_path / "train.csv").write_text(rows + "a late row,bad\n")
+    with pytest.raises(ValueError, match=r"files\.reviews\.train\.sha256 was"):
+        execute(Run(task=task, backbone="nowhere"), run)
+    moved = tmp_path / "moved.csv"
+    moved.write_text(rows)
+    elsewhere = dataclasses.replace(task, files={**task.files, "train": str(moved)})
+    RunFolder(run).check(Run(task=elsewhere, backbone="nowhere").record(), partly=True)
+
+
+# === Going on ===
+
+
+def test_more_steps_extend_a_run_bit_for_bit(go, whole, tmp_path):
+    go(tmp_path / "run", steps=4, recipe=dataclasses.replace(RECIPE, steps=4))
+    again = go(tmp_path / "run", recipe=dataclasses.replace(RECIPE, steps=8))
+    same(again.run_dir, whole.run_dir)
+    assert again.history[1]["seconds"] >= again.history[0]["seconds"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_without_validating(go, whole, tmp_path, number, request):
+    # A test run in the background ignores some signals.
+    request.addfinalizer(functools.partial(signal.signal, number, signal.getsignal(number)))
+    signal.signal(number, signal.default_int_handler)
+    before = signal.getsignal(number)
+
+    def stop(step, steps, logs):
+        if step == 6:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted) as stopped:
+        go(tmp_path / "run", stop)
+    assert str(stopped.value) == "stopped at step 7, saved at 7; the same command continues"
+    assert stopped.value.exit_code == 128 + number
+    assert signal.getsignal(number) == before
+    assert RunFolder(tmp_path / "run").newest_step() == 7
+    again = go(tmp_path / "run")
+    np.testing.assert_array_equal(again.model.prompt, whole.model.prompt)
+    lines = [{**line, "seconds": 0} for line in again.history]
+    assert lines == [{**line, "seconds": 0} for line in whole.history]
+
+
+def test_a_signal_leaves_a_validation_which_is_made_up_for(go, whole, tmp_path, monkeypatch):
+    scores = Session.scores
+
+    def killed(self, run):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return scores(self, run)
+
+    monkeypatch.setattr(Session, "scores", killed)
+    with pytest.raises(Interrupted, match="stopped at step 4, saved at 4"):
+        go(tmp_path / "run")
+    assert prompts.steps(tmp_path / "run") == []
+    monkeypatch.setattr(Session, "scores", scores)
+    again = go(tmp_path / "run")
+    same(again.run_dir, whole.run_dir)
+
+
+def test_a_callback_stops_a_run_early(go, tmp_path):
+    class Enough(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = int(self.model.optimizer.iterations) == 3
+
+    trained = go(tmp_path / "run", callbacks=[Enough()])
+    assert [line["step"] for line in trained.history] == [3]
+    assert prompts.steps(tmp_path / "run") == [3]
+
+
+def test_progress_is_printed_where_there_is_no_terminal(go, tmp_path, capsys):
+    go(tmp_path / "run", "auto", steps=4)
+    go(tmp_path / "run", "auto")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("synthetic/movies: step 4/4, loss ")
+    assert ", score " in lines[0]
+    assert lines[1] == "synthetic/movies: continuing at step 4 of 8"
+    assert lines[2].startswith("synthetic/movies: step 8/8, loss ")
+
+
+# === The folder ===
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    shutil.copytree(whole.run_dir, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_missing_state_is_not_a_new_run(go, copied):
+    (copied / "state.npz").unlink()
+    (copied / "state.previous.npz").unlink()
+    with pytest.raises(ValueError) as error:
+        go(copied)
+    assert str(error.value) == (
+        "`run_dir` must hold a whole state.npz to continue; restart=True (--restart) sets it "
+        f"aside. Received: checkpoints up to 8 without one in {copied}"
+    )
+    assert prompts.steps(copied) == [4, 8]
+
+
+@pytest.mark.filterwarnings("ignore:.*going on from step:UserWarning")
+def test_a_damaged_state_falls_back_on_the_one_before(go, whole, copied):
+    content = bytearray((copied / "state.npz").read_bytes())
+    content[len(content) // 2] ^= 4
+    (copied / "state.npz").write_bytes(content)
+    with pytest.warns(UserWarning, match=r"going on from step 4 of .*state\.previous\.npz"):
+        assert RunFolder(copied).newest_step() == 4
+    again = go(copied)
+    np.testing.assert_array_equal(again.model.prompt, whole.model.prompt)
+
+
+def test_every_flipped_bit_of_a_state_is_noticed(copied):
+    (copied / "state.previous.npz").unlink()
+    content, rng = (copied / "state.npz").read_bytes(), np.random.default_rng(0)
+    whole = RunFolder(copied).read_state()
+    for place in rng.choice(len(content), 200, replace=False):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        (copied / "state.npz").write_bytes(damaged)
+        with contextlib.suppress(keras_spot.InvalidArgument):
+            state = RunFolder(copied).read_state()
+            # It was a bit of what the archive says about its members.
+            assert all(np.array_equal(state[key], whole[key]) for key in whole)
+
+
+def test_a_damaged_line_hides_no_other(go, copied):
+    lines = (copied / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (copied / "metrics.jsonl").write_bytes(b"".join([b"\xff{not json\n", *lines, b'{"step": 12']))
+    assert [line["step"] for line in RunFolder(copied).metrics()] == [4, 8]
+    again = go(copied)
+    assert [line["step"] for line in again.history] == [4, 8]
+    assert (copied / "metrics.jsonl").read_bytes().startswith(b"\xff{not json\n")
+
+
+def test_restart_sets_the_old_run_aside(movies, session, copied):
+    run = dataclasses.replace(movies, seed=5, steps=1, validation_split="")
+    execute(run, copied, session=session, progress=None, restart=True)
+    assert prompts.steps(copied) == [1]
+    assert prompts.steps(copied.with_name("run.old1")) == [4, 8]
+
+
+def test_a_folder_has_one_owner(go, copied):
+    program = (
+        "import sys, time; from keras_spot.training.run_folder import RunFolder\n"
+        "with RunFolder(sys.argv[1]).owned():\n    print('owned', flush=True); time.sleep(60)"
+    )
+    words = [sys.executable, "-c", program, str(copied)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout.readline() == "owned\n"
+        with pytest.raises(ValueError) as error:
+            go(copied)
+        assert str(error.value).startswith(
+            "`run_dir` must not be in use by another process. "
+            f"Received: {copied}, of process {owner.pid} on "
+        )
+        owner.kill()
+    go(copied)  # a dead owner's
+    assert not list(copied.glob(".lock*"))
+    lock = copied / ".lock.0"
+    lock.write_text(json.dumps({**identity(), "host": "elsewhere", "pid": 1, "time": 0}))
+    with pytest.raises(ValueError, match=r"of process 1 on elsewhere since"):
+        go(copied)
+    os.utime(lock, (1, 1))  # long ago
+    go(copied)
+
+
+def test_a_folder_that_is_taken_away_is_an_error(go, tmp_path):
+    def remove(step, steps, logs):
+        if step == 5:
+            shutil.rmtree(tmp_path / "run")
+
+    with pytest.raises(FileNotFoundError, match=r"`run_dir` must stay where it is while a run"):
+        go(tmp_path / "run", remove)
+    assert not (tmp_path / "run").exists()
+
+
+# === Numbers that fail ===
+
+
+def test_a_loss_that_is_no_number_stops_the_run(go, session, tmp_path):
+    def poison(step, steps, logs):
+        if step == 5:
+            session.model.soft_prompt.prompt.assign(np.full((3, 16), np.nan))
+
+    with pytest.raises(Diverged) as error:
+        go(tmp_path / "run", poison)
+    assert str(error.value) == (
+        "`learning_rate` must keep the loss and the prompt finite. Received: loss=nan at step 6 "
+        f"(batch 6 of the run) with learning_rate={float(np.float32(0.3))}; the prompt of step 4 "
+        f"is kept in {tmp_path / 'run'}"
+    )
+    assert prompts.steps(tmp_path / "run") == [4]
+    kept = prompts.read(tmp_path / "run", 4).values
+    np.testing.assert_array_equal(session.model.prompt, kept)
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.open({"task": "t"})
+    for step, score in enumerate([float("nan"), 50.0, float("nan"), 60.0, float("nan")], 1):
+        best = folder.record_best(step, score, float.__gt__)
+        folder.append_metrics({"step": step, "score": score, "best": best})
+    assert folder.best == {"step": 4, "score": 60.0}
+    strict = {"parse_constant": lambda name: pytest.fail(name)}
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line, **strict)["score"] for line in lines] == [None, 50.0, None, 60.0, None]
+
+
+def test_steps_are_the_optimisers_and_the_record_is_of_what_ran(tmp_path):
+    toys = toy.backbone(num_layers=1)
+    model = keras_spot.build(toys, "uniform", prompt_length=3)
+    model.compile(keras.optimizers.AdamW(1e-3), steps_per_execution=4)
+    x, y, weight = toy.batch(rows=32)
+    data = {"x": x, "y": y, "sample_weight": weight, "batch_size": 4, "verbose": 0}
+    model.fit(**data, callbacks=[keras_spot.PromptCheckpoint(tmp_path, every=4)])
+    assert prompts.steps(tmp_path) == [4, 8]
+    record = prompts.read_run(tmp_path)["optimizer"]
+    assert record["class"] == "AdamW"
+    assert record["learning_rate"] == pytest.approx(1e-3)
+    model.compile(keras.optimizers.AdamW(1e-2), steps_per_execution=4)
+    with pytest.raises(ValueError, match=r"with the same optimizer\.learning_rate"):
+        model.fit(**data, callbacks=[keras_spot.PromptCheckpoint(tmp_path, every=4)])
