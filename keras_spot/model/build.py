@@ -1,7 +1,7 @@
 """From a backbone's name and a prompt's path to a compiled model."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import keras_hub
@@ -11,6 +11,7 @@ from keras_spot import backbones
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, Initializer, PathLike, Tokenizer
+from keras_spot.model.kernels import Kernels
 from keras_spot.model.prompted_t5 import PromptedT5
 from keras_spot.prompts import Prompt, initializers
 from keras_spot.prompts.initializers import FromNumpy, PromptInit, PromptInitializer
@@ -35,7 +36,7 @@ def build(
     num_prompts: int | None = None,
     prompt_names: Sequence[str] | None = None,
     remat: bool = False,
-    kernels: Literal["auto", "plain", "fast"] = "auto",
+    kernels: Kernels = "auto",
 ) -> PromptedT5:
     """Return a frozen T5 with a soft prompt in front, compiled with the paper's recipe.
 

@@ -43,7 +43,7 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
     pieces = tensorflow_text.SentencepieceTokenizer(model=tokenizer.proto)
 
     # A prompt that does not see the tokens is encoded now, once for all.
-    states = model.prompt_states()
+    states = model.forward_pass.prompt_states()
     names = model.prompt_names
     by_name, by_number = (
         [] if names is None else [tf.TensorSpec([None], dtype, name)]

@@ -75,19 +75,30 @@ class Generator:
         return answers
 
     def step(self, inputs, stop_token_ids=None, prompt_states=None, sampler=None):
-        """Decode one batch of token ids, see `PromptedT5.generate_step`."""
+        """Decode one batch of token ids with cached keys and values.
+
+        Args:
+            inputs: the model's call arguments; `decoder_padding_mask` marks given tokens,
+                at least the start token.
+            stop_token_ids: ids that end a row. Default: None, all D positions are filled.
+            prompt_states: see `ForwardPass.prompt_states`. Default: computed anew.
+            sampler: default, the model's.
+
+        Returns:
+            `decoder_token_ids` `[B, D]` and the boolean `decoder_padding_mask` `[B, D]`.
+        """
         model = self.model
         sampler = model.sampler if sampler is None else sampler
         texts = inputs["encoder_token_ids"], inputs["encoder_padding_mask"]
-        states, mask = model.encode(*texts, inputs.get("prompt_index"), prompt_states)
+        states, mask = model.forward_pass.encode(*texts, inputs.get("prompt_index"), prompt_states)
         ids = inputs["decoder_token_ids"]
         given = ops.cast(inputs["decoder_padding_mask"], "bool")
-        decoder = model.cached_decoder(states, mask, ops.shape(ids)[1])
+        decoder = model.forward_pass.chosen.cached_decoder(states, mask, ops.shape(ids)[1])
 
         def next(tokens, cache, index):
             token = ops.slice(tokens, [0, index - 1], [ops.shape(tokens)[0], 1])
             x, cache = decoder.step(model.backbone.token_embedding(token)[:, 0], cache, index - 1)
-            return model.logits(x), x, cache
+            return model.forward_pass.plain.logits(x), x, cache
 
         ids = sampler(
             next=next,

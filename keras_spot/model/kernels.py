@@ -1,6 +1,7 @@
 """The one choice between `model/plain` and `model/fast`, and the layer that makes it."""
 
 import functools
+from typing import Literal, TypeAlias, get_args
 
 import keras
 
@@ -8,7 +9,8 @@ from keras_spot.base import devices
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.model.plain.forward import PlainT5
 
-KERNELS = ("auto", "plain", "fast")
+Kernels: TypeAlias = Literal["auto", "plain", "fast"]
+KERNELS = get_args(Kernels)
 
 
 class ForwardPass(keras.layers.Layer):
@@ -36,9 +38,8 @@ class ForwardPass(keras.layers.Layer):
         prompt_attention="full",
         remat=False,
         kernels="auto",
-        **kwargs,
     ):
-        super().__init__(dtype=backbone.dtype_policy, **kwargs)
+        super().__init__(dtype=backbone.dtype_policy, name="forward_pass")
         if kernels not in KERNELS:
             raise unknown("kernels", kernels, KERNELS)
         self.backbone, self.soft_prompt = backbone, soft_prompt
@@ -98,11 +99,30 @@ class ForwardPass(keras.layers.Layer):
             return f"where anything but the prompt trains, as {trainable[0].path} does"
         return None
 
+    def encode(self, token_ids, padding_mask, prompt_index=None, prompt_states=None):
+        """Return the encoder's states `[B, P + T, H]` and their mask, see `PlainT5.encode`."""
+        return self.plain.encode(token_ids, padding_mask, prompt_index, prompt_states)
+
+    def decode(self, token_ids, padding_mask, states, mask):
+        """Return the logits `[B, D, V]` of decoder inputs, see `PlainT5.decode`."""
+        return self.plain.decode(token_ids, padding_mask, states, mask)
+
+    def prompt_states(self):
+        """Return the prompt's part of the encoder's states, for `encode` while it does not change.
+
+        None with `prompt_attention="full"`, where every text's tokens are part of them.
+        """
+        return None if self.plain.prompt_attention == "full" else self.plain.prompt_states()
+
     def log_partition(self, logits, targets, low=0.0):
         """Return what `losses.log_partition` does."""
         return self.chosen.log_partition(logits, targets, low)
 
     def call(self, inputs, training=None):
+        mode = self.backbone.token_embedding.quantization_mode
+        if training and mode:
+            rule = "must keep its token embedding in float to train: Keras' quantised one has no "
+            raise invalid("backbone", f"{rule}gradient", f"quantization_mode={mode!r}")
         forward = self.chosen if training else self.plain
         states, mask = forward.encode(
             inputs["encoder_token_ids"],

@@ -11,37 +11,36 @@ import keras
 import keras_hub
 import numpy as np
 from keras import ops
+from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from keras_spot import backbones
-from keras_spot.base import devices
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Initializer, PathLike, Record, Tensor
-from keras_spot.model import export, feeding, optimizers, prompt_files, samplers, texts
+from keras_spot.model import export, prompt_files, texts
 from keras_spot.model.generation import INPUTS, Generator
-from keras_spot.model.kernels import ForwardPass
-from keras_spot.model.losses import LabelAccuracy, TokenAccuracy, TokenCrossEntropy, bank_loss
+from keras_spot.model.kernels import ForwardPass, Kernels
+from keras_spot.model.prompt_tuning import PromptTuning
 from keras_spot.model.ranking import Ranker
 from keras_spot.model.soft_prompt import SoftPrompt
 from keras_spot.prompts import names as naming
 
 __all__ = ["PromptedT5"]
 
-Kernels: TypeAlias = Literal["auto", "plain", "fast"]
 WhichPrompt: TypeAlias = str | int | Sequence[str | int] | None
 """Of a bank: a prompt's name or number, or one a row."""
 
+_CONFIG = ["prompt_length", "dropout", "prompt_attention", "num_prompts", "prompt_names"]
+_CONFIG += ["remat", "kernels"]
+
 
 @keras.saving.register_keras_serializable("keras_spot")
-class PromptedT5(keras_hub.models.Seq2SeqLM):
-    """A KerasHub `Seq2SeqLM` whose only trainable variable is a soft prompt.
+class PromptedT5(PromptTuning):
+    """A KerasHub `Seq2SeqLM` whose only trainable variable is a soft prompt; see `build`.
 
     The prompt's P vectors stand before the embedded encoder input; relative positions and
     attention run over the P + T positions, the decoder's cross-attention sees them all, and
-    the decoder gets no prompt (Vu et al. 2022, section 2.1). How that is computed stands in
-    `model/plain/forward.py`.
-
-    Most people want `keras_spot.build`.
+    the decoder gets no prompt (Vu et al. 2022, section 2.1; here `model/plain/forward.py`).
 
     Args:
         backbone: `keras_hub.models.T5Backbone`. It is frozen in place and its dropout layers
@@ -107,22 +106,18 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         backbones.freeze(backbone, dropout)
         self.backbone = backbone
         self.preprocessor = preprocessor
-        self.soft_prompt = SoftPrompt(
-            prompt_length, prompt_initializer, num_prompts, name="soft_prompt"
-        )
-        self.soft_prompt.build((None, None, backbone.hidden_dim))
-        self._forward = ForwardPass(
-            backbone, self.soft_prompt, prompt_attention, remat, kernels, name="forward_pass"
-        )
+        soft_prompt = SoftPrompt(prompt_length, prompt_initializer, num_prompts, name="soft_prompt")
+        soft_prompt.build((None, None, backbone.hidden_dim))
+        self.soft_prompt = soft_prompt
+        self.forward_pass = ForwardPass(backbone, soft_prompt, prompt_attention, remat, kernels)
 
         # === Functional Model ===
         inputs = {key: backbone.input[key] for key in INPUTS}
         if num_prompts is not None:
             inputs["prompt_index"] = keras.Input((), dtype="int32", name="prompt_index")
-        logits = self._forward(inputs)
 
         # === Config ===
-        self.prompt_length = self.soft_prompt.length
+        self.prompt_length = soft_prompt.length
         self.num_prompts = num_prompts
         self.prompt_names = names
         self.dropout = dropout
@@ -132,9 +127,8 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         self.recipe = recipe or Recipe()
         self.generator = Generator(self)
         self.ranker = Ranker(self)
-        self._fingerprint: str | None = None
         self._prompt_losses = [keras.metrics.Mean(name=f"{name}_loss") for name in names or ()]
-        super().__init__(inputs=inputs, outputs=logits, **kwargs)
+        super().__init__(inputs=inputs, outputs=self.forward_pass(inputs), **kwargs)
 
     @property
     def kernels_used(self) -> Literal["plain", "fast"]:
@@ -143,172 +137,7 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         Raises:
             InvalidArgument: `kernels="fast"` where that cannot be right.
         """
-        return self._forward.kernels_used
-
-    # === Forward pass in parts, for what does not train ===
-
-    def encode(
-        self,
-        token_ids: Tensor,
-        padding_mask: Tensor,
-        prompt_index: Tensor | None = None,
-        prompt_states: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the encoder's states `[B, P + T, H]` and their mask, see `PlainT5.encode`."""
-        return self._forward.plain.encode(token_ids, padding_mask, prompt_index, prompt_states)
-
-    def prompt_states(self) -> Tensor | None:
-        """Return the prompt's part of the encoder's states, for `encode` while it does not change.
-
-        None with `prompt_attention="full"`, where every text's tokens are part of them.
-        """
-        return None if self.prompt_attention == "full" else self._forward.plain.prompt_states()
-
-    def decode(
-        self, token_ids: Tensor, padding_mask: Tensor, states: Tensor, mask: Tensor
-    ) -> Tensor:
-        """Return the logits `[B, D, V]` of decoder inputs, see `PlainT5.decode`."""
-        return self._forward.plain.decode(token_ids, padding_mask, states, mask)
-
-    def cached_decoder(self, states, mask, length):
-        """Return a decoder of one position at a time, see `plain.cached.CachedDecoder`."""
-        return self._forward.chosen.cached_decoder(states, mask, length)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Return the logits `[B, V]` of a cached decoder's states `[B, H]`."""
-        return self._forward.plain.logits(x)
-
-    # === Training ===
-
-    def compile(
-        self,
-        optimizer: keras.optimizers.Optimizer | str = "auto",
-        loss: keras.losses.Loss | str = "auto",
-        *,
-        weighted_metrics: Sequence[keras.metrics.Metric | str] | str | None = "auto",
-        sampler: keras_hub.samplers.Sampler | str = "greedy",
-        **kwargs: Any,
-    ) -> None:
-        """Configure training; `"auto"` is the recipe's choice.
-
-        Args:
-            optimizer: default `keras_spot.optimizers.Adafactor` with the recipe's rates.
-            loss: default `keras_spot.losses.TokenCrossEntropy`.
-            weighted_metrics: default `keras_spot.losses.TokenAccuracy` and `LabelAccuracy`.
-            sampler: a KerasHub sampler or its name. Default `"greedy"`.
-            **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, where
-                `jit_compile=True` pays for many float32 steps of a large backbone, and under
-                tf.distribute (TPUStrategy compiles by itself, and nothing beside it may).
-
-        Raises:
-            InvalidArgument: something that cannot be right under the current strategy, or
-                `kernels="fast"` where that cannot be right.
-        """
-        if optimizer == "auto":
-            optimizer = optimizers.from_recipe(self.recipe)
-        if loss == "auto":
-            loss = TokenCrossEntropy(self.recipe.z_loss, self.recipe.label_smoothing)
-        if isinstance(loss, TokenCrossEntropy):
-            loss = loss.computed_with(self._forward.log_partition)
-        if weighted_metrics == "auto":
-            weighted_metrics = [TokenAccuracy(), LabelAccuracy()]
-        if kwargs.get("jit_compile", "auto") == "auto":
-            kwargs["jit_compile"] = devices.default_jit()
-        devices.check(optimizer, loss, kwargs, self.dropout)
-        if self.num_prompts is not None and not isinstance(loss, keras.losses.Loss):
-            raise invalid("loss", "must be a keras.losses.Loss for a bank of prompts", f"{loss!r}")
-        super().compile(
-            optimizer=optimizer,
-            loss=loss,
-            weighted_metrics=weighted_metrics,
-            sampler=samplers.get(sampler),
-            **kwargs,
-        )
-        self._forward.compile_whole_steps(bool(self.jit_compile))
-        self.generator.forget()
-        self.ranker.forget()
-
-    def train_step(self, *args: Any, **kwargs: Any) -> Any:
-        if self.backbone.token_embedding.quantization_mode:
-            rule = "must keep its token embedding in float to train a prompt: Keras' quantised one "
-            rule += "gives no gradient"
-            mode = self.backbone.token_embedding.quantization_mode
-            raise invalid("backbone", rule, f"token_embedding.quantization_mode={mode!r}")
-        return super().train_step(*args, **kwargs)
-
-    def compute_loss(
-        self,
-        x: Tensor = None,
-        y: Tensor = None,
-        y_pred: Tensor = None,
-        sample_weight: Tensor = None,
-        training: bool = True,
-    ) -> Tensor:
-        """Return the loss; a bank's is the mean of its prompts', see `losses.bank_loss`."""
-        if self.num_prompts is None:
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        losses = self.loss.call(y, y_pred)
-        return bank_loss(losses, sample_weight, x["prompt_index"], self._prompt_losses)
-
-    def get_compile_config(self) -> Record:
-        config = super().get_compile_config()
-        if config:
-            config["sampler"] = keras.saving.serialize_keras_object(self.sampler)
-        return config
-
-    def compile_from_config(self, config: Record) -> None:
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
-    def fit(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        sample_weight: Any = None,
-        validation_data: Any = None,
-        validation_split: float | None = None,
-        shuffle: bool = True,
-        class_weight: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Train the prompt on texts or token ids, see `feeding`; `**kwargs` as Keras' `fit`."""
-        if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = feeding.split_off(
-                x, y, sample_weight, validation_split
-            )
-        steps = kwargs.get("steps_per_epoch")
-        steps = steps and steps * kwargs.get("epochs", 1)
-        x = feeding.dataset_of(self, x, y, sample_weight, batch_size, shuffle, class_weight, steps)
-        if validation_data is not None:
-            validation_data = feeding.validation_of(self, validation_data, batch_size)
-        return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
-
-    def evaluate(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        sample_weight: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Return the loss and metrics of texts or token ids, see `feeding`."""
-        if kwargs.get("_use_cached_eval_dataset"):
-            return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
-        steps = kwargs.get("steps")
-        x = feeding.dataset_of(self, x, y, sample_weight, batch_size, steps=steps)
-        return super().evaluate(x, **kwargs)
-
-    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Tokenise texts; pass token ids and the numbers of prompts as they are."""
-        if isinstance(x, dict) and "encoder_token_ids" in x:
-            return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-        texts.revive_tokenizer(self.preprocessor)
-        if self.num_prompts is None:
-            return texts.as_numbers(*super().preprocess_samples(x, y, sample_weight))
-        own = {key: value for key, value in x.items() if key != "prompt_index"}
-        ids, y, mask = texts.as_numbers(*super().preprocess_samples(own, y, sample_weight))
-        return {**ids, "prompt_index": x["prompt_index"]}, y, mask
+        return self.forward_pass.kernels_used
 
     # === Answers ===
 
@@ -380,17 +209,7 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         stop_token_ids: Sequence[int] | None = None,
         prompt_states: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Decode one batch of token ids with cached keys and values.
-
-        Args:
-            inputs: the model's call arguments; `decoder_padding_mask` marks given tokens,
-                at least the start token.
-            stop_token_ids: ids that end a row, `None` to fill all D positions.
-            prompt_states: see `prompt_states`. Default: computed anew.
-
-        Returns:
-            `decoder_token_ids` `[B, D]` and the boolean `decoder_padding_mask` `[B, D]`.
-        """
+        """Decode one batch of token ids with the compiled sampler, see `Generator.step`."""
         return self.generator.step(inputs, stop_token_ids, prompt_states)
 
     def make_generate_function(self):
@@ -414,24 +233,13 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
         return values[0] if self.num_prompts is None else values
 
     def prompt_numbers(self, prompt: WhichPrompt, rows: int) -> np.ndarray | None:
-        """Return the `prompt_index` of B rows, `[B]` int32; None for a model with one prompt.
-
-        Args:
-            prompt: a bank's prompt by name or number, or a list with one a row.
-            rows: B.
-
-        Raises:
-            ValueError: a prompt that the bank does not have, a bank's that is not said, or a list
-                of another length.
-        """
+        """Return the `prompt_index` `[B]` of B rows, None without a bank; see `names.numbers`."""
         return naming.numbers(self.prompt_names, prompt, rows)
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the frozen backbone, see `backbones.fingerprint`."""
-        if self._fingerprint is None:
-            self._fingerprint = backbones.fingerprint(self.backbone)
-        return self._fingerprint
+        """Fingerprint of the backbone as it is now, see `backbones.fingerprint`."""
+        return backbones.fingerprint(self.backbone)
 
     def save_prompt(
         self,
@@ -491,23 +299,23 @@ class PromptedT5(keras_hub.models.Seq2SeqLM):
             **kwargs: for the other formats.
         """
         if format == "tf_saved_model":
-            return export.export_text(self, filepath, max_length)
-        return super().export(filepath, format=format, **kwargs)
+            export.export_text(self, filepath, max_length)
+        else:
+            super().export(filepath, format=format, **kwargs)
 
     def get_config(self) -> Record:
-        config = super().get_config()
-        config.update(
-            prompt_length=self.prompt_length,
-            dropout=self.dropout,
-            prompt_attention=self.prompt_attention,
-            recipe=dataclasses.asdict(self.recipe),
-            num_prompts=self.num_prompts,
-            prompt_names=self.prompt_names,
-            remat=self.remat,
-            kernels=self.kernels,
-        )
-        return config
+        config = super().get_config() | {name: getattr(self, name) for name in _CONFIG}
+        texts.add_lengths(config["preprocessor"], self.preprocessor)
+        return {**config, "recipe": dataclasses.asdict(self.recipe)}
 
     @classmethod
+    @backbones.quiet_masks()
     def from_config(cls, config: Record) -> PromptedT5:
         return super().from_config({**config, "recipe": Recipe(**config["recipe"])})
+
+    @classmethod
+    @backbones.quiet_masks()
+    def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any) -> PromptedT5:
+        """Return a model saved by `save_to_preset`, or a new one on a T5's preset."""
+        # With a `backbone_cls` KerasHub would take this class for the T5 of every preset.
+        return get_preset_loader(preset).load_task(cls, load_weights, True, **kwargs)

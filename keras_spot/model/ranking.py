@@ -94,13 +94,13 @@ class Ranker:
 
     def _scores(self, inputs, targets):
         """Return a score `[B]` for each target `[1, D]`."""
-        states, mask = self.model.encode(*inputs)
+        states, mask = self.model.forward_pass.encode(*inputs)
         batch = ops.shape(states)[0]
         scores = []
         for target in targets:
             target = ops.broadcast_to(target, (batch, ops.shape(target)[1]))
             shifted = ops.pad(target[:, :-1], [[0, 0], [1, 0]])
-            logits = self.model.decode(shifted, ops.ones_like(shifted), states, mask)
+            logits = self.model.forward_pass.decode(shifted, ops.ones_like(shifted), states, mask)
             logits = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
             scores.append(ops.sum(ops.take_along_axis(logits, target[..., None], axis=-1), (1, 2)))
         return scores

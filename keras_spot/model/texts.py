@@ -39,6 +39,13 @@ def as_numbers(x, y, mask):
     return x, y, keras.ops.cast(mask, "float32")
 
 
+def add_lengths(config, preprocessor):
+    """Add the sequence lengths to a serialised preprocessor, which KerasHub leaves out."""
+    if config is not None:
+        for name in ("encoder_sequence_length", "decoder_sequence_length"):
+            config["config"][name] = getattr(preprocessor, name)
+
+
 def revive_tokenizer(preprocessor):
     """Load a tokenizer's resource again where a TensorFlow function is being traced.
 

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import keras_hub
 import pytest
 import toy
 
@@ -64,3 +65,15 @@ def test_a_model_without_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`model` must have a preprocessor to take texts"):
         model.export(tmp_path / "served")
     assert not (tmp_path / "served").exists()
+
+
+def test_a_sampler_that_draws_is_exported_with_its_state(tmp_path, tokenizer):
+    import tensorflow as tf
+
+    backbone = toy.backbone(tokenizer.vocabulary_size())
+    model = build.build(backbone, "uniform", tokenizer=tokenizer, prompt_length=2, input_length=12)
+    model.compile(sampler=keras_hub.samplers.TopKSampler(k=20, temperature=5.0, seed=1))
+    model.export(tmp_path / "served", max_length=5)
+    serve = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
+    ids = {serve(text=tf.constant(TEXTS))["output_ids"].numpy().tobytes() for _ in range(3)}
+    assert len(ids) > 1

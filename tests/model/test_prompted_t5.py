@@ -1,4 +1,5 @@
 import keras
+import keras_hub
 import numpy as np
 import oracle
 import pytest
@@ -49,7 +50,7 @@ def test_tied_heads_are_scaled(tokenizer):
     x, _, _ = toy.batch()
     backbone = toy.backbone(64, tie_embedding_weights=True)
     tied = PromptedT5(backbone, prompt_length=2)
-    states, mask = tied.encode(x["encoder_token_ids"], x["encoder_padding_mask"])
+    states, mask = tied.forward_pass.encode(x["encoder_token_ids"], x["encoder_padding_mask"])
     h, bias = backbone.token_embedding(x["decoder_token_ids"]), None
     for layer in backbone.decoder_transformer_layers:
         h, bias = layer(
@@ -296,3 +297,31 @@ def test_bfloat16_backbone_keeps_a_float32_prompt(tokenizer):
     same = PromptedT5(toy.backbone(64, gain=1.0), prompt_initializer=trained)
     a, b = logits(model, x).astype("float32"), logits(same, x)
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.99
+
+
+def test_saved_models_keep_lengths_and_load_without_a_word(tmp_path, tokenizer):
+    backbone = toy.backbone(tokenizer.vocabulary_size())
+    lengths = {"input_length": 32, "target_length": 6}
+    model = build.build(backbone, "uniform", tokenizer=tokenizer, prompt_length=3, **lengths)
+    model.save(tmp_path / "untrained.keras")  # its optimiser has no state yet
+    model.save_to_preset(tmp_path / "preset")
+    for again in (
+        keras.saving.load_model(tmp_path / "untrained.keras"),
+        PromptedT5.from_preset(str(tmp_path / "preset")),
+    ):
+        preprocessor = again.preprocessor
+        assert preprocessor.encoder_sequence_length == 32
+        assert preprocessor.decoder_sequence_length == 6
+        np.testing.assert_array_equal(again.prompt, model.prompt)
+        assert again.generate(TEXTS) == model.generate(TEXTS)
+        assert again.fingerprint == model.fingerprint
+    x, y, weight = toy.batch()
+    again.fit(x, y, sample_weight=weight, verbose=0)
+
+
+def test_a_preset_of_a_t5_gets_a_new_prompt(tmp_path, tokenizer):
+    toy.backbone(tokenizer.vocabulary_size()).save_to_preset(tmp_path)
+    tokenizer.save_to_preset(tmp_path)
+    model = PromptedT5.from_preset(str(tmp_path), prompt_length=4)
+    assert model.prompt.shape == (4, 16)
+    assert type(keras_hub.models.Seq2SeqLM.from_preset(str(tmp_path))) is not PromptedT5

@@ -1,0 +1,144 @@
+"""How a soft prompt is trained and scored: `compile`, `fit` and `evaluate`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import keras_hub
+
+from keras_spot.base import devices
+from keras_spot.base.errors import invalid
+from keras_spot.base.types import Record, Tensor
+from keras_spot.model import feeding, optimizers, samplers, texts
+from keras_spot.model.losses import LabelAccuracy, TokenAccuracy, TokenCrossEntropy, bank_loss
+
+__all__ = ["PromptTuning"]
+
+
+class PromptTuning(keras_hub.models.Seq2SeqLM):
+    """A KerasHub `Seq2SeqLM` that trains a soft prompt; `PromptedT5` has one, and answers, too."""
+
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer | str = "auto",
+        loss: keras.losses.Loss | str = "auto",
+        *,
+        weighted_metrics: Sequence[keras.metrics.Metric | str] | str | None = "auto",
+        sampler: keras_hub.samplers.Sampler | str = "greedy",
+        **kwargs: Any,
+    ) -> None:
+        """Configure training; `"auto"` is the recipe's choice.
+
+        Args:
+            optimizer: default `keras_spot.optimizers.Adafactor` with the recipe's rates.
+            loss: default `keras_spot.losses.TokenCrossEntropy`.
+            weighted_metrics: default `keras_spot.losses.TokenAccuracy` and `LabelAccuracy`.
+            sampler: a KerasHub sampler or its name. Default `"greedy"`.
+            **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, where
+                `jit_compile=True` pays for many float32 steps of a large backbone, and under
+                tf.distribute (TPUStrategy compiles by itself, and nothing beside it may).
+
+        Raises:
+            InvalidArgument: something that cannot be right under the current strategy, or
+                `kernels="fast"` where that cannot be right.
+        """
+        if optimizer == "auto":
+            optimizer = optimizers.from_recipe(self.recipe)
+        if loss == "auto":
+            loss = TokenCrossEntropy(self.recipe.z_loss, self.recipe.label_smoothing)
+        if isinstance(loss, TokenCrossEntropy):
+            loss = loss.computed_with(self.forward_pass.log_partition)
+        if weighted_metrics == "auto":
+            weighted_metrics = [TokenAccuracy(), LabelAccuracy()]
+        if kwargs.get("jit_compile", "auto") == "auto":
+            kwargs["jit_compile"] = devices.default_jit()
+        devices.check(optimizer, loss, kwargs, self.dropout)
+        if self.num_prompts is not None and not isinstance(loss, keras.losses.Loss):
+            raise invalid("loss", "must be a keras.losses.Loss for a bank of prompts", f"{loss!r}")
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            weighted_metrics=weighted_metrics,
+            sampler=samplers.get(sampler),
+            **kwargs,
+        )
+        self.forward_pass.compile_whole_steps(bool(self.jit_compile))
+        self.generator.forget()
+        self.ranker.forget()
+
+    def compute_loss(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Tensor = None,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Return the loss; a bank's is the mean of its prompts', see `losses.bank_loss`."""
+        if self.num_prompts is None:
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        losses = self.loss.call(y, y_pred)
+        return bank_loss(losses, sample_weight, x["prompt_index"], self._prompt_losses)
+
+    def get_compile_config(self) -> Record:
+        config = super().get_compile_config()
+        if config:
+            config["sampler"] = keras.saving.serialize_keras_object(self.sampler)
+            config["trained"] = self.optimizer.built
+        return config
+
+    def compile_from_config(self, config: Record) -> None:
+        trained = config.pop("trained")
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if trained:  # else there is no state of the optimiser to load
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        validation_split: float | None = None,
+        shuffle: bool = True,
+        class_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Train the prompt on texts or token ids, see `feeding`; `**kwargs` as Keras' `fit`."""
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = feeding.split_off(
+                x, y, sample_weight, validation_split
+            )
+        steps = kwargs.get("steps_per_epoch")
+        steps = steps and steps * kwargs.get("epochs", 1)
+        x = feeding.dataset_of(self, x, y, sample_weight, batch_size, shuffle, class_weight, steps)
+        if validation_data is not None:
+            validation_data = feeding.validation_of(self, validation_data, batch_size)
+        return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Return the loss and metrics of texts or token ids, see `feeding`."""
+        if kwargs.get("_use_cached_eval_dataset"):
+            return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
+        steps = kwargs.get("steps")
+        x = feeding.dataset_of(self, x, y, sample_weight, batch_size, steps=steps)
+        return super().evaluate(x, **kwargs)
+
+    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Tokenise texts; pass token ids and the numbers of prompts as they are."""
+        if isinstance(x, dict) and "encoder_token_ids" in x:
+            return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        texts.revive_tokenizer(self.preprocessor)
+        if self.num_prompts is None:
+            return texts.as_numbers(*super().preprocess_samples(x, y, sample_weight))
+        own = {key: value for key, value in x.items() if key != "prompt_index"}
+        ids, y, mask = texts.as_numbers(*super().preprocess_samples(own, y, sample_weight))
+        return {**ids, "prompt_index": x["prompt_index"]}, y, mask
