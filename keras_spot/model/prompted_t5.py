@@ -263,15 +263,10 @@ class PromptedT5(PromptTuning):
     def load_prompt(
         self, path: PathLike, step: int | str | None = None, prompt: str | int | None = None
     ) -> None:
-        """Replace the prompt by a file's, see `prompts.read`.
-
-        Args:
-            path: a prompt's file, folder or address.
-            step: which step of a run.
-            prompt: which one of a bank to replace, by name or number.
+        """Replace the prompt, of a bank the named one, by a file's, see `prompts.read`.
 
         Raises:
-            ValueError: a prompt of another shape, backbone or `prompt_attention`.
+            InvalidArgument: a prompt of another shape, backbone or `prompt_attention`.
         """
         prompt_files.load(self, path, step, prompt)
 
