@@ -7,6 +7,7 @@ TSV a quote is a character.
 import csv
 import gzip
 import json
+import os
 import sys
 import threading
 import zlib
@@ -19,6 +20,8 @@ from keras_spot.tasks.values import shown, unique
 Row = dict[str, Any]
 
 _UNREADABLE = (ValueError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile, RecursionError)
+_MIB = 1 << 20
+_LONGEST = 16 * _MIB  # bytes of a row of a packed file
 _csv_limit = threading.Lock()  # the csv module has one limit of a cell for the whole process
 
 
@@ -63,25 +66,42 @@ class Lines:
 
     Attributes:
         number: how many lines have been read.
+        rest: of a packed file, which may be a thousand times its size unpacked, how many bytes
+            may follow before a reader calls `renew`, as it does for every row.
     """
 
     def __init__(self, path: str, encoding: str):
         self.path, self.encoding, self.number = path, encoding, 0
+        self.packed = path.lower().endswith(".gz")
+        self.rest = _LONGEST
         # Of its lines, those of UTF-8 are as good without the mark that it looks for.
         self._codec = "utf-8" if encoding.lower().replace("_", "-") == "utf-8-sig" else encoding
 
     def __iter__(self) -> Iterator[str]:
         with self.open() as file:
             whole = "\n".encode(self._codec) != b"\n"  # UTF-16 and the like
-            lines: Iterable[Any] = _ended(self._decode(file.read())) if whole else file
+            lines: Iterable[Any] = self._read(file)
+            if whole:
+                lines = _ended(self._decode(b"".join(lines)))
             for line in lines:
                 self.number += 1
                 text = line if whole else self._decode(line)
                 yield text.removeprefix("\ufeff") if self.number == 1 else text
 
+    def renew(self, size: int = _LONGEST) -> None:
+        """Let that many bytes of a packed file follow."""
+        self.rest = size
+
+    def _read(self, file: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+        while line := file.readline(self.rest + 1 if self.packed else -1):
+            self.rest -= len(line)
+            if self.packed and self.rest < 0:
+                raise BadFile("a packed row is too long; unpack the file, or give it as .jsonl.gz")
+            yield line
+
     def open(self) -> BinaryIO | gzip.GzipFile:
         """Open the file's bytes."""
-        if self.path.lower().endswith(".gz"):
+        if self.packed:
             return gzip.open(self.path, "rb")
         return open(self.path, "rb")
 
@@ -113,6 +133,7 @@ def _csv(lines: Lines) -> Iterator[Row]:
 
     def cells() -> Iterator[list[str]]:
         while True:
+            lines.renew()
             with _csv_limit:
                 before = csv.field_size_limit(sys.maxsize)
                 try:
@@ -128,8 +149,14 @@ def _csv(lines: Lines) -> Iterator[Row]:
 
 
 def _tsv(lines: Lines) -> Iterator[Row]:
-    texts = (line.removesuffix("\n").removesuffix("\r") for line in lines)
-    return _table(text.split("\t") for text in texts if text)
+    def cells() -> Iterator[list[str]]:
+        for line in lines:
+            lines.renew()
+            text = line.removesuffix("\n").removesuffix("\r")
+            if text:
+                yield text.split("\t")
+
+    return _table(cells())
 
 
 def _table(cells: Iterator[list[str]]) -> Iterator[Row]:
@@ -157,12 +184,15 @@ def _check_names(names: Iterable[str]) -> None:
 
 def _jsonl(lines: Lines) -> Iterator[Row]:
     for line in lines:
+        lines.renew()
         text = line.strip(" \t\r\n")
         if text:
             yield _object(json.loads(text, object_pairs_hook=unique))
 
 
 def _json(lines: Lines) -> Iterator[Row]:
+    size = os.path.getsize(lines.path)
+    lines.renew(8 * _MIB if size < _MIB else 20 * size)
     text = "".join(lines)
     lines.number = 0  # a message has its own
     try:
@@ -189,7 +219,9 @@ def _parquet(lines: Lines) -> Iterator[Row]:
             _check_names(file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
-    except pyarrow.lib.ArrowException as error:
+    except (pyarrow.lib.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise BadFile(" ".join(str(error).split())) from None
 
 

@@ -211,6 +211,32 @@ def read_task(folder, name):
     return tasks.load(folder / name)
 
 
+ROWS = [{"text": f"film {i}", "label": i % 2, "score": i / 4} for i in range(12)]
+
+
+def write_rows(folder):
+    import pyarrow
+    from pyarrow import parquet
+
+    lines = ["text,label", *(f'"{row["text"]}, said",{row["label"]}' for row in ROWS)]
+    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+    tabs = ["text\tlabel", *(f"{row['text']}\t{row['label']}" for row in ROWS)]
+    (folder / "rows.tsv").write_text("\n".join(tabs) + "\n")
+    (folder / "rows.json").write_text(json.dumps(ROWS))
+    text = "".join(json.dumps(row) + "\n" for row in ROWS)
+    (folder / "rows.jsonl").write_text(text)
+    (folder / "rows.csv.gz").write_bytes(gzip.compress((folder / "rows.csv").read_bytes()))
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), folder / "rows.parquet")
+
+
+def read_rows(folder, name):
+    from keras_spot import tasks
+    from keras_spot.data import own
+
+    task = tasks.Task(name="reviews", input="{text}", files={"train": str(folder / name)})
+    return list(own.open_own(task, "train")())
+
+
 # === Backbones ===
 
 CONFIG = {"model_type": "t5", "vocab_size": 704, "d_model": 16, "d_kv": 6, "d_ff": 24}
@@ -519,6 +545,17 @@ READERS = [
     ),
     Reader("task .yaml", "yaml", write_task, "task.yaml", _part(read_task, name="task.yaml"), 2),
     Reader("task .json", "json", write_task, "task.json", _part(read_task, name="task.json")),
+    *(
+        Reader(f"data {name}", kind, write_rows, name, _part(read_rows, name=name), 0.5)
+        for name, kind in [
+            ("rows.csv", "text"),
+            ("rows.tsv", "text"),
+            ("rows.csv.gz", "gzip"),
+            ("rows.json", "json"),
+            ("rows.jsonl", "jsonl"),
+            ("rows.parquet", "parquet"),
+        ]
+    ),
     Reader("JSON lines", "jsonl", write_run, "run/metrics.jsonl", read_lines),
     Reader("a run's state", "npz", write_run, "run/state.npz", read_archive),
     Reader(

@@ -107,6 +107,12 @@ def nested_anchors(folder):
     (folder / "study.yaml").write_text("\n".join(lines))
 
 
+def packed_zeros(folder, name, start=b""):
+    """A file of 100 KB that is 100 MB unpacked."""
+    hostile_seeds.write_rows(folder)
+    (folder / name).write_bytes(gzip.compress(start + bytes(100_000_000), compresslevel=1))
+
+
 NAMED = {
     "index and .zarray of 400 TB": (huge_zarr, "T5X prompt, index"),
     "one chunk of 400 TB": (one_huge_chunk, "T5X prompt, index"),
@@ -117,6 +123,11 @@ NAMED = {
     "preset of width 10^6": (huge_preset, "preset config.json"),
     "HDF5 of 400 TB": (unallocated_weights, "preset weights"),
     "HDF5 with a link": (linked_weights, "preset weights"),
+    "one packed line of 100 MB": (lambda f: packed_zeros(f, "rows.csv.gz"), "data rows.csv.gz"),
+    "one packed cell of 100 MB": (
+        lambda f: packed_zeros(f, "rows.csv.gz", b'text,label\n"'),
+        "data rows.csv.gz",
+    ),
     "nested anchors": (nested_anchors, "study .yaml"),
 }
 
