@@ -124,46 +124,46 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
     began = time.monotonic()
     needed = study.needs(cell)
     start = None if needed is None else prompts.read(folder.prompt(needed)).values
-    found = trainer(cell, start, folder.partial(cell))
+    outcome = trainer(cell, start, folder.partial(cell))
     provenance: dict[str, Any] = {
         "task": cell.task,
-        "step": found.step,
-        "score": found.scores["score"],
-        "backbone": found.backbone,
+        "step": outcome.step,
+        "score": outcome.scores["score"],
+        "backbone": outcome.backbone,
         "versions": versions(),
         "seed": cell.seed,
     }
     if cell.kind == "transfer":
         provenance["source"] = cell.source
-    prompts.write(folder.prompt(cell), found.prompt, provenance)
+    prompts.write(folder.prompt(cell), outcome.prompt, provenance)
     early = {k: v for k, v in provenance.items() if k != "score"}
     early["step"] = study.embedding_steps
     if cell.kind != "transfer":
-        prompts.write(folder.embedding(cell), found.embedding, early)
+        prompts.write(folder.embedding(cell), outcome.embedding, early)
     if cell.kind == "source":
         library = PromptLibrary(folder.library)
         if cell.task in library:  # of a run that was killed before it wrote its row
             library.remove(cell.task)
-        embedding = Prompt(found.embedding, early)
-        library.add(cell.task, Prompt(found.prompt, provenance), embedding)
-    steps, scores = [step for step, _ in found.curve], [score for _, score in found.curve]
+        embedding = Prompt(outcome.embedding, early)
+        library.add(cell.task, Prompt(outcome.prompt, provenance), embedding)
+    steps, scores = [step for step, _ in outcome.curve], [score for _, score in outcome.curve]
     row = {
         **cell.columns(),
-        "score": found.scores["score"],
-        "step": found.step,
+        "score": outcome.scores["score"],
+        "step": outcome.step,
         "last": scores[-1],
         "best": max(scores),
         "best_step": steps[scores.index(max(scores))],
         "steps": study.steps(cell),
-        "train_examples": found.examples,
-        "loss": found.loss,
-        "majority": found.majority,
-        "backbone": found.backbone,
+        "train_examples": outcome.examples,
+        "loss": outcome.loss,
+        "majority": outcome.majority,
+        "backbone": outcome.backbone,
         "seconds": round(time.monotonic() - began, 2),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": identity()["host"].partition("/")[0],
-        "scores": dict(found.scores),
-        "curve": [list(point) for point in found.curve],
+        "scores": dict(outcome.scores),
+        "curve": [list(point) for point in outcome.curve],
     }
     folder.finish(cell, row)
     shutil.rmtree(folder.partial(cell), ignore_errors=True)

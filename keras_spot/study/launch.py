@@ -210,11 +210,11 @@ def _watched(place: StudyFolder, progress: Callable[[Status], None] | None) -> I
 
 
 def _complain(place: StudyFolder) -> None:
-    found = status(place)
-    if found.complete:
+    state = status(place)
+    if state.complete:
         return
-    missing = sum(found.total.values()) - sum(found.done.values())
-    reasons: list[Any] = sorted({failure["error"] for failure in found.failures})
+    missing = sum(state.total.values()) - sum(state.done.values())
+    reasons: list[Any] = sorted({failure["error"] for failure in state.failures})
     if not reasons:
         logs = sorted((place.path / "logs").glob("*.log"), key=os.path.getmtime)
         last = logs[-1].read_text(encoding="utf-8", errors="replace").strip() if logs else ""

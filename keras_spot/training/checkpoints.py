@@ -11,14 +11,18 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
+from keras_spot.base.claims import BEATS, STALE_AFTER
 from keras_spot.base.errors import diverged, invalid
 from keras_spot.base.progress import Watcher
 from keras_spot.base.versions import versions
 from keras_spot.training.interrupts import Interrupted, Signals
 from keras_spot.training.loss_means import LossMeans
-from keras_spot.training.run_folder import RunFolder, State, arrays_of, assign
+from keras_spot.training.run_folder import RunFolder
+from keras_spot.training.state import State, arrays_of, assign
 from keras_spot.training.tensorboard import ScalarWriter
 
+SIGN_OF_LIFE = STALE_AFTER / BEATS
+"""Seconds between the signs of life of a `fit`."""
 EXPLODED = 1e6
 """Norm of a prompt's row that is warned of; of trained prompts it is hundreds to thousands."""
 
@@ -89,6 +93,15 @@ class PromptCheckpoint(keras.callbacks.Callback):
     # === What Keras calls ===
 
     def on_train_begin(self, logs=None):
+        self.folder.owner.acquire()
+        try:
+            self._begin()
+        except BaseException:
+            self.folder.owner.release()
+            raise
+
+    def _begin(self) -> None:
+        """Open the folder and put its newest state into the model."""
         model = self.model
         model.optimizer.build(model.trainable_variables)
         record = {
@@ -112,7 +125,8 @@ class PromptCheckpoint(keras.callbacks.Callback):
         if state is not None:
             self._restore(state)
         seconds = 0.0 if state is None else float(state.get("seconds", 0.0))
-        self._began = time.monotonic() - seconds
+        self._alive = time.monotonic()
+        self._began = self._alive - seconds
         # The optimiser may have made steps before the run.
         self._offset = _iterations(model.optimizer) - self.step
         self._noted = max((line["step"] for line in self.folder.metrics()), default=0)
@@ -132,6 +146,9 @@ class PromptCheckpoint(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         before, self.step = self.step, _iterations(self.model.optimizer) - self._offset
         self._check_finite(logs or {})
+        if time.monotonic() - self._alive > SIGN_OF_LIFE:
+            self._alive = time.monotonic()
+            self.folder.owner.sign_of_life()
         if self._is_due(before):
             self.save()
         elif self.signals.received is not None:
@@ -146,6 +163,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         if self.step > self._noted:
             self.save()
         self._writer.close()
+        self.folder.owner.release()
 
     # === Checkpoints ===
 

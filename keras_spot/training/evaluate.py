@@ -201,9 +201,9 @@ def submit(
         The file's path.
     """
     task = tasks.get(task)
-    found = list(load_examples(task, split, data_dir=data_dir))
-    answers, _ = answer(model, task, found, method=method, batch_size=batch_size, prompt=prompt)
-    return submission.write(task, answers, found, folder, split)
+    examples = list(load_examples(task, split, data_dir=data_dir))
+    answers, _ = answer(model, task, examples, method=method, batch_size=batch_size, prompt=prompt)
+    return submission.write(task, answers, examples, folder, split)
 
 
 def answer(

@@ -122,7 +122,7 @@ def execute(
     )
     description = "bank" if run.is_bank else run.members[0].name
     with (
-        folder.owned(),
+        folder.owner.owned(),
         devices.scope(session.strategy),
         checkpoint.signals.noted(),
         watcher(progress, description, steps) as checkpoint.watcher,

@@ -10,15 +10,12 @@ numpy_checkpoints/ the prompts, in the reference's layout (`prompts.forms.refere
 A bank's folder has a folder of this kind for each prompt, whose state is the bank's.
 """
 
-import contextlib
-import hashlib
 import json
 import math
 import os
 import shutil
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +24,13 @@ import numpy as np
 from keras_spot import prompts
 from keras_spot.base import remote
 from keras_spot.base.atomic import atomic_folder, atomic_write
-from keras_spot.base.claims import Claims
-from keras_spot.base.errors import DamagedFile, damaged, invalid, missing_file
-from keras_spot.base.reading.arrays import open_npz
+from keras_spot.base.errors import DamagedFile, invalid, missing_file
 from keras_spot.prompts.names import folder as folder_of
+from keras_spot.training.owner import Owner
+from keras_spot.training.state import State, checksum, read_state
 
 STATE, PREVIOUS = "state.npz", "state.previous.npz"
 METRICS = "metrics.jsonl"
-LOCK = ".lock"
 TENSORBOARD = "tensorboard"
 # May differ between a run and its continuation: how far it goes, where things lie, what it ran on.
 _FREE = {"best", "steps", "versions", "strategy", "backbone_name", "tokenizer"}
@@ -45,7 +41,6 @@ _BY_TASK = ("tasks.", "files.")
 _PATHS = "path"
 
 Line = dict[str, Any]
-State = dict[str, np.ndarray]
 
 
 class RunFolder:
@@ -62,38 +57,7 @@ class RunFolder:
         if remote.is_remote(path):
             raise invalid("run_dir", "must be a folder of this machine", remote.address(path))
         self.path = Path(path)
-        self._claim: Path | None = None
-
-    # === Owner ===
-
-    @contextlib.contextmanager
-    def owned(self, name: str = LOCK) -> Iterator[None]:
-        """Own the folder while the block runs: nobody else may work in it.
-
-        A dead owner's folder is taken over, that of another host once it gives no sign of life.
-
-        Raises:
-            ValueError: another process works in it.
-        """
-        claims, is_new = Claims(self.path, at_once=True), not self.path.exists()
-        claim = claims.take(name)
-        if claim is None:
-            owner = claims.holder(name) or {}
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("time", 0)))
-            host = str(owner.get("host", "?")).partition("/")[0]
-            rule = "must not be in use by another process"
-            received = f"{self.path}, of process {owner.get('pid', '?')} on {host} since {since}"
-            raise invalid("run_dir", rule, received)
-        self._claim = claim
-        try:
-            with claims.kept(claim):
-                yield
-        finally:
-            self._claim = None
-            claims.drop(name)
-            if is_new:  # and nothing came of it
-                with contextlib.suppress(OSError):
-                    self.path.rmdir()
+        self.owner = Owner(self.path)
 
     def check_owned(self) -> None:
         """Raise if the folder was taken away while a run works in it.
@@ -102,7 +66,7 @@ class RunFolder:
             MissingFile: it was removed, or another process has taken it over.
         """
         record = self.path / prompts.RUN_FILE
-        if not record.is_file() or (self._claim is not None and not self._claim.is_file()):
+        if not record.is_file() or self.owner.is_lost:
             rule = "must stay where it is while a run works in it"
             raise missing_file("run_dir", rule, f"{self.path} was removed or taken over")
 
@@ -223,7 +187,7 @@ class RunFolder:
             if not file.is_file():
                 continue
             try:
-                state = _read_state(file)
+                state = read_state(file)
             except DamagedFile as error:
                 reasons.append(str(error))
                 continue
@@ -243,7 +207,7 @@ class RunFolder:
         state: State = {**arrays, "step": np.array(step)}
         file = self.path / STATE
         with atomic_write(file) as stream:
-            np.savez(stream, allow_pickle=False, **state, checksum=np.array(_checksum(state)))
+            np.savez(stream, allow_pickle=False, **state, checksum=np.array(checksum(state)))
             if file.is_file():
                 os.replace(file, self.path / PREVIOUS)
 
@@ -320,28 +284,6 @@ def _differences(
             yield name, was, asked
 
 
-def _read_state(file: Path) -> State:
-    """Return the arrays of a state; raise DamagedFile for whatever is wrong with the file."""
-    rule = "must hold the state of a run"
-    with open_npz(file) as archive:
-        state = {name: archive[name] for name in archive.files}
-    recorded = state.pop("checksum", None)
-    if recorded is not None and str(recorded) != _checksum(state):
-        raise damaged(file, rule, "its checksum is another")
-    if "prompt" not in state or state.get("step", np.zeros(0)).shape != ():
-        raise damaged(file, rule, "prompt or step is missing")
-    return state
-
-
-def _checksum(state: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        array = np.ascontiguousarray(state[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
 def _parsed(raw: bytes) -> Line | None:
     try:
         line = json.loads(raw)
@@ -352,28 +294,3 @@ def _parsed(raw: bytes) -> Line | None:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
-
-
-def arrays_of(variables: Sequence[Any], prefix: str) -> State:
-    """Return variables' values as `prefix_0`, `prefix_1`, ..."""
-    from keras import ops
-
-    return {f"{prefix}_{i}": ops.convert_to_numpy(v) for i, v in enumerate(variables)}
-
-
-def assign(variables: Sequence[Any], state: State, prefix: str, optional: bool = False) -> None:
-    """Put values of a state back into variables.
-
-    Raises:
-        ValueError: values of another number or shape; none at all if they are `optional`.
-    """
-    names = [name for name in state if name.rpartition("_")[0] == prefix]
-    if optional and not names:
-        return
-    values = [state.get(f"{prefix}_{i}") for i in range(max(len(names), len(variables)))]
-    shapes = [None if value is None else value.shape for value in values]
-    if [tuple(v.shape) for v in variables] != shapes:
-        rule = "must hold a state of this model and optimiser"
-        raise invalid("run_dir", rule, f"{prefix} of shapes {shapes}")
-    for variable, value in zip(variables, values):
-        variable.assign(value)

@@ -85,8 +85,8 @@ def predict_gain(
         ValueError: fewer than 3 points, different lengths, NaN or infinity, similarities that
             are all equal, or a level outside (0, 1).
 
-    >>> found = predict_gain([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 2.0, 3.0], 0.5)
-    >>> [round(float(number), 3) for number in (found.gain, found.low, found.high)]
+    >>> gain = predict_gain([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 2.0, 3.0], 0.5)
+    >>> [round(float(number), 3) for number in (gain.gain, gain.low, gain.high)]
     [3.5, 1.349, 5.651]
     """
     from scipy import stats
@@ -131,8 +131,8 @@ def correlation(similarities: Sequence[float], gains: Sequence[float]) -> tuple[
     x, y = _points(similarities, gains)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan"), float("nan")
-    found = stats.pearsonr(x, y)
-    return float(found.statistic), float(found.pvalue)
+    result = stats.pearsonr(x, y)
+    return float(result.statistic), float(result.pvalue)
 
 
 def _points(similarities: Sequence[float], gains: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

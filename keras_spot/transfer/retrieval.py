@@ -20,6 +20,7 @@ from typing import Any, Literal
 from keras_spot import prompts, tasks, transfer
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.training.execute import TrainedRun
+from keras_spot.training.owner import TRANSFER_LOCK
 from keras_spot.training.run import Run
 from keras_spot.training.run_folder import RunFolder
 from keras_spot.transfer.library import PromptLibrary, folder_name
@@ -209,7 +210,8 @@ def retrieve(
     if strategy.needs_scores and run.validation_split == "":
         raise invalid("validation_split", "must not be empty to choose the best by", "''")
     target = Target(run, run_dir, library, k, by, progress)
-    target.rank(strategy.name, embedding_steps)
-    trained, facts = strategy.transfer(target)
-    target.finish(trained, **facts)
+    with target.folder.owner.owned(TRANSFER_LOCK):
+        target.rank(strategy.name, embedding_steps)
+        trained, facts = strategy.transfer(target)
+        target.finish(trained, **facts)
     return Transferred(trained, target.ranking, target.sources, **facts)

@@ -320,7 +320,7 @@ def test_restart_sets_the_old_run_aside(movies, session, copied):
 def test_a_folder_has_one_owner(go, copied):
     program = (
         "import sys, time; from keras_spot.training.run_folder import RunFolder\n"
-        "with RunFolder(sys.argv[1]).owned():\n    print('owned', flush=True); time.sleep(60)"
+        "with RunFolder(sys.argv[1]).owner.owned():\n    print('owned', flush=True); time.sleep(60)"
     )
     words = [sys.executable, "-c", program, str(copied)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as owner:
@@ -331,6 +331,8 @@ def test_a_folder_has_one_owner(go, copied):
             "`run_dir` must not be in use by another process. "
             f"Received: {copied}, of process {owner.pid} on "
         )
+        with pytest.raises(ValueError, match=r"must not be in use by another process"):
+            keras_spot.PromptCheckpoint(copied).folder.owner.acquire()  # as `fit` does
         owner.kill()
     go(copied)  # a dead owner's
     assert not list(copied.glob(".lock*"))

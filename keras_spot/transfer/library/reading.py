@@ -161,8 +161,8 @@ class ReadLibrary:
     def _keys(self) -> Iterator[str]:
         """Yield the names of the entries' folders, in no order."""
         root = self._root(f"*/{HEADER}")
-        with contextlib.suppress(FileNotFoundError), os.scandir(root) as found:
-            for item in found:
+        with contextlib.suppress(FileNotFoundError), os.scandir(root) as items:
+            for item in items:
                 if not item.name.startswith(".") and os.path.isfile(root / item.name / HEADER):
                     yield item.name
 

@@ -1,0 +1,95 @@
+"""Who works in a run's folder: one process, from opening it to the end."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_spot.base.claims import Claims
+from keras_spot.base.errors import invalid
+
+LOCK, TRANSFER_LOCK = ".lock", ".transfer-lock"
+_FITTING: set[Path] = set()  # folders that a `fit` of this process owns
+
+
+class Owner:
+    """The ownership of a folder.
+
+    A dead owner's folder is taken over, that of another host once it gives no sign of life.
+
+    Args:
+        path: the folder; made when it is owned.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._claim: Path | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the folder was owned and was taken away or taken over."""
+        return self._claim is not None and not self._claim.is_file()
+
+    @contextlib.contextmanager
+    def owned(self, name: str = LOCK) -> Iterator[None]:
+        """Own the folder while the block runs: nobody else may work in it.
+
+        Args:
+            name: of the lock; a transfer's is another than that of the run in the same folder.
+
+        Raises:
+            ValueError: another process works in it.
+        """
+        claims, is_new = Claims(self.path, at_once=True), not self.path.exists()
+        claim = self._take(claims, name)
+        try:
+            with claims.kept(claim):
+                yield
+        finally:
+            self._claim = None
+            claims.drop(name)
+            if is_new:  # and nothing came of it
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+
+    def acquire(self) -> None:
+        """Own the folder until `release`, for a `fit` that may end anywhere; does nothing if owned.
+
+        A `fit` that raised leaves its lock to the next one of this process.
+
+        Raises:
+            ValueError: another process works in it.
+        """
+        if self._claim is not None:
+            return
+        claims = Claims(self.path, at_once=True)
+        if self.path.resolve() in _FITTING:
+            claims.drop(LOCK)
+        self._take(claims, LOCK)
+        _FITTING.add(self.path.resolve())
+
+    def sign_of_life(self) -> None:
+        """Tell other hosts that the owner of `acquire` is alive."""
+        if self._claim is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._claim)
+
+    def release(self) -> None:
+        """Give back what `acquire` took."""
+        if self._claim is not None and self.path.resolve() in _FITTING:
+            _FITTING.discard(self.path.resolve())
+            self._claim = None
+            Claims(self.path).drop(LOCK)
+
+    def _take(self, claims: Claims, name: str) -> Path:
+        claim = claims.take(name)
+        if claim is None:
+            owner = claims.holder(name) or {}
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("time", 0)))
+            host = str(owner.get("host", "?")).partition("/")[0]
+            rule = "must not be in use by another process"
+            received = f"{self.path}, of process {owner.get('pid', '?')} on {host} since {since}"
+            raise invalid("run_dir", rule, received)
+        self._claim = claim
+        return claim
