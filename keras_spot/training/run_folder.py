@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from keras_spot import prompts
-from keras_spot.base import remote
+from keras_spot.base import reading, remote
 from keras_spot.base.atomic import atomic_folder, atomic_write
 from keras_spot.base.errors import DamagedFile, invalid, missing_file
 from keras_spot.prompts.names import folder as folder_of
@@ -226,7 +226,7 @@ class RunFolder:
     def _raw_metrics(self) -> list[tuple[bytes, Line | None]]:
         file = self.path / METRICS
         lines = file.read_bytes().split(b"\n") if file.is_file() else []
-        return [(raw, _parsed(raw)) for raw in lines if raw.strip()]
+        return [(raw, _parsed(raw, file)) for raw in lines if raw.strip()]
 
     def _scores(self) -> list[dict[str, Any]]:
         lines = [line for line in self.metrics() if line.get("score") is not None]
@@ -284,9 +284,9 @@ def _differences(
             yield name, was, asked
 
 
-def _parsed(raw: bytes) -> Line | None:
+def _parsed(raw: bytes, file: Path) -> Line | None:
     try:
-        line = json.loads(raw)
+        line = reading.parse_json(raw.decode("utf-8"), file, finite=False)
     except ValueError:
         return None
     return line if isinstance(line, dict) and type(line.get("step")) is int else None

@@ -21,7 +21,8 @@ def read_state(file: Path) -> State:
     recorded = state.pop("checksum", None)
     if recorded is not None and str(recorded) != checksum(state):
         raise damaged(file, rule, "its checksum is another")
-    if "prompt" not in state or state.get("step", np.zeros(0)).shape != ():
+    step = state.get("step", np.zeros(0))
+    if "prompt" not in state or step.shape != () or step.dtype.kind not in "iu":
         raise damaged(file, rule, "prompt or step is missing")
     return state
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_spot import backbones, prompts, tasks, transfer
-from keras_spot.base import devices
+from keras_spot.base import devices, reading
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid
 from keras_spot.base.progress import Report
@@ -111,11 +111,11 @@ class Target:
             asked["embedding_steps"] = embedding_steps
         file = self.folder.path / RECORD
         if file.is_file():
-            self.record = json.loads(file.read_text(encoding="utf-8"))
+            self.record = _read_record(file)
             for key, value in asked.items():
-                if self.record[key] != value:
+                if self.record.get(key) != value:
                     rule = f"must be new or hold a transfer with the same {key} ({value!r})"
-                    received = f"{key}={self.record[key]!r} in {self.folder.path}"
+                    received = f"{key}={self.record.get(key)!r} in {self.folder.path}"
                     raise invalid("run_dir", rule, received)
         else:
             steps = embedding_steps or _usual_steps(self.known.values(), self.run.total_steps)
@@ -190,6 +190,26 @@ class Target:
         with atomic_write(self.folder.path / RECORD, "w") as file:
             json.dump(self.record, file, indent=1)
             file.write("\n")
+
+
+def _read_record(file: Path) -> dict[str, Any]:
+    """Return the record of a transfer.
+
+    Raises:
+        DamagedFile: it is none.
+    """
+    rule = "must hold the record of a transfer"
+    record = reading.read_record(file, argument="run_dir", rule=rule)
+    ranking, sources = record.get("ranking"), record.get("sources")
+    with reading.parsing(file, rule, "run_dir"):
+        if not isinstance(ranking, list) or not isinstance(sources, list):
+            raise ValueError("no ranking and sources")
+        for name, value in ranking:
+            if not isinstance(name, str) or type(value) not in (int, float):
+                raise ValueError(f"a rank that is none, {name!r}")
+        if not set(sources) <= {name for name, _ in ranking}:
+            raise ValueError("sources that were not ranked")
+    return record
 
 
 def _name_of(similarity: Any) -> str:

@@ -425,6 +425,28 @@ def write_run(folder):
     lines = [{"step": 5, "loss": 2.5, "score": 40.0}, {"step": 10, "loss": 1.5, "score": 50.0}]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "run/metrics.jsonl").write_text(text)
+    record = {"strategy": "best_of_top_k", "task": "glue/rte", "k": 1, "by": "per_token_cosine"}
+    record |= {"embedding_steps": 10, "ranking": [["mr", 0.5], ["snli", 0.25]], "sources": ["mr"]}
+    (folder / "run/transfer.json").write_text(json.dumps(record))
+
+
+def read_state(folder):
+    from keras_spot.training.run_folder import RunFolder
+
+    return RunFolder(folder / "run").newest_step()
+
+
+def read_metrics(folder):
+    """A damaged line is left out, and the other is there."""
+    from keras_spot.training.run_folder import RunFolder
+
+    return RunFolder(folder / "run").metrics()
+
+
+def read_transfer(folder):
+    from keras_spot.transfer import target
+
+    return target._read_record(folder / "run/transfer.json")
 
 
 def read_lines(folder):
@@ -557,7 +579,10 @@ READERS = [
         ]
     ),
     Reader("JSON lines", "jsonl", write_run, "run/metrics.jsonl", read_lines),
-    Reader("a run's state", "npz", write_run, "run/state.npz", read_archive),
+    Reader("arrays of .npz", "npz", write_run, "run/state.npz", read_archive, 0.5),
+    Reader("a run's state", "npz", write_run, "run/state.npz", read_state),
+    Reader("a run's metrics", "jsonl", write_run, "run/metrics.jsonl", read_metrics),
+    Reader("a transfer's record", "json", write_run, "run/transfer.json", read_transfer, 0.5, True),
     Reader(
         "Hugging Face config.json",
         "json",
