@@ -54,12 +54,21 @@ class ParserError(Protocol):
     def format_message(self) -> str: ...
 
 
+@runtime_checkable
+class UnknownOption(ParserError, Protocol):
+    """An option that the command does not have."""
+
+    option_name: str
+    possibilities: Any
+
+
 def parser_message(error: ParserError) -> str:
     """Return the one line of a mistake on the command line."""
-    option = getattr(error, "option_name", None)
-    if option and error.ctx is not None and str(error).startswith("No such option"):
+    if isinstance(error, UnknownOption) and error.ctx is not None:
         known = [name for one in error.ctx.command.get_params(error.ctx) for name in one.opts]
-        return f"No such option: {option}{_hint(option, known)}"
+        closest = closest_option(error.option_name, known)
+        hint = f" (did you mean {closest}?)" if closest else ""
+        return f"No such option: {error.option_name}{hint}"
     return " ".join(error.format_message().split())
 
 
@@ -87,11 +96,6 @@ def closest_option(option: str, known: Iterable[str]) -> str | None:
             close = [name]
     close = close or difflib.get_close_matches(option, known, n=1)
     return close[0] if close else None
-
-
-def _hint(option: str, known: Iterable[str]) -> str:
-    closest = closest_option(option, known)
-    return f" (did you mean {closest}?)" if closest else ""
 
 
 def _flags_without_type(params: list[Any]) -> list[Any]:
