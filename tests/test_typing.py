@@ -1,6 +1,7 @@
 """Type checkers see the public surface: they accept its use, and find three mistakes."""
 
 import importlib.util
+import inspect
 import pathlib
 import re
 import shutil
@@ -9,6 +10,8 @@ import sys
 
 import pytest
 
+import keras_spot
+
 FOLDER = pathlib.Path(__file__).parent / "typing"
 ROOT = FOLDER.parents[1]
 MISTAKES = {
@@ -16,6 +19,8 @@ MISTAKES = {
     for line, text in enumerate((FOLDER / "misuse.py").read_text().splitlines(), 1)
     if "  # " in text
 }
+# Of public signatures: tensors, records of JSON, and what goes on to Keras have no type to say.
+MOST_ANYS = 110
 
 
 def errors(command, file):
@@ -28,7 +33,7 @@ def errors(command, file):
 
 
 def check(command):
-    assert len(MISTAKES) == 3
+    assert len(MISTAKES) >= 3
     lines, output = errors(command, "surface.py")
     assert not lines, output
     lines, output = errors(command, "misuse.py")
@@ -46,3 +51,40 @@ def test_pyright():
     if pyright is None or node is None:
         pytest.skip("needs pyright with Node.js, of the extra [dev]")
     check([pyright, "--pythonpath", sys.executable])
+
+
+def public():
+    """Yield the name and the function of everything that users call."""
+    for name in keras_spot.__all__:
+        value = getattr(keras_spot, name)
+        members = {name: value}
+        if inspect.ismodule(value):
+            assert hasattr(value, "__all__"), f"{name} has no __all__"
+            members = {f"{name}.{member}": getattr(value, member) for member in value.__all__}
+        for path, member in members.items():
+            if not getattr(member, "__module__", "").startswith("keras_spot"):
+                continue
+            if inspect.isfunction(member):
+                yield path, member
+            elif inspect.isclass(member):
+                for method, function in vars(member).items():
+                    function = getattr(function, "__func__", getattr(function, "fget", function))
+                    own = not method.startswith("_") or method == "__init__"
+                    if inspect.isfunction(function) and own:
+                        yield f"{path}.{method}", function
+
+
+def test_public_signatures_are_typed():
+    missing, anys = [], 0
+    for name, function in dict(public()).items():
+        signature = inspect.signature(function)
+        annotations = {p.name: p.annotation for p in signature.parameters.values()}
+        annotations = {k: v for k, v in annotations.items() if k not in ("self", "cls")}
+        if not name.endswith("__init__"):
+            annotations["return"] = signature.return_annotation
+        for parameter, annotation in annotations.items():
+            if annotation is inspect.Parameter.empty:
+                missing.append(f"{name}: {parameter}")
+            anys += len(re.findall(r"\b(?:Any|Tensor|Record)\b", str(annotation)))
+    assert missing == []
+    assert anys <= MOST_ANYS

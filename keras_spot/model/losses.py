@@ -203,7 +203,9 @@ class LabelAccuracy(keras.metrics.Mean):
     def __init__(self, name: str = "label_accuracy", dtype: str | None = None) -> None:
         super().__init__(name, dtype)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
         hits = token_hits(y_true, y_pred)
         if sample_weight is None:
             return super().update_state(ops.min(hits, axis=-1))

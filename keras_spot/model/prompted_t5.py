@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
 
@@ -212,7 +212,7 @@ class PromptedT5(PromptTuning):
         """Decode one batch of token ids with the compiled sampler, see `Generator.step`."""
         return self.generator.step(inputs, stop_token_ids, prompt_states)
 
-    def make_generate_function(self):
+    def make_generate_function(self) -> Callable[..., Tensor]:
         """Return the compiled function of `(inputs, stop_token_ids)`, see `Generator.function`."""
         return self.generator.function()
 

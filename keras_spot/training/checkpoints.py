@@ -1,12 +1,14 @@
 """The callback that writes a run's folder."""
 
+from __future__ import annotations
+
 import json
 import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import keras
 import numpy as np
@@ -20,6 +22,11 @@ from keras_spot.training.loss_means import LossMeans
 from keras_spot.training.run_folder import RunFolder
 from keras_spot.training.state import State, arrays_of, assign
 from keras_spot.training.tensorboard import ScalarWriter
+
+if TYPE_CHECKING:
+    from keras_spot.model.prompted_t5 import PromptedT5
+
+Logs: TypeAlias = Mapping[str, float] | None
 
 SIGN_OF_LIFE = STALE_AFTER / BEATS
 """Seconds between the signs of life of a `fit`."""
@@ -64,12 +71,12 @@ class PromptCheckpoint(keras.callbacks.Callback):
         self,
         run_dir: str | os.PathLike[str] | RunFolder,
         every: int | Collection[int] = 500,
-        validate: Callable[[Any], Mapping[str, Any] | None] | None = None,
+        validate: Callable[[PromptedT5], Mapping[str, Any] | None] | None = None,
         monitor: str = "score",
         mode: str = "max",
         record: Mapping[str, Any] | None = None,
         prompt_records: Mapping[str, Mapping[str, Any]] | None = None,
-    ):
+    ) -> None:
         super().__init__()
         steps = [every] if isinstance(every, int) else every
         if not steps or not all(type(step) is int and step >= 1 for step in steps):
@@ -92,7 +99,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
 
     # === What Keras calls ===
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         self.folder.owner.acquire()
         try:
             self._begin()
@@ -135,7 +142,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         if state is None:
             self._save_state()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._losses.begin_epoch()
         if self._restored is not None and "losses" in self._restored:
             self._losses.restore(self._restored["losses"])
@@ -143,7 +150,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         if self._is_due(self._noted):  # a signal came before this step was validated
             self.save()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         before, self.step = self.step, _iterations(self.model.optimizer) - self._offset
         self._check_finite(logs or {})
         if time.monotonic() - self._alive > SIGN_OF_LIFE:
@@ -156,10 +163,10 @@ class PromptCheckpoint(keras.callbacks.Callback):
             raise Interrupted(self.signals.received, self.step)
         self.watcher(self.step, self.steps or self.step, {**self.last, **(logs or {})})
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._losses.look()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         if self.step > self._noted:
             self.save()
         self._writer.close()

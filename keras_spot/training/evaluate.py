@@ -1,24 +1,30 @@
 """Scores of a model on a task: decode or rank every example, then the task's metrics."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_spot import tasks
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.types import PathLike, Record
 from keras_spot.data import load_examples
 from keras_spot.data.labels import check_labels, is_label_task, longest_label
 from keras_spot.data.survey import measure
 from keras_spot.tasks import metrics
 from keras_spot.training import submission
 from keras_spot.training.run import METHODS
+
+if TYPE_CHECKING:
+    from keras_spot.model.prompted_t5 import PromptedT5
 
 BEAMS = 4
 _BLOCK = 1024  # examples sorted by length together
@@ -39,13 +45,13 @@ class Evaluation:
 
     task: str
     scores: dict[str, float]
-    predictions: list[dict[str, Any]]
+    predictions: list[Record]
 
     @property
     def examples(self) -> int:
         return len(self.predictions)
 
-    def write(self, path: str | os.PathLike) -> None:
+    def write(self, path: PathLike) -> None:
         """Write the predictions as JSON lines."""
         with atomic_write(path, "w") as file:
             for record in self.predictions:
@@ -53,12 +59,12 @@ class Evaluation:
 
 
 def evaluate(
-    model: Any,
+    model: PromptedT5,
     task: str | tasks.Task,
     split: str | None = None,
     *,
     method: str = "generate",
-    data_dir: str | os.PathLike | None = None,
+    data_dir: PathLike | None = None,
     batch_size: int = 32,
     limit: int | None = None,
     prompt: str | int | None = None,
@@ -96,7 +102,7 @@ def evaluate(
 
 
 def score(
-    model: Any,
+    model: PromptedT5,
     task: tasks.Task,
     examples: Mapping[str, Sequence[tasks.Example]],
     *,
@@ -106,7 +112,7 @@ def score(
 ) -> Evaluation:
     """Score a model on the examples of a task's splits; the other arguments are `evaluate`'s."""
     parts: dict[str, dict[str, float]] = {}
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     for part, of_part in examples.items():
         answers, extra = answer(
             model, task, of_part, method=method, batch_size=batch_size, prompt=prompt
@@ -132,7 +138,7 @@ def check_method(task: tasks.Task, method: str) -> None:
         raise invalid("method", "must be 'generate' where the target is no label", task.name)
 
 
-def check_labelled(task: tasks.Task, split: str, data_dir: str | os.PathLike | None = None) -> None:
+def check_labelled(task: tasks.Task, split: str, data_dir: PathLike | None = None) -> None:
     """Raise ValueError if a split cannot be scored: no such split, no examples, no labels."""
     options = {"limit": 1} if task.missing != "skip" else {"labelled": True}
     first = next(load_examples(task, split, data_dir=data_dir, **options), None)
@@ -154,12 +160,12 @@ def warn_of_cut(
 
 
 def predict(
-    model: Any,
+    model: PromptedT5,
     task: str | tasks.Task,
     split: str = "test",
     *,
     method: str = "generate",
-    data_dir: str | os.PathLike | None = None,
+    data_dir: PathLike | None = None,
     batch_size: int = 32,
     limit: int | None = None,
     prompt: str | int | None = None,
@@ -181,13 +187,13 @@ def predict(
 
 
 def submit(
-    model: Any,
+    model: PromptedT5,
     task: str | tasks.Task,
     folder: str | os.PathLike,
     split: str = "test",
     *,
     method: str = "generate",
-    data_dir: str | os.PathLike | None = None,
+    data_dir: PathLike | None = None,
     batch_size: int = 32,
     prompt: str | int | None = None,
 ) -> Path:
@@ -207,14 +213,14 @@ def submit(
 
 
 def answer(
-    model: Any,
+    model: PromptedT5,
     task: tasks.Task,
     examples: Sequence[tasks.Example],
     *,
     method: str = "generate",
     batch_size: int = 32,
     prompt: Any = None,
-) -> tuple[list[str], list[dict[str, Any]]]:
+) -> tuple[list[str], list[Record]]:
     """Return the answer to each example and, for `"rank"`, `{"scores": {label: log p}}`."""
     check_method(task, method)
     if model.preprocessor is None:
@@ -247,7 +253,7 @@ def _beam_sampler() -> Any:
 
 
 def label_log_likelihoods(
-    model: Any,
+    model: PromptedT5,
     texts: Sequence[str],
     labels: Sequence[str],
     *,
@@ -263,7 +269,7 @@ def label_log_likelihoods(
     return model.ranker.log_likelihoods(texts, labels, batch_size, prompt)
 
 
-def _record(example: tasks.Example, prediction: str) -> dict[str, Any]:
+def _record(example: tasks.Example, prediction: str) -> Record:
     record = {"index": example.index, "input": example.input, "target": example.target}
     if example.idx is not None:
         record["idx"] = example.idx

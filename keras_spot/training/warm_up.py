@@ -1,11 +1,18 @@
 """Compile the training step before it is needed."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from keras_spot.base.errors import invalid
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def warm_up(model: Any, data: Any, batches: int = 256) -> int:
+    from keras_spot.model.prompted_t5 import PromptedT5
+
+
+def warm_up(model: PromptedT5, data: tf.data.Dataset, batches: int = 256) -> int:
     """Compile the training step for the lengths of batches in the data, before it is trained.
 
     Without it the first batch of each length takes that much longer, through XLA seconds. A step

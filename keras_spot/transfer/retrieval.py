@@ -26,6 +26,16 @@ from keras_spot.training.run_folder import RunFolder
 from keras_spot.transfer.library import PromptLibrary, folder_name
 from keras_spot.transfer.target import Follow, Target
 
+__all__ = [
+    "Arithmetic",
+    "Average",
+    "MixtureOfSources",
+    "Retrieval",
+    "TopK",
+    "Transferred",
+    "retrieve",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Transferred:
