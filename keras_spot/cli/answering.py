@@ -34,7 +34,8 @@ def evaluate_command(
     limit: Limit = None,
     dtype: str | None = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Write every example's answer here, as JSON lines.")
+        Path | None,
+        typer.Option(help="Write every example's answer here, as JSON lines. Default: nowhere."),
     ] = None,
 ) -> None:
     """Score a prompt on a task and print the scores as JSON."""
@@ -67,7 +68,7 @@ def predict_command(
         list[str] | None, typer.Argument(help="Texts to answer; '-' reads lines of stdin.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="Answer this task's split instead.")
+        str | None, typer.Option("--task", help="Answer this task's split. Default: the texts.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the task.")] = "test",
     backbone: str | None = None,
@@ -77,7 +78,7 @@ def predict_command(
     limit: Limit = None,
     dtype: str | None = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write JSON lines here instead of to stdout.")
+        Path | None, typer.Option(help="Write JSON lines here. Default: to stdout.")
     ] = None,
 ) -> None:
     """Answer texts, or every example of a task's split, as JSON lines."""
@@ -157,7 +158,9 @@ def export_command(
     ],
     output: Annotated[Path, typer.Argument(help="Folder of the SavedModel.")],
     backbone: str | None = None,
-    max_length: Annotated[int | None, typer.Option(help="Target tokens at most.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Target tokens at most. Default: 32.")
+    ] = None,
     dtype: str | None = None,
 ) -> None:
     """Write a SavedModel: text in, text out, tensorflow and tensorflow_text to run it."""

@@ -37,16 +37,22 @@ def convert_command(
     step: Annotated[
         str | None, typer.Option(help="Of a run: a number, best or newest. Default: best.")
     ] = None,
-    task_id: Annotated[int | None, typer.Option(help="Task of a multitask adapter.")] = None,
+    task_id: Annotated[
+        int | None, typer.Option(help="Task of a multitask adapter. Default: its only one.")
+    ] = None,
     base_model: Annotated[
-        str | None, typer.Option(help="A prompt's backbone by its name on the hub, for PEFT.")
+        str | None,
+        typer.Option(
+            help="A prompt's backbone by its name on the hub, for PEFT. Default: as recorded."
+        ),
     ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(help="SentencePiece model of a backbone. Default: the one beside it."),
     ] = None,
     activation: Annotated[
-        str | None, typer.Option(help="Of a T5X checkpoint: relu, gelu_new, ...")
+        str | None,
+        typer.Option(help="Of a T5X checkpoint: relu, gelu_new, ... Default: as T5 has it."),
     ] = None,
     max_distance: Annotated[
         int, typer.Option(help="Of a T5X checkpoint's relative positions.")

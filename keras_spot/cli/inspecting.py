@@ -24,15 +24,15 @@ def inspect_command(
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(
-            help="Compare with this backbone (default: the run's own); alone: show the backbone."
-        ),
+        typer.Option(help="Compare with this backbone; alone: show it. Default: the run's own."),
     ] = None,
     top: Annotated[int, typer.Option(help="Nearest tokens of each position.")] = 3,
-    task_id: Annotated[int | None, typer.Option(help="Task of a multitask adapter.")] = None,
+    task_id: Annotated[
+        int | None, typer.Option(help="Task of a multitask adapter. Default: its only one.")
+    ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="Show how this task's texts fit the lengths, by the backbone's tokens."),
+        typer.Option(help="Show how this task's texts fit the lengths, in tokens. Default: none."),
     ] = None,
     input_length: int | None = None,
     data_dir: str | None = None,

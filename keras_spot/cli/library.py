@@ -75,7 +75,7 @@ def rank_command(
     prompt: PromptPath,
     library: Library,
     similarity: Similarity = "per_token_cosine",
-    top: Annotated[int | None, typer.Option(help="Only the most similar.")] = None,
+    top: Annotated[int | None, typer.Option(help="Only the most similar. Default: all.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank the prompts by the similarity of their task embeddings to a prompt."""
@@ -111,7 +111,9 @@ def export_command(
     name: Annotated[str, typer.Argument(help="Which prompt.")],
     output: Annotated[Path, typer.Argument(help="A .npz or .npy file, or with --form a folder.")],
     library: Library,
-    form: Annotated[str | None, typer.Option(help="npz, npy, reference or peft.")] = None,
+    form: Annotated[
+        str | None, typer.Option(help="npz, npy, reference or peft. Default: as the name says.")
+    ] = None,
 ) -> None:
     """Write one prompt to a file or folder of its own."""
     typer.echo(f"saved: {_existing(library).export(name, output, form)}")

@@ -25,7 +25,9 @@ TaskName = Annotated[
     str, typer.Option("--task", help="Task name (see `tasks`) or a .yaml/.json task record.")
 ]
 BatchSize = Annotated[int, typer.Option(help="Examples at once.")]
-Limit = Annotated[int | None, typer.Option(help="Only the first examples of each split.")]
+Limit = Annotated[
+    int | None, typer.Option(help="Only the first examples of each split. Default: all.")
+]
 Similarity = Annotated[
     str, typer.Option(help="average_token_cosine, per_token_cosine or max_inner_product.")
 ]
@@ -86,6 +88,8 @@ def _parameter(
     help = facts["help"]
     if of_recipe:
         default, help = None, f"{help} Default: the recipe's."
+    elif default is None and field.default is not None:
+        help = f"{help} Default: the prompt's, else tiny."
     if several:
         annotation = list[annotation]
         default = empty if default is empty else None

@@ -14,7 +14,10 @@ def push_command(
     prompt: Annotated[str, typer.Argument(help="Prompt file or folder.")],
     repository: Repository,
     base_model: Annotated[
-        str | None, typer.Option(help="The backbone's name on the hub, for the card and for PEFT.")
+        str | None,
+        typer.Option(
+            help="The backbone's name on the hub, for the card and PEFT. Default: as recorded."
+        ),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make it for you alone.")] = False,
 ) -> None:

@@ -30,7 +30,8 @@ def tasks_command(
         typer.Argument(help="A task (or its record) to show, or a part of the names to list."),
     ] = None,
     prepare: Annotated[
-        str | None, typer.Option(help="Download and prepare this task's data (network).")
+        str | None,
+        typer.Option(help="Download and prepare this task's data (network). Default: only list."),
     ] = None,
     data_dir: str | None = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -23,7 +23,7 @@ def run_command(
     output: Annotated[Path, typer.Option(help="Folder of the study; again continues it.")],
     workers: Annotated[str, typer.Option(help="Processes on this machine, or 'ray'.")] = "1",
     data_dir: Annotated[
-        str | None, typer.Option(help="Folder with prepared TFDS data, instead of the file's.")
+        str | None, typer.Option(help="Folder with prepared TFDS data. Default: the file's.")
     ] = None,
 ) -> None:
     """Run what a study still lacks, then write its report."""

@@ -27,20 +27,25 @@ def train_command(
     run_dir: Annotated[Path, typer.Option(help="Folder of the run; again continues it.")],
     prompt_init_mean: Annotated[
         list[str] | None,
-        typer.Option(help="Start from the mean of these prompts: once for each file or folder."),
+        typer.Option(
+            help="Start from the mean of these prompts: once for each. Default: from --prompt-init."
+        ),
     ] = None,
     prompt_init_text: Annotated[
-        str | None, typer.Option(help="Start from the embeddings of this text.")
+        str | None,
+        typer.Option(help="Start from the embeddings of this text. Default: from --prompt-init."),
     ] = None,
     transfer: Annotated[
         Literal["top-k", "average", "mixture", "arithmetic"] | None,
         typer.Option(
             help="Start from the most similar prompts of --library: the best of them by "
             "validation, their weighted average, a prompt of their tasks' mixture, or "
-            "(experimental) the sum of their task vectors."
+            "(experimental) the sum of their task vectors. Default: from --prompt-init."
         ),
     ] = None,
-    library: Annotated[str | None, typer.Option(help="Library of source prompts.")] = None,
+    library: Annotated[
+        str | None, typer.Option(help="Library of source prompts, for --transfer. Default: none.")
+    ] = None,
     k: Annotated[int, typer.Option("--k", help="How many prompts to transfer from.")] = 3,
     similarity: Similarity = "per_token_cosine",
     embedding_steps: Annotated[
@@ -94,7 +99,10 @@ def train_command(
 @like_run
 def train_bank_command(
     run_dir: Annotated[Path, typer.Option(help="Folder of the bank; again continues it.")],
-    name: Annotated[list[str] | None, typer.Option(help="A name for each prompt.")] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A name for each prompt. Default: what tells them apart."),
+    ] = None,
     restart: Restart = False,
     **given: Any,
 ) -> None:

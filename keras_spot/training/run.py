@@ -73,12 +73,14 @@ class Run:
     )
     names: Sequence[str] | None = dataclasses.field(
         default=None,
-        metadata=about("A name for each prompt.", rule=TEXT, several=True),
+        metadata=about(
+            "A name for each prompt. Default: what tells them apart.", rule=TEXT, several=True
+        ),
     )
     seed: int | Sequence[int] = dataclasses.field(
         default=0,
         metadata=about(
-            "Of the initial prompt, of dropout and of the order of the data.",
+            "Of the initial prompt, of dropout and of the order of the data. Default: 0.",
             rule=WHOLE,
             option=int,
             several=True,
@@ -94,7 +96,7 @@ class Run:
         default=None,
         metadata=about(
             "Initial prompt: a file, run folder or address (SPoT's transfer), or sampled_vocab, "
-            "class_labels or uniform.",
+            "class_labels or uniform. Default: the recipe's.",
             option=str,
             metavar="PROMPT",
             several=True,
@@ -140,7 +142,9 @@ class Run:
     examples: int | None = dataclasses.field(
         default=None,
         metadata=about(
-            "Train on so many rows only; every seed draws its own.", rule=POSITIVE, option=int
+            "Train on so many rows only; every seed draws its own. Default: all.",
+            rule=POSITIVE,
+            option=int,
         ),
     )
     validation_split: str | None = dataclasses.field(
@@ -154,7 +158,9 @@ class Run:
     )
     validation_limit: int | None = dataclasses.field(
         default=None,
-        metadata=about("Only the first examples of each split.", rule=POSITIVE, option=int),
+        metadata=about(
+            "Only the first examples of each split. Default: all.", rule=POSITIVE, option=int
+        ),
     )
     method: str = dataclasses.field(
         default="generate",
@@ -174,7 +180,9 @@ class Run:
     )
     dtype: str | None = dataclasses.field(
         default=None,
-        metadata=about("Dtype policy, e.g. mixed_bfloat16.", option=str, metavar="POLICY"),
+        metadata=about(
+            "Dtype policy, e.g. mixed_bfloat16. Default: float32.", option=str, metavar="POLICY"
+        ),
     )
 
     kernels: Literal["auto", "plain", "fast"] = dataclasses.field(

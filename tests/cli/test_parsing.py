@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 
 from keras_spot import cli
 from keras_spot.base import remote
@@ -52,6 +53,24 @@ def test_versions_help_and_completion(keras_spot):
     assert "<bool>" not in out
     shown = call(_KERAS_SPOT_COMPLETE="complete_bash", COMP_WORDS="keras-spot li", COMP_CWORD="1")
     assert shown.stdout.split() == [b"library"]
+
+
+def test_every_option_says_its_default():
+    def commands(group, path=""):
+        for word, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from commands(command, f"{path} {word}")
+            else:
+                yield f"{path} {word}", command
+
+    silent = []
+    for name, command in commands(typer.main.get_command(cli.app)):
+        for option in command.params:
+            if option.param_type_name != "option" or option.required or option.is_flag:
+                continue
+            if option.default is None and "Default: " not in option.help:
+                silent.append(f"{name} {option.opts[0]}")
+    assert silent == []
 
 
 @pytest.mark.parametrize(
