@@ -67,10 +67,10 @@ def load(
         max_distance: of a T5X checkpoint's relative positions. Default 128.
 
     Raises:
-        ValueError: an unknown name, another model, a broken or incomplete checkpoint, a
+        InvalidArgument: an unknown name, another model, a broken or incomplete checkpoint, a
             vocabulary that does not fit, or a float16 policy.
-        ConnectionError, FileNotFoundError: an address that does not answer or holds nothing.
-        ModuleNotFoundError: a T5X checkpoint without the extra.
+        Unreachable, MissingFile: an address that does not answer or holds nothing.
+        MissingExtra: a T5X checkpoint without the extra.
     """
     from keras_hub.models import T5Backbone
 
@@ -116,7 +116,7 @@ def is_backbone(source: PathLike) -> bool:
     """Return whether a name is a backbone's, or a folder or address holds one.
 
     Raises:
-        ConnectionError: an address that does not answer.
+        Unreachable: an address that does not answer.
     """
     from keras_hub.models import T5Backbone
 
@@ -207,7 +207,7 @@ def freeze(backbone: T5Backbone, dropout: float) -> None:
     """Freeze a backbone in place and set the rate of its dropout layers.
 
     Raises:
-        ValueError: a rate outside [0, 1), or one above 0 for a backbone built without dropout.
+        InvalidArgument: a rate outside [0, 1), or one above 0 for a backbone built without dropout.
     """
     import keras
 

@@ -27,7 +27,7 @@ def strategy(choice: str = "auto", tpu: str = "local") -> tf.distribute.Strategy
         tpu: name or address of the TPU, `"local"` on a TPU VM.
 
     Raises:
-        ValueError: an unknown choice, or a TPU that cannot be initialised under `"tpu"`.
+        InvalidArgument: an unknown choice, or a TPU that cannot be initialised under `"tpu"`.
     """
     if choice not in CHOICES:
         raise unknown("choice", choice, CHOICES)
@@ -158,7 +158,7 @@ def check(optimizer: Any, loss: Any, options: dict[str, Any], dropout: float) ->
     replica is not the mean over the batch, and the rest does not run at all.
 
     Raises:
-        ValueError: such an optimiser, loss or option. Dropout is only warned of.
+        InvalidArgument: such an optimiser, loss or option. Dropout is only warned of.
     """
     count = replicas()
     if options.get("jit_compile") and (on_tpu() or count > 1):

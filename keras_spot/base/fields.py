@@ -66,7 +66,7 @@ def check(record: Any) -> None:
     """Raise for the first field of a record that breaks its rule.
 
     Raises:
-        ValueError: such a field, by its name.
+        InvalidArgument: such a field, by its name.
     """
     for field in dataclasses.fields(record):
         rule = field.metadata.get("rule")

@@ -32,8 +32,8 @@ class Recipe:
         prompt_init: initial prompt where none is given.
 
     Raises:
-        ValueError: a value that breaks its rule: a number that is not positive or not finite, a
-            share outside [0, 1), an unknown `prompt_attention`.
+        InvalidArgument: a value that breaks its rule: a number that is not positive or not finite,
+            a share outside [0, 1), an unknown `prompt_attention`.
     """
 
     prompt_length: int = dataclasses.field(

@@ -83,10 +83,10 @@ def fetch(path: str | os.PathLike, *, patterns: Sequence[str] | None = None) -> 
             these (`fnmatch`, where `*` also stands for `/`). Default: every file.
 
     Raises:
-        FileNotFoundError: there is nothing at the address, or nothing that you may read.
-        ConnectionError: the host does not answer, or broke off.
-        ModuleNotFoundError: the address needs an extra that is not installed.
-        ValueError: an address of an unknown kind.
+        MissingFile: there is nothing at the address, or nothing that you may read.
+        Unreachable: the host does not answer, or broke off.
+        MissingExtra: the address needs an extra that is not installed.
+        InvalidArgument: an address of an unknown kind.
     """
     if not is_remote(path):
         return Path(path)
@@ -106,9 +106,9 @@ def put(local: str | os.PathLike, url: str | os.PathLike) -> None:
     can do that; files of other names that lie there stay.
 
     Raises:
-        ConnectionError: the host does not answer, or broke off.
-        ModuleNotFoundError: the address needs an extra that is not installed.
-        ValueError: an address that cannot be written to.
+        Unreachable: the host does not answer, or broke off.
+        MissingExtra: the address needs an extra that is not installed.
+        InvalidArgument: an address that cannot be written to.
     """
     local, url = Path(local), address(url)
     files = sorted(f for f in local.rglob("*") if f.is_file()) if local.is_dir() else [local]
@@ -127,7 +127,7 @@ def writing(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a local path to write a file or folder to; a remote one gets it if the block ends well.
 
     Raises:
-        ConnectionError, ModuleNotFoundError, ValueError: see `put`.
+        Unreachable, MissingExtra, InvalidArgument: see `put`.
     """
     if not is_remote(path):
         yield Path(path)

@@ -45,9 +45,9 @@ def read_index(folder: str | os.PathLike) -> dict[str, np.ndarray | Stored]:
     """Return every array of a checkpoint by its dotted name, without reading the zarr folders.
 
     Raises:
-        FileNotFoundError: the folder holds no index.
+        MissingFile: the folder holds no index.
         DamagedFile: the index is damaged.
-        ModuleNotFoundError: msgpack is not installed.
+        MissingExtra: msgpack is not installed.
     """
     msgpack = _msgpack()
     file = Path(folder) / INDEX
@@ -96,7 +96,7 @@ def read_array(
         index: what `read_index` returned; read again if it is not given.
 
     Raises:
-        ValueError: there is no such array, or its folder is damaged or of another shape.
+        InvalidArgument: there is no such array, or its folder is damaged or of another shape.
     """
     leaf = (read_index(folder) if index is None else index).get(name)
     if leaf is None:

@@ -113,7 +113,7 @@ def run_of(given: Mapping[str, Any], bank: bool = False) -> Run:
         bank: whether an option may be given once for each prompt.
 
     Raises:
-        ValueError: an option given several times for one prompt, or what `Run` raises.
+        InvalidArgument: an option given several times for one prompt, or what `Run` raises.
     """
     from keras_spot import backbones
 

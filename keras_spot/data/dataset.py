@@ -39,7 +39,7 @@ class Shape:
         """Check what all loaders take, and return the shape of their batches.
 
         Raises:
-            ValueError: no tokenizer, a number that is not positive, labels that the tokenizer
+            InvalidArgument: no tokenizer, a number that is not positive, labels that the tokenizer
                 does not tell apart, or one that is longer than `target_length`.
         """
         if not hasattr(tokenizer, "tokenize") or not hasattr(tokenizer, "end_token_id"):

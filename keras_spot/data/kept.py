@@ -71,7 +71,7 @@ class KeptSplit:
         """Return a seed's own `size` rows, drawn without replacement; None: all.
 
         Raises:
-            ValueError: fewer rows than that.
+            InvalidArgument: fewer rows than that.
         """
         if size is None:
             return self.rows

@@ -33,7 +33,7 @@ def check_labels(task: Task, tokenizer: Any, method: str = "rank") -> None:
             no decoding.
 
     Raises:
-        ValueError: two labels of the same tokens; or, where answers are decoded, a label whose
+        InvalidArgument: two labels of the same tokens; or, where answers are decoded, a label whose
             text does not come back from its tokens, so that no answer could ever be right.
 
     Warns:

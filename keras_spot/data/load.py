@@ -63,8 +63,8 @@ def load_examples(
             `missing="skip"`. By default its target is `"<unk>"`.
 
     Raises:
-        ValueError: an unknown task or split; while reading, a bad row, by its number.
-        FileNotFoundError: the data are not prepared; the message has the command for it.
+        InvalidArgument: an unknown task or split; while reading, a bad row, by its number.
+        MissingFile: the data are not prepared; the message has the command for it.
     """
     task = tasks.get(task)
     check_split(split)
@@ -119,11 +119,11 @@ def load_task(
             `limit`.
 
     Raises:
-        ValueError: an unknown task or split, a split without labels, labels that the tokenizer
+        InvalidArgument: an unknown task or split, a split without labels, labels that the tokenizer
             does not tell apart or that are longer than `target_length`, an argument out of
             range, a bad row among the first. A bad row further on stops the iteration with an
             error that names it.
-        FileNotFoundError: the data are not prepared; the message has the command for it.
+        MissingFile: the data are not prepared; the message has the command for it.
     """
     task = tasks.get(task)
     check_split(split)
@@ -217,8 +217,8 @@ def load_mixture(
         **options: see `LoadOptions`.
 
     Raises:
-        ValueError: an unknown mixture, and all that `load_task` raises for one of its tasks.
-        FileNotFoundError: the data of one of its tasks are not prepared.
+        InvalidArgument: an unknown mixture, and all that `load_task` raises for one of its tasks.
+        MissingFile: the data of one of its tasks are not prepared.
     """
     mixture = tasks.mixture(mixture)
     check_split(split)
@@ -271,8 +271,8 @@ def load_bank(
         **options: see `LoadOptions`.
 
     Raises:
-        ValueError: no tasks, seeds of another number, and all that `load_task` raises.
-        FileNotFoundError: the data of one of the tasks are not prepared.
+        InvalidArgument: no tasks, seeds of another number, and all that `load_task` raises.
+        MissingFile: the data of one of the tasks are not prepared.
     """
     records = [tasks.get(task) for task in members]
     if not records:

@@ -35,7 +35,7 @@ def with_defaults(given: LoadOptions) -> LoadOptions:
     """Return the options with those that are not given at their defaults.
 
     Raises:
-        ValueError: an argument that no loader has, or a `limit` that is not positive.
+        InvalidArgument: an argument that no loader has, or a `limit` that is not positive.
     """
     defaults: LoadOptions = {
         "data_dir": None,

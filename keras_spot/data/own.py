@@ -40,9 +40,9 @@ def open_own(task: Task, split: str) -> Rows:
     a record a line.
 
     Raises:
-        ValueError: no such split, or a file of another type; while reading, a row that cannot be
-            read, by its number.
-        FileNotFoundError: no such file.
+        InvalidArgument: no such split, or a file of another type; while reading, a row that cannot
+            be read, by its number.
+        MissingFile: no such file.
     """
     parts = []
     for part in parse(split):
@@ -118,8 +118,8 @@ def memory_rows(task: Task, split: str) -> Rows:
     """Return the rows that a task holds in memory.
 
     Raises:
-        ValueError: rows that cannot be read twice, columns of unequal lengths or with one name;
-            while reading, a row that is no mapping.
+        InvalidArgument: rows that cannot be read twice, columns of unequal lengths or with one
+            name; while reading, a row that is no mapping.
     """
     value = task.rows[split]
     place = f"{split!r} of {task.name}"

@@ -39,7 +39,7 @@ def read_rows(task: str, path: str, kind: str, encoding: str) -> Iterator[Row]:
         encoding: of the text.
 
     Raises:
-        ValueError: no columns, no list of records, or a row that cannot be read, by its number
+        InvalidArgument: no columns, no list of records, or a row that cannot be read, by its number
             and that of the line.
     """
     index, lines = 0, Lines(path, encoding)

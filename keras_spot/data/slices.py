@@ -42,7 +42,7 @@ def parse(split: str) -> list[Slice]:
     """Return the parts of a split.
 
     Raises:
-        ValueError: no split or slice.
+        InvalidArgument: no split or slice.
 
     >>> parse("train[:50%]+dev")
     [Slice(name='train', first=None, last=(50, True)), Slice(name='dev', first=None, last=None)]

@@ -28,8 +28,8 @@ def open_rows(task: tasks.Task, split: str, data_dir: str | os.PathLike[str] | N
         data_dir: the TFDS directory; default TFDS' own (`TFDS_DATA_DIR` or the home directory).
 
     Raises:
-        ValueError: no such split.
-        FileNotFoundError: the data set is not prepared, or the task's file is absent.
+        InvalidArgument: no such split.
+        MissingFile: the data set is not prepared, or the task's file is absent.
     """
     if task.tfds is None:
         return open_own(task, split)
@@ -64,8 +64,8 @@ def prepare(task: str | tasks.Task, data_dir: str | os.PathLike[str] | None = No
     Does nothing where the data set is prepared already.
 
     Raises:
-        ValueError: the task is read from files, or its data set cannot be downloaded.
-        FileNotFoundError: TFDS has no builder for the data set.
+        InvalidArgument: the task is read from files, or its data set cannot be downloaded.
+        MissingFile: TFDS has no builder for the data set.
     """
     task = tasks.get(task)
     if task.tfds is None:
@@ -137,9 +137,9 @@ def find_builder(task: tasks.Task, data_dir: str | os.PathLike[str] | None) -> A
     Synthetic data sets are prepared at once.
 
     Raises:
-        ValueError: TFDS has no such configuration or version, or a synthetic data set cannot
+        InvalidArgument: TFDS has no such configuration or version, or a synthetic data set cannot
             be written.
-        FileNotFoundError: TFDS does not know the data set and `data_dir` does not have it.
+        MissingFile: TFDS does not know the data set and `data_dir` does not have it.
     """
     import tensorflow_datasets as tfds
 

@@ -33,7 +33,7 @@ def examples(
     """Yield the examples of numbered rows.
 
     Raises:
-        ValueError: a row that the task cannot read, or without a label where it must be
+        InvalidArgument: a row that the task cannot read, or without a label where it must be
             `labelled` (unless the task leaves such rows out); the message names the row by its
             number.
     """
@@ -56,7 +56,7 @@ def open_labelled(task: Task, split: str, data_dir: str | os.PathLike[str] | Non
     """Return the rows to train or validate on, after a look at the first.
 
     Raises:
-        ValueError: no rows, no labels, or a first row that the task cannot read.
+        InvalidArgument: no rows, no labels, or a first row that the task cannot read.
     """
     rows = open_rows(task, split, data_dir)
     labelled = task.missing == "skip"

@@ -24,8 +24,8 @@ def suggest_task(path: str | os.PathLike[str]) -> str:
         path: a .csv, .tsv, .json, .jsonl or .parquet file.
 
     Raises:
-        ValueError: another type, or a file that cannot be read.
-        FileNotFoundError: no such file.
+        InvalidArgument: another type, or a file that cannot be read.
+        MissingFile: no such file.
     """
     path = Path(path)
     name = path.name.partition(".")[0]

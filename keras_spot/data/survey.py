@@ -96,8 +96,8 @@ def survey(
         data_dir: the TFDS directory; default TFDS' own.
 
     Raises:
-        ValueError: an unknown task or split, or a row that the task cannot read.
-        FileNotFoundError: the data are not prepared.
+        InvalidArgument: an unknown task or split, or a row that the task cannot read.
+        MissingFile: the data are not prepared.
     """
     task = tasks.get(task)
     rows = open_rows(task, split, data_dir)
@@ -185,7 +185,7 @@ def target_limit(
     target of its training and validation splits, at most 512.
 
     Raises:
-        ValueError: a task without labels, without a limit and without a split to look at.
+        InvalidArgument: a task without labels, without a limit and without a split to look at.
     """
     task = tasks.get(task)
     if task.max_target_length is not None:

@@ -23,7 +23,7 @@ def clean(argument: str, values: Any) -> list[str]:
             tensor or a generator.
 
     Raises:
-        ValueError: no iterable, or one with something else in it (None, NaN, a number, half a
+        InvalidArgument: no iterable, or one with something else in it (None, NaN, a number, half a
             character), by its place.
 
     >>> clean("inputs", (text for text in (b"one", "two")))
@@ -131,7 +131,7 @@ def row_weights(
     """Return the weight of each row: of `sample_weight` times of its target in `class_weight`.
 
     Raises:
-        ValueError: weights of another number, that are no numbers or negative, or classes that
+        InvalidArgument: weights of another number, that are no numbers or negative, or classes that
             are none of the targets.
     """
     weights = np.ones(number) if sample_weight is None else np.asarray(sample_weight)

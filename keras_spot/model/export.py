@@ -24,7 +24,7 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
         max_length: target tokens at most. Default: the preprocessor's.
 
     Raises:
-        ValueError: a model without a preprocessor, or another backend than TensorFlow.
+        InvalidArgument: a model without a preprocessor, or another backend than TensorFlow.
         OSError: the folder cannot be written; an older one stays as it was.
     """
     import keras

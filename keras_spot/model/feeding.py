@@ -48,8 +48,8 @@ def dataset_of(
         steps: how many batches of a generator to read, all of them beforehand. Default: all.
 
     Raises:
-        ValueError: what cannot be trained on as it is: rows of features without a task, targets
-            that are no texts, weights of another shape, an argument that would be lost.
+        InvalidArgument: what cannot be trained on as it is: rows of features without a task,
+            targets that are no texts, weights of another shape, an argument that would be lost.
     """
     is_dataset = hasattr(x, "element_spec") or type(x).__module__.partition(".")[0] == "grain"
     if is_dataset or isinstance(x, (keras.utils.PyDataset, Iterator)):

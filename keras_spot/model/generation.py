@@ -182,7 +182,7 @@ def _as_texts(inputs):
     """Return a list of texts, None for what the preprocessor takes apart (dictionaries, tensors).
 
     Raises:
-        ValueError: a list with something in it that is no text, or what holds no texts at all.
+        InvalidArgument: a list with something in it that is no text, or what holds no texts at all.
     """
     if isinstance(inputs, str):
         return [clean_text("inputs", inputs)]

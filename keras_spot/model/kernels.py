@@ -28,7 +28,7 @@ class ForwardPass(keras.layers.Layer):
             is not right.
 
     Raises:
-        ValueError: an unknown `kernels` or `prompt_attention`.
+        InvalidArgument: an unknown `kernels` or `prompt_attention`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ForwardPass(keras.layers.Layer):
         """Take note of whether XLA compiles whole steps.
 
         Raises:
-            ValueError: `kernels="fast"` where that cannot be right.
+            InvalidArgument: `kernels="fast"` where that cannot be right.
         """
         self._whole_steps = jit_compile
         _ = self.kernels_used
@@ -70,7 +70,7 @@ class ForwardPass(keras.layers.Layer):
         """The `PlainT5` or `FastT5` that trains and decodes, as things are now.
 
         Raises:
-            ValueError: `kernels="fast"` where that cannot be right.
+            InvalidArgument: `kernels="fast"` where that cannot be right.
         """
         return self._fast if self.kernels_used == "fast" else self.plain
 

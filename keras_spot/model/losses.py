@@ -87,7 +87,7 @@ class TokenCrossEntropy(keras.losses.Loss):
         sample_weight: `[B, D]` weights, 0 on padding; `None` weighs every position 1.
 
     Raises:
-        ValueError: a negative `z_loss` or a `label_smoothing` outside [0, 1).
+        InvalidArgument: a negative `z_loss` or a `label_smoothing` outside [0, 1).
     """
 
     def __init__(

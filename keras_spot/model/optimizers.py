@@ -45,7 +45,7 @@ class Adafactor(keras.optimizers.Optimizer):
         **kwargs: as for every Keras optimiser.
 
     Raises:
-        ValueError: a rate out of range, or rates of another number than variables.
+        InvalidArgument: a rate out of range, or rates of another number than variables.
     """
 
     def __init__(

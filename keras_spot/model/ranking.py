@@ -37,7 +37,7 @@ class Ranker:
                 each.
 
         Raises:
-            ValueError: no labels, or a batch size that is no positive integer.
+            InvalidArgument: no labels, or a batch size that is no positive integer.
         """
         if not labels:
             raise invalid("labels", "must hold at least one label", f"{labels!r}")

@@ -29,7 +29,7 @@ def get(sampler):
     """Return a sampler by its name, an object as it is.
 
     Raises:
-        ValueError: an unknown name.
+        InvalidArgument: an unknown name.
     """
     if sampler == "greedy":
         return GreedySampler()

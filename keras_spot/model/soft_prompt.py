@@ -41,10 +41,10 @@ class SoftPrompt(keras.layers.Layer):
         `[B, P + T, H]`, dtype of `inputs`. An implicit Keras mask `[B, T]` is extended too.
 
     Raises:
-        ValueError: a number that is no positive integer, a length that is not the initialiser's,
-            initialisers of several lengths or of another number than K, inputs that are not of
-            rank 3, a `prompt_index` missing or without a bank, or an initial value of another
-            width.
+        InvalidArgument: a number that is no positive integer, a length that is not the
+            initialiser's, initialisers of several lengths or of another number than K, inputs that
+            are not of rank 3, a `prompt_index` missing or without a bank, or an initial value of
+            another width.
 
     >>> layer = SoftPrompt(length=4)
     >>> layer(keras.ops.zeros((2, 3, 8))).shape

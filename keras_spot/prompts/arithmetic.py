@@ -17,7 +17,7 @@ def average(prompts: Sequence[np.ndarray], weights: Sequence[float] | None = Non
         weights: one non-negative number a prompt. Default: equal ones.
 
     Raises:
-        ValueError: no prompts, different shapes, or weights that cannot be normalised.
+        InvalidArgument: no prompts, different shapes, or weights that cannot be normalised.
 
     >>> average([np.zeros((1, 2)), np.full((1, 2), 4.0)], [1, 3])
     array([[3., 3.]], dtype=float32)
@@ -39,7 +39,7 @@ def task_vector(trained: np.ndarray, initial: np.ndarray) -> np.ndarray:
     The task prompt vector of Belanec et al. 2024 (arXiv 2408.01119). Experimental.
 
     Raises:
-        ValueError: different shapes.
+        InvalidArgument: different shapes.
 
     >>> task_vector(np.array([[3.0, 1.0]]), np.array([[1.0, 1.0]]))
     array([[2., 0.]], dtype=float32)
@@ -59,7 +59,7 @@ def add_task_vectors(
         weights: one number a vector, of any sign. Default: 1 each, plain addition.
 
     Raises:
-        ValueError: no vectors, different shapes, or other weights.
+        InvalidArgument: no vectors, different shapes, or other weights.
 
     >>> add_task_vectors(np.zeros((1, 2)), [np.ones((1, 2)), np.eye(2)[:1]], [0.5, -1])
     array([[-0.5,  0.5]], dtype=float32)

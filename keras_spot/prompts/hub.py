@@ -79,8 +79,8 @@ def push_prompt(
         private: whether a repository made here is private. Default no.
 
     Raises:
-        ValueError: a name that is none.
-        ConnectionError: the hub does not answer or does not let you write there.
+        InvalidArgument: a name that is none.
+        Unreachable: the hub does not answer or does not let you write there.
     """
     if not _REPOSITORY.fullmatch(repository):
         raise invalid("repository", "must be owner/name", f"{repository=}")
@@ -103,7 +103,7 @@ def pull_prompt(repository: str) -> Prompt:
         repository: `"owner/name"`, or `"owner/name@revision"`.
 
     Raises:
-        FileNotFoundError, ConnectionError, ValueError: see `prompts.read`.
+        MissingFile, Unreachable, InvalidArgument: see `prompts.read`.
     """
     if not _REPOSITORY.fullmatch(repository.split("@")[0]):
         raise invalid("repository", "must be owner/name[@revision]", f"{repository=}")

@@ -118,7 +118,7 @@ def nearest_tokens(
         ids, int64 `[P, K]`, and their cosines, float32 `[P, K]`, nearest first.
 
     Raises:
-        ValueError: another width, or `top` not in 1 .. V.
+        InvalidArgument: another width, or `top` not in 1 .. V.
 
     >>> nearest_tokens([[2.0, 0.1]], np.eye(2), top=2)[0].tolist()
     [[0, 1]]

@@ -12,7 +12,7 @@ def check(names: Sequence[str] | None, num_prompts: int | None) -> tuple[str, ..
     """Return the names of K prompts, by default their numbers; None without a bank.
 
     Raises:
-        ValueError: names without a bank, of another number than K, or that do not tell the
+        InvalidArgument: names without a bank, of another number than K, or that do not tell the
             prompts or their folders apart.
 
     >>> check(None, 3)
@@ -43,7 +43,8 @@ def number(names: Sequence[str] | None, prompt: str | int | None) -> int | None:
     """Return the number of a prompt given by number or name; None for the only one.
 
     Raises:
-        ValueError: no prompt of that name or number, none named of a bank, or one without a bank.
+        InvalidArgument: no prompt of that name or number, none named of a bank, or one without a
+            bank.
     """
     if names is None:
         if prompt is not None:
@@ -63,7 +64,7 @@ def numbers(names: Sequence[str] | None, prompt: Any, rows: int) -> np.ndarray |
     """Return the prompts' numbers of B rows, `[B]` int32: one prompt for all, or one a row.
 
     Raises:
-        ValueError: what `number` raises, or prompts of another number than rows.
+        InvalidArgument: what `number` raises, or prompts of another number than rows.
 
     >>> numbers(("sst2", "cb"), ["cb", 0], 2).tolist()
     [1, 0]

@@ -35,7 +35,7 @@ def as_prompt(values: Array | Sequence[Sequence[float]], argument: str = "prompt
     """Return `values` as a float32 array `[P, H]`.
 
     Raises:
-        ValueError: wrong rank, empty, not floating-point, or with NaN or infinity.
+        InvalidArgument: wrong rank, empty, not floating-point, or with NaN or infinity.
 
     >>> as_prompt([[0.5, 1.0]]).shape
     (1, 2)

@@ -36,7 +36,7 @@ def average_token_cosine(query: np.ndarray, prompts: np.ndarray) -> np.ndarray:
         float64 `[N]`, from -1 to 1.
 
     Raises:
-        ValueError: other shapes or different widths H.
+        InvalidArgument: other shapes or different widths H.
 
     >>> average_token_cosine(np.eye(2), np.array([[[3.0, 3.0]], [[1.0, 0.0]]])).round(3)
     array([1.   , 0.707])
@@ -97,7 +97,7 @@ def similarity(by: str | Similarity) -> Similarity:
     """Return a built-in similarity by its name; a function comes back as it is.
 
     Raises:
-        ValueError: an unknown name, with the closest ones.
+        InvalidArgument: an unknown name, with the closest ones.
 
     >>> similarity("per_token_cosin")
     Traceback (most recent call last):
@@ -116,7 +116,7 @@ def similarities(
     """Return the similarity of `query` `[P, H]` with each of `prompts` `[N, Q, H]`, float64 `[N]`.
 
     Raises:
-        ValueError: an unknown name, shapes that do not go together, or a function of one's
+        InvalidArgument: an unknown name, shapes that do not go together, or a function of one's
             own that does not give one finite number a prompt.
     """
     query, prompts = _pair(query, prompts)
@@ -162,7 +162,7 @@ def rank(
         Pairs of name (position in a sequence) and similarity; what is equal stays in order.
 
     Raises:
-        ValueError: see `similarities`.
+        InvalidArgument: see `similarities`.
 
     >>> rank(np.eye(2), {"a": np.array([[1.0, -1.0]]), "b": np.ones((3, 2))})
     [('b', 0.707...), ('a', 0.0)]

@@ -38,10 +38,10 @@ def read(path: PathLike, step: int | str | None = None, *, task_id: int | None =
         task_id: which task of a PEFT multitask adapter. Default: its only one.
 
     Raises:
-        FileNotFoundError: there is nothing at `path`, or the run has no such step.
-        ValueError: the file is no prompt: truncated, pickled, of another rank, not finite.
-        ConnectionError: an address whose host does not answer.
-        ModuleNotFoundError: the form or the address needs an extra that is not installed.
+        MissingFile: there is nothing at `path`, or the run has no such step.
+        InvalidArgument: the file is no prompt: truncated, pickled, of another rank, not finite.
+        Unreachable: an address whose host does not answer.
+        MissingExtra: the form or the address needs an extra that is not installed.
     """
     with _local(path) as local:
         file = _find(local, step)
@@ -87,8 +87,8 @@ def locate(path: PathLike, step: int | str | None = None) -> Path:
     It is the weights of a PEFT adapter, and the index of a T5X checkpoint.
 
     Raises:
-        FileNotFoundError: there is nothing at `path`, or the run has no such step.
-        ValueError: the folder holds a prompt only in a pickled file.
+        MissingFile: there is nothing at `path`, or the run has no such step.
+        InvalidArgument: the folder holds a prompt only in a pickled file.
     """
     with _local(path) as local:
         return _find(local, step)
@@ -115,7 +115,7 @@ def write(
         The file or folder written.
 
     Raises:
-        ValueError: a name of no form, or values that are no prompt.
+        InvalidArgument: a name of no form, or values that are no prompt.
         OSError: the file cannot be written.
     """
     prompt, provenance, path = as_prompt(values), dict(provenance or {}), Path(path)

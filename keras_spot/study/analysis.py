@@ -61,7 +61,7 @@ def grids(rows: Sequence[Mapping[str, Any]]) -> list[Grid]:
     """Return the grid of every number of target examples, in the order of the rows.
 
     Raises:
-        ValueError: no row of a target.
+        InvalidArgument: no row of a target.
     """
     on_targets = [row for row in rows if row["kind"] != "source"]
     if not on_targets:

@@ -114,9 +114,9 @@ class Study:
         data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
 
     Raises:
-        ValueError: a value that breaks its rule, an unknown name (with the closest match), a
+        InvalidArgument: a value that breaks its rule, an unknown name (with the closest match), a
             task twice, or no source or target.
-        FileNotFoundError: a task record that is not there.
+        MissingFile: a task record that is not there.
     """
 
     sources: Sequence[Any]
@@ -241,7 +241,7 @@ class Study:
         return cls(**record)
 
     def check_continues(self, other: Mapping[str, Any]) -> None:
-        """Raise ValueError unless finished cells of another description are this one's too.
+        """Raise InvalidArgument unless finished cells of another description are this one's too.
 
         A study may grow (sources, targets, seeds, sizes), be renamed, and find its data elsewhere.
         """
@@ -270,8 +270,8 @@ def load(path: str | os.PathLike) -> Study:
     Paths of task records and of `data_dir` start at the file's own folder.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not YAML or JSON, or what `Study` raises.
+        MissingFile: no such file.
+        InvalidArgument: not YAML or JSON, or what `Study` raises.
     """
     path = Path(path)
     if path.suffix not in (".yaml", ".yml", ".json"):

@@ -47,8 +47,8 @@ def run(
         make_trainer: what runs the cells, by default a `CellTrainer`; only with one worker.
 
     Raises:
-        ValueError: a description that breaks its rules, or a folder with another study.
-        FileNotFoundError: data that are not prepared.
+        InvalidArgument: a description that breaks its rules, or a folder with another study.
+        MissingFile: data that are not prepared.
         Unfinished: cells that went wrong, or workers that died; everything else is finished.
     """
     study = study if isinstance(study, Study) else load(study)
@@ -77,9 +77,9 @@ def check(study: Study) -> None:
     """Raise for whatever would stop a study on its way: names, data, splits, labels, numbers.
 
     Raises:
-        ValueError: an unknown backbone or split, a split without labels, a method that a task
+        InvalidArgument: an unknown backbone or split, a split without labels, a method that a task
             cannot be answered with, or more examples than a target has.
-        FileNotFoundError: data that are not prepared.
+        MissingFile: data that are not prepared.
     """
     from keras_hub.models import T5Backbone
 

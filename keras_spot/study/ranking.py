@@ -57,7 +57,7 @@ def retrieval(
         draws: random rankings.
 
     Raises:
-        ValueError: an unknown `choose`, or `"others"` with one seed.
+        InvalidArgument: an unknown `choose`, or `"others"` with one seed.
     """
     if choose not in CHOICES:
         raise unknown("choose", choose, CHOICES)

@@ -74,8 +74,8 @@ def gather(
         by: the similarities to retrieve by: names and functions, see `transfer`.
 
     Raises:
-        FileNotFoundError: no study there.
-        ValueError: a study without any run on a target.
+        MissingFile: no study there.
+        InvalidArgument: a study without any run on a target.
     """
     place = StudyFolder(folder)
     study = place.study()

@@ -123,7 +123,7 @@ class StudyFolder:
         """Begin a study in this folder, or go on with it.
 
         Raises:
-            ValueError: the folder holds a study with other runs, or one that is only kept.
+            InvalidArgument: the folder holds a study with other runs, or one that is only kept.
         """
         file = self.path / "study.json"
         if self.only_kept:
@@ -137,7 +137,7 @@ class StudyFolder:
         """The study of this folder.
 
         Raises:
-            FileNotFoundError: there is none.
+            MissingFile: there is none.
         """
         file = self.path / "study.json"
         if not file.is_file():
@@ -202,7 +202,7 @@ def status(folder: "str | os.PathLike | StudyFolder") -> Status:
     """Return how far the study in a folder is.
 
     Raises:
-        FileNotFoundError: there is no study.
+        MissingFile: there is no study.
     """
     folder = folder if isinstance(folder, StudyFolder) else StudyFolder(folder)
     study = folder.study()

@@ -17,7 +17,7 @@ def get(name: "str | Task") -> Task:
     (`Task.sentinel`; GLUE and SuperGLUE only). Both are forms of the prompt-tuning codebase.
 
     Raises:
-        ValueError: no task of that name, with the closest ones; or no such variant of it.
+        InvalidArgument: no task of that name, with the closest ones; or no such variant of it.
 
     >>> get("glue/sst2").input, get("taskless:glue/sst2").input
     ('sst2 sentence: {sentence}', 'sentence: {sentence}')

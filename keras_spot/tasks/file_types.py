@@ -12,7 +12,7 @@ def file_type(path: str) -> str:
     """Return a data file's type out of `FILE_TYPES`; case and `.gz` do not count.
 
     Raises:
-        ValueError: another type.
+        InvalidArgument: another type.
 
     >>> file_type("rows.CSV"), file_type("rows.jsonl.gz")
     ('.csv', '.jsonl')

@@ -66,7 +66,7 @@ def score(task: Task, predictions: Sequence[str], examples: Sequence[Example]) -
         numbers to predict, `invalid` (how many predictions are none).
 
     Raises:
-        ValueError: a task without metrics, no example, another number of predictions than of
+        InvalidArgument: a task without metrics, no example, another number of predictions than of
             examples, or an example without a label or an answer to compare with.
 
     >>> from keras_spot import tasks
@@ -119,7 +119,7 @@ def benchmark(name: str, scores: Mapping[str, float]) -> float:
         scores: task name to score (x100); tasks outside the benchmark are not counted.
 
     Raises:
-        ValueError: an unknown benchmark, or a task of it without a score.
+        InvalidArgument: an unknown benchmark, or a task of it without a score.
     """
     if name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)

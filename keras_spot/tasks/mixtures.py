@@ -23,8 +23,8 @@ class Mixture:
         weights: task to weight instead of the sizes; the other two do not apply then.
 
     Raises:
-        ValueError: no task, a task twice, a limit or temperature that is not positive, or weights
-            that are not one positive number for each task.
+        InvalidArgument: no task, a task twice, a limit or temperature that is not positive, or
+            weights that are not one positive number for each task.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Mixture:
             sizes: task to its number of training examples; not needed where there are weights.
 
         Raises:
-            ValueError: sizes that are not one positive number for each task.
+            InvalidArgument: sizes that are not one positive number for each task.
 
         >>> Mixture("both", ("a", "b"), limit=300).rates({"a": 100, "b": 5000})
         {'a': 0.25, 'b': 0.75}
@@ -122,7 +122,7 @@ def mixture(name: "str | Mixture") -> Mixture:
     """Return a mixture by its name; a `Mixture` comes back as it is.
 
     Raises:
-        ValueError: no mixture of that name, with the closest ones.
+        InvalidArgument: no mixture of that name, with the closest ones.
 
     >>> mixture("paraphrase").tasks
     ('glue/mrpc', 'glue/qqp', 'glue/stsb')

@@ -125,7 +125,7 @@ def wsc(row: Row) -> list[Row]:
     'Bob asked Tom if *he* can lend money.'
 
     Raises:
-        ValueError: the pronoun stands nowhere from its place on.
+        InvalidArgument: the pronoun stands nowhere from its place on.
     """
     words, pronoun = row["text"].split(" "), row["span2_text"]
     for place in range(row["span2_index"], len(words)):

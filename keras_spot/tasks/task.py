@@ -95,10 +95,10 @@ class Task:
             the longest target of the data needs (`keras_spot.data.target_limit`).
 
     Raises:
-        ValueError: no source of rows or two, an unknown metric or preprocess, a metric that does
-            not fit the labels ("f1" is for two, "pearson" and "spearman" for none), a format
-            string with more than plain feature names in it, label names that repeat or are
-            blank, weights of other labels, or a length below 1.
+        InvalidArgument: no source of rows or two, an unknown metric or preprocess, a metric that
+            does not fit the labels ("f1" is for two, "pearson" and "spearman" for none), a format
+            string with more than plain feature names in it, label names that repeat or are blank,
+            weights of other labels, or a length below 1.
     """
 
     name: str
@@ -207,7 +207,7 @@ class Task:
 
         Raises:
             MissingValue: a feature of the input is missing, where `missing` does not allow it.
-            ValueError: a text is not UTF-8, a label is no label of the task, or a row to train
+            InvalidArgument: a text is not UTF-8, a label is no label of the task, or a row to train
                 on has no label. The message names the row.
 
         >>> task = Task("reviews", input="review: {text}", labels=("bad", "good"))

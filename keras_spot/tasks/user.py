@@ -29,9 +29,9 @@ def load(path: str | os.PathLike[str]) -> Task:
         files: {train: train.csv, validation: dev.csv}
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not YAML or JSON, an unknown or missing field, a value of the wrong type, or
-            a data file of an unknown type.
+        MissingFile: no such file.
+        InvalidArgument: not YAML or JSON, an unknown or missing field, a value of the wrong type,
+            or a data file of an unknown type.
     """
     path = Path(path)
     record = _parse(path)

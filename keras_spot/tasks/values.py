@@ -70,7 +70,7 @@ def label_number(value: Any, labels: Sequence[str], indices: bool | None) -> int
             other. None: they are places, and one that is another label's name is refused.
 
     Raises:
-        ValueError: no such label, or more than one that it may be; the message has the rule.
+        InvalidArgument: no such label, or more than one that it may be; the message has the rule.
 
     >>> label_number(1, ("1", "2"), False), label_number("true", ("False", "True"), False)
     (0, 1)

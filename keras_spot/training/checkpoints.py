@@ -62,7 +62,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         prompt_records: of a bank, what each prompt's `run.json` shall say besides, by name.
 
     Raises:
-        ValueError: `every` below 1, an unknown `mode`, a `monitor` that `validate` does not
+        InvalidArgument: `every` below 1, an unknown `mode`, a `monitor` that `validate` does not
             give, or a folder with another run.
         OSError: the folder cannot be written to.
     """

@@ -86,9 +86,9 @@ def evaluate(
         prompt: of a bank of prompts, which one, by name or number.
 
     Raises:
-        ValueError: an unknown task, split or method, ranking without labels, or a split
+        InvalidArgument: an unknown task, split or method, ranking without labels, or a split
             without labels or examples.
-        FileNotFoundError: data that are not prepared.
+        MissingFile: data that are not prepared.
     """
     task = tasks.get(task)
     check_method(task, method)
@@ -131,7 +131,7 @@ def score(
 
 
 def check_method(task: tasks.Task, method: str) -> None:
-    """Raise ValueError for an unknown method, or for ranking where the target is no label."""
+    """Raise InvalidArgument for an unknown method, or for ranking where the target is no label."""
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     if method == "rank" and task.target != "{label}":
@@ -139,7 +139,7 @@ def check_method(task: tasks.Task, method: str) -> None:
 
 
 def check_labelled(task: tasks.Task, split: str, data_dir: PathLike | None = None) -> None:
-    """Raise ValueError if a split cannot be scored: no such split, no examples, no labels."""
+    """Raise InvalidArgument if a split cannot be scored: no such split, no examples, no labels."""
     options = {"limit": 1} if task.missing != "skip" else {"labelled": True}
     first = next(load_examples(task, split, data_dir=data_dir, **options), None)
     if first is None or first.target == tasks.UNLABELLED:

@@ -82,8 +82,8 @@ def execute(
         restart: set what is in the folder aside and start anew. Default False.
 
     Raises:
-        ValueError: a folder with another run, a split without labels, and what `build` raises.
-        FileNotFoundError: data that are not prepared, or a prompt that is not there.
+        InvalidArgument: a folder with another run, a split without labels, and what `build` raises.
+        MissingFile: data that are not prepared, or a prompt that is not there.
     """
     folder = RunFolder(run_dir)
     if restart:

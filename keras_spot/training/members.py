@@ -51,8 +51,8 @@ def members_of(
         is_bank: whether it is a bank, perhaps of one.
 
     Raises:
-        ValueError: lists of several lengths, an unknown task, a mixture in a bank, or names that
-            do not tell the prompts apart.
+        InvalidArgument: lists of several lengths, an unknown task, a mixture in a bank, or names
+            that do not tell the prompts apart.
     """
     lists = {name: list(v) for name, v in given.items() if isinstance(v, (list, tuple))}
     count = max((len(values) for values in lists.values()), default=1)

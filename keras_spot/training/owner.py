@@ -39,7 +39,7 @@ class Owner:
             name: of the lock; a transfer's is another than that of the run in the same folder.
 
         Raises:
-            ValueError: another process works in it.
+            InvalidArgument: another process works in it.
         """
         claims, is_new = Claims(self.path, at_once=True), not self.path.exists()
         claim = self._take(claims, name)
@@ -59,7 +59,7 @@ class Owner:
         A `fit` that raised leaves its lock to the next one of this process.
 
         Raises:
-            ValueError: another process works in it.
+            InvalidArgument: another process works in it.
         """
         if self._claim is not None:
             return

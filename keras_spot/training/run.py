@@ -60,7 +60,7 @@ class Run:
         kernels: `"auto"` (default), `"plain"` or `"fast"`, see `build`.
 
     Raises:
-        ValueError: a value that breaks its rule, an unknown name, or lists of several lengths.
+        InvalidArgument: a value that breaks its rule, an unknown name, or lists of several lengths.
     """
 
     task: TaskLike | Sequence[TaskLike] = dataclasses.field(
@@ -313,8 +313,8 @@ class Run:
         """Return the run of a `run.json`; the inverse of `record`.
 
         Raises:
-            ValueError: a run that a file cannot tell whole: of a backbone, an initial prompt or a
-                task's `preprocess` that were objects.
+            InvalidArgument: a run that a file cannot tell whole: of a backbone, an initial prompt
+                or a task's `preprocess` that were objects.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         given: dict[str, Any] = {key: value for key, value in record.items() if key in known}

@@ -50,7 +50,7 @@ class RunFolder:
         path: the folder; made when something is written.
 
     Raises:
-        ValueError: an address, which is no folder of this machine.
+        InvalidArgument: an address, which is no folder of this machine.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -95,7 +95,7 @@ class RunFolder:
         return self.record.get("best")
 
     def check(self, record: Mapping[str, Any], partly: bool = False) -> None:
-        """Raise ValueError if the folder holds another run than the one of a record.
+        """Raise InvalidArgument if the folder holds another run than the one of a record.
 
         Args:
             record: what the run is asked to be.
@@ -129,7 +129,7 @@ class RunFolder:
         removed: the continued run writes it again.
 
         Raises:
-            ValueError: the folder holds another run, or checkpoints without their state.
+            InvalidArgument: the folder holds another run, or checkpoints without their state.
             OSError: the folder cannot be written to.
         """
         self.check(record)
@@ -170,7 +170,7 @@ class RunFolder:
         """Return the step of the newest state, 0 where nothing was trained yet.
 
         Raises:
-            ValueError: there are checkpoints, and no whole state to continue them from.
+            InvalidArgument: there are checkpoints, and no whole state to continue them from.
         """
         state = self.read_state()
         return 0 if state is None else int(state["step"])
@@ -179,7 +179,7 @@ class RunFolder:
         """Return the newest whole state; None where nothing was trained yet.
 
         Raises:
-            ValueError: there are checkpoints, and no whole state to continue them from.
+            InvalidArgument: there are checkpoints, and no whole state to continue them from.
         """
         reasons = []
         for name in (STATE, PREVIOUS):

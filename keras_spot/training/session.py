@@ -42,7 +42,7 @@ class Session:
             Default: the recipe's batch size.
 
     Raises:
-        ValueError: what `build` raises, or a backbone object without a tokenizer.
+        InvalidArgument: what `build` raises, or a backbone object without a tokenizer.
     """
 
     def __init__(

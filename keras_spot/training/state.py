@@ -47,7 +47,7 @@ def assign(variables: Sequence[Any], state: State, prefix: str, optional: bool =
     """Put values of a state back into variables.
 
     Raises:
-        ValueError: values of another number or shape; none at all if they are `optional`.
+        InvalidArgument: values of another number or shape; none at all if they are `optional`.
     """
     names = [name for name in state if name.rpartition("_")[0] == prefix]
     if optional and not names:

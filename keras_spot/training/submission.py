@@ -42,8 +42,8 @@ def write(
         split: tells MNLI's files apart, "test_matched" or "test_mismatched".
 
     Raises:
-        ValueError: a task outside the benchmarks, another number of predictions than of examples,
-            or an example without an `idx` or with that of another one.
+        InvalidArgument: a task outside the benchmarks, another number of predictions than of
+            examples, or an example without an `idx` or with that of another one.
         OSError: the file cannot be written.
     """
     task = get(task)

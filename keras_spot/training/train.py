@@ -38,8 +38,8 @@ def train(
         options: the other fields of `Run`, such as `backbone`, `prompt_init`, `steps` and `seed`.
 
     Raises:
-        ValueError: an argument that breaks its rule, or a folder with another run.
-        FileNotFoundError: data that are not prepared, or a prompt that is not there.
+        InvalidArgument: an argument that breaks its rule, or a folder with another run.
+        MissingFile: data that are not prepared, or a prompt that is not there.
     """
     run = Run(task=task, **options)
     if run.is_bank:

@@ -28,7 +28,7 @@ def warm_up(model: PromptedT5, data: tf.data.Dataset, batches: int = 256) -> int
         The number of different shapes.
 
     Raises:
-        ValueError: no batches.
+        InvalidArgument: no batches.
     """
     import tensorflow as tf
 

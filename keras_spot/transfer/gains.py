@@ -29,7 +29,7 @@ def relative_error_reduction(score: float | Array, baseline: float | Array) -> f
     transfer hurts. Numbers or arrays.
 
     Raises:
-        ValueError: a baseline of 100 or more, which leaves no error.
+        InvalidArgument: a baseline of 100 or more, which leaves no error.
 
     >>> round(relative_error_reduction(97.0, 92.7), 3)
     0.589
@@ -82,7 +82,7 @@ def predict_gain(
         level: probability that a new gain lies in the interval.
 
     Raises:
-        ValueError: fewer than 3 points, different lengths, NaN or infinity, similarities that
+        InvalidArgument: fewer than 3 points, different lengths, NaN or infinity, similarities that
             are all equal, or a level outside (0, 1).
 
     >>> gain = predict_gain([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 2.0, 3.0], 0.5)
@@ -120,7 +120,7 @@ def correlation(similarities: Sequence[float], gains: Sequence[float]) -> tuple[
         gains: `[n]` numbers.
 
     Raises:
-        ValueError: fewer than 3 points, different lengths, NaN or infinity.
+        InvalidArgument: fewer than 3 points, different lengths, NaN or infinity.
 
     >>> r, p = correlation([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 2.0, 3.0])
     >>> round(r, 3), round(p, 3)

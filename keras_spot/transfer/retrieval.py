@@ -204,10 +204,10 @@ def retrieve(
             `train` takes as `progress`. Default: `"auto"` for each part.
 
     Raises:
-        ValueError: k larger than the number of sources, a library of another backbone, a folder
-            of another transfer, no validation split for `TopK`, what the strategy says, and all
-            that `train` raises.
-        FileNotFoundError: data that are not prepared.
+        InvalidArgument: k larger than the number of sources, a library of another backbone, a
+            folder of another transfer, no validation split for `TopK`, what the strategy says, and
+            all that `train` raises.
+        MissingFile: data that are not prepared.
     """
     if isinstance(strategy, str):
         if strategy not in STRATEGIES:

@@ -99,7 +99,7 @@ class Target:
         """Train the target's embedding and rank the sources, or read what was ranked before.
 
         Raises:
-            ValueError: the folder holds another transfer.
+            InvalidArgument: the folder holds another transfer.
         """
         asked = {
             "strategy": strategy,
@@ -148,7 +148,7 @@ class Target:
         """Return the sources' similarities as shares that sum to 1; a negative one is 0.
 
         Raises:
-            ValueError: no positive similarity among them.
+            InvalidArgument: no positive similarity among them.
         """
         similarities = [similarity for _, similarity in self.ranking[: self.k]]
         positive = np.maximum(similarities, 0)
@@ -161,7 +161,7 @@ class Target:
         """Return the initial prompt `[P, H]` that an entry, or the target, is trained from.
 
         Raises:
-            ValueError: an entry that did not start from a named initial prompt.
+            InvalidArgument: an entry that did not start from a named initial prompt.
         """
         (member,), recipe, task = self.run.members, self.run.full_recipe, self.task
         start: Any = recipe.prompt_init

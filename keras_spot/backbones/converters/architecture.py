@@ -49,8 +49,8 @@ class Architecture:
         dropout: rate recorded in the preset.
 
     Raises:
-        ValueError: a size that is no positive integer, an unknown activation, buckets or a rate
-            that make no sense.
+        InvalidArgument: a size that is no positive integer, an unknown activation, buckets or a
+            rate that make no sense.
     """
 
     vocabulary_size: int

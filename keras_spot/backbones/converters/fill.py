@@ -25,7 +25,7 @@ class Tensors(Protocol):
 
 
 def check_coverage(wanted: Collection[str], present: Collection[str], where: object) -> None:
-    """Raise ValueError unless the checkpoint holds exactly the wanted names."""
+    """Raise InvalidArgument unless the checkpoint holds exactly the wanted names."""
     missing = sorted(set(wanted) - set(present))
     extra = sorted(set(present) - set(wanted))
     if missing or extra:
@@ -39,7 +39,7 @@ def check_coverage(wanted: Collection[str], present: Collection[str], where: obj
 
 
 def check_depth(architecture: Architecture, tensors: Tensors, where: object) -> None:
-    """Raise ValueError for more layers than the checkpoint has tensors, before they are named."""
+    """Raise InvalidArgument for more layers than there are tensors, before they are named."""
     layers = architecture.encoder_layers + architecture.decoder_layers
     present = sum(1 for _ in tensors)
     if layers > present:
@@ -54,7 +54,7 @@ def check_shapes(
     sources: Mapping[str, str],
     where: object,
 ) -> None:
-    """Raise ValueError for a tensor of another shape than its weight, before anything is built.
+    """Raise InvalidArgument for a tensor of another shape than its weight, before one is built.
 
     Args: as of `fill`.
     """
@@ -92,7 +92,7 @@ def fill(
     The shapes must have been checked, see `check_shapes`.
 
     Raises:
-        ValueError: a tensor that cannot be read.
+        InvalidArgument: a tensor that cannot be read.
     """
     for name, path in names.expand(architecture).items():
         variable = functools.reduce(_step, path.split("."), backbone)

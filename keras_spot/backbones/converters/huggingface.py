@@ -53,7 +53,7 @@ def load(folder: Path, dtype: Any = None) -> Any:
     """Return the `T5Backbone` of a folder.
 
     Raises:
-        ValueError: another model, a missing or broken file, or weights that do not fit.
+        InvalidArgument: another model, a missing or broken file, or weights that do not fit.
     """
     config = read_config(folder)
     with reading.naming(folder / CONFIG):
@@ -85,7 +85,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return config.json of a T5, checked to be one.
 
     Raises:
-        ValueError: unreadable, another model, or other special tokens than T5's.
+        InvalidArgument: unreadable, another model, or other special tokens than T5's.
     """
     file = folder / CONFIG
     rule = f"must hold a readable {CONFIG}"
@@ -144,7 +144,7 @@ class SafeTensors:
     Headers are read and checked at once, numbers when they are asked for.
 
     Raises:
-        ValueError: no safetensors, a missing shard, a truncated file.
+        InvalidArgument: no safetensors, a missing shard, a truncated file.
     """
 
     def __init__(self, folder: Path):
@@ -198,7 +198,7 @@ class SafeTensors:
 
 
 def _check_copies(tensors: SafeTensors, copies: dict[str, str], table: Any, folder: Path) -> None:
-    """Raise ValueError where a tensor that stands for the embedding table differs from it."""
+    """Raise InvalidArgument where a tensor that stands for the embedding table differs from it."""
     import keras
 
     for name in copies:

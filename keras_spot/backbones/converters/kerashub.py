@@ -22,7 +22,7 @@ _SPARE, _PACKED = 1_000_000, 4  # weights of quantization; numbers that one stor
 
 
 def check(folder: Path) -> None:
-    """Raise ValueError unless a preset's weights can be those of its description.
+    """Raise InvalidArgument unless a preset's weights can be those of its description.
 
     Raises:
         OSError: a file that cannot be read.

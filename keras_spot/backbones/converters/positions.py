@@ -44,7 +44,7 @@ def in_32_buckets(table: np.ndarray, two_way: bool, max_distance: int) -> np.nda
         max_distance: that of `table`.
 
     Raises:
-        ValueError: distances that KerasHub's 32 buckets up to 128 do not tell apart.
+        InvalidArgument: distances that KerasHub's 32 buckets up to 128 do not tell apart.
     """
     buckets = len(table)
     if (buckets, max_distance) == (BUCKETS, MAX_DISTANCE):

@@ -37,7 +37,7 @@ def fetch(url: str) -> Path:
     """Return a local folder with what is needed of the backbone at an address.
 
     Raises:
-        ConnectionError, FileNotFoundError, ModuleNotFoundError: see `remote.fetch`.
+        Unreachable, MissingFile, MissingExtra: see `remote.fetch`.
     """
     found = look(url)
     patterns = _PATTERNS.get(found or KERAS_HUB)

@@ -36,8 +36,8 @@ def load(
         max_distance: of the relative position bias, not recorded either. Default 128.
 
     Raises:
-        ModuleNotFoundError: msgpack is not installed.
-        ValueError: a missing or broken file, or weights that are not a T5's.
+        MissingExtra: msgpack is not installed.
+        InvalidArgument: a missing or broken file, or weights that are not a T5's.
     """
     if activation is not None and activation not in ACTIVATIONS:
         raise unknown("activation", activation, ACTIVATIONS)
@@ -99,8 +99,8 @@ class Target:
     """The parameters of a T5X checkpoint, by their names under `target`.
 
     Raises:
-        ModuleNotFoundError: msgpack is not installed.
-        ValueError: no whole index; later, an array that is missing or cut short.
+        MissingExtra: msgpack is not installed.
+        InvalidArgument: no whole index; later, an array that is missing or cut short.
     """
 
     def __init__(self, folder: Path):

@@ -13,8 +13,8 @@ def read(file: Path) -> Any:
     """Return the `T5Tokenizer` of a SentencePiece model file.
 
     Raises:
-        ValueError: no SentencePiece model, or one without T5's special pieces.
-        FileNotFoundError: there is no such file.
+        InvalidArgument: no SentencePiece model, or one without T5's special pieces.
+        MissingFile: there is no such file.
     """
     from keras_hub.models import T5Tokenizer
 
@@ -26,7 +26,7 @@ def read(file: Path) -> Any:
 
 
 def check(tokenizer: Any, backbone: Any) -> None:
-    """Raise ValueError unless a tokenizer's ids mean something to a backbone.
+    """Raise InvalidArgument unless a tokenizer's ids mean something to a backbone.
 
     A table may have more rows than there are pieces (T5: 32,128 for 32,000), never fewer.
     """

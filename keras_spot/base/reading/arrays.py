@@ -64,7 +64,7 @@ def plain_dtype(name: str) -> np.dtype:
     """Return the dtype of plain numbers, truth values or texts that is called that.
 
     Raises:
-        ValueError: another one.
+        InvalidArgument: another one.
 
     >>> plain_dtype("<f4"), plain_dtype("float32")
     (dtype('float32'), dtype('float32'))

@@ -183,7 +183,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check(value: Any, finite: bool, surrogates: bool) -> None:
-    """Raise ValueError for what is nested too deeply, too large a number or no plain value."""
+    """Raise InvalidArgument for what is nested too deeply, too large a number or no plain value."""
     waiting = [(value, 1)]
     while waiting:
         item, depth = waiting.pop()
@@ -210,7 +210,7 @@ def _check(value: Any, finite: bool, surrogates: bool) -> None:
 
 
 def _check_growth(yaml: Any, text: str, expanded: int) -> None:
-    """Raise ValueError for aliases that grow too large or hold themselves, and for deep nests.
+    """Raise InvalidArgument for aliases that grow too large or hold themselves, and for deep nests.
 
     Looks at the events alone, so that nothing grows yet.
     """

@@ -35,7 +35,7 @@ class PlainT5:
             again on the way back: less memory, about a third more work. Default False.
 
     Raises:
-        ValueError: an unknown `prompt_attention`.
+        InvalidArgument: an unknown `prompt_attention`.
     """
 
     def __init__(self, backbone, soft_prompt, prompt_attention="full", remat=False):

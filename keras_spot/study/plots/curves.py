@@ -50,7 +50,7 @@ def learning_curves(
         The matplotlib `Figure`.
 
     Raises:
-        ValueError: nothing to draw, or runs of one name with different steps.
+        InvalidArgument: nothing to draw, or runs of one name with different steps.
         MissingExtra: without matplotlib (`pip install 'keras-spot[plots]'`).
     """
     if not curves or not all(curves.values()):
@@ -103,7 +103,7 @@ def top_k_curve(
         The matplotlib `Figure`.
 
     Raises:
-        ValueError: nothing to draw.
+        InvalidArgument: nothing to draw.
         MissingExtra: without matplotlib.
     """
     if not retrieval or not all(retrieval.values()):

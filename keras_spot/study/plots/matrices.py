@@ -45,7 +45,7 @@ def gain_matrix(
         The matplotlib `Figure`.
 
     Raises:
-        ValueError: shapes that do not fit, or no gain at all.
+        InvalidArgument: shapes that do not fit, or no gain at all.
         MissingExtra: without matplotlib.
     """
     gains = np.asarray(gains, "float64")
@@ -114,7 +114,7 @@ def similarity_heatmap(
         The matplotlib `Figure`.
 
     Raises:
-        ValueError: a shape that does not fit, fewer than two tasks, NaN.
+        InvalidArgument: a shape that does not fit, fewer than two tasks, NaN.
         MissingExtra: without matplotlib.
     """
     values = np.asarray(similarities, "float64")

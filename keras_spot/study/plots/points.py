@@ -45,7 +45,7 @@ def gain_scatter(
         The matplotlib `Figure`.
 
     Raises:
-        ValueError: shapes that do not fit.
+        InvalidArgument: shapes that do not fit.
         MissingExtra: without matplotlib.
     """
     x, y = np.asarray(similarities, "float64"), np.asarray(gains, "float64")
@@ -140,7 +140,7 @@ def task_map(
         The matplotlib `Figure`.
 
     Raises:
-        ValueError: fewer than three tasks.
+        InvalidArgument: fewer than three tasks.
         MissingExtra: without matplotlib.
     """
     if len(embeddings) < 3:

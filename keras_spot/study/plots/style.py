@@ -72,7 +72,7 @@ def drawing(size: tuple[float, float], path: str | os.PathLike | None) -> Iterat
         path: `*.png`, `*.svg`, or None to save nothing.
 
     Raises:
-        ValueError: another suffix.
+        InvalidArgument: another suffix.
         MissingExtra: without matplotlib (`pip install 'keras-spot[plots]'`).
     """
     if path is not None and Path(path).suffix.removeprefix(".") not in FORMATS:

@@ -29,8 +29,8 @@ def write_report(
         The path of `report.html`.
 
     Raises:
-        FileNotFoundError: no study there.
-        ValueError: a study without any run on a target.
+        MissingFile: no study there.
+        InvalidArgument: a study without any run on a target.
         MissingExtra: without matplotlib (`pip install 'keras-spot[plots]'`).
     """
     place = StudyFolder(folder)

@@ -32,7 +32,7 @@ def rows(config: str, split: str) -> Iterator[Row]:
         split: "train", "validation" or "test".
 
     Raises:
-        ValueError: an unknown config or split.
+        InvalidArgument: an unknown config or split.
 
     >>> next(rows("movies", "train"))["idx"]
     0

@@ -51,7 +51,7 @@ def from_header(header: Mapping[str, Any]) -> Entry:
     """Return the entry of a header that was read.
 
     Raises:
-        ValueError: it is no header, by the field that is wrong.
+        InvalidArgument: it is no header, by the field that is wrong.
     """
     shape: Any = header.get("shape")
     early: Any = header.get("embedding_shape")
@@ -136,7 +136,7 @@ def wrong_with(folder: Path, entry: Entry) -> Iterator[str]:
 def check_comparable(
     argument: str, shape: tuple[int, ...], provenance: Mapping[str, Any], entry: Entry
 ) -> None:
-    """Raise ValueError for a prompt of another width or backbone than an entry's."""
+    """Raise InvalidArgument for a prompt of another width or backbone than an entry's."""
     if shape[1] != entry.shape[1]:
         rule = f"must have the width {entry.shape[1]} of {entry.name!r}"
         raise invalid(argument, rule, f"shape={tuple(shape)}")

@@ -74,9 +74,9 @@ class PromptLibrary(ReadLibrary):
                 `step`, `score` and `backbone`, the fingerprint.
 
         Raises:
-            ValueError: an empty name, another prompt of this name, no prompt, other widths or
+            InvalidArgument: an empty name, another prompt of this name, no prompt, other widths or
                 backbones, provenance that JSON cannot hold.
-            FileNotFoundError: nothing at a path.
+            MissingFile: nothing at a path.
             OSError: the folder cannot be written to.
         """
         best = as_prompt(prompt, "prompt")
@@ -124,8 +124,8 @@ class PromptLibrary(ReadLibrary):
             name: what to call it. Default: the run's task, else the folder's name.
 
         Raises:
-            FileNotFoundError: no checkpoints there.
-            ValueError: see `add`.
+            MissingFile: no checkpoints there.
+            InvalidArgument: see `add`.
         """
         wanted = [prompts.RUN_FILE, f"*{prompts.REFERENCE_NAME}"]
         run_dir = remote.fetch(run_dir, patterns=wanted)
@@ -147,7 +147,7 @@ class PromptLibrary(ReadLibrary):
         other's entries has the name of a different one here.
 
         Raises:
-            ValueError: such a name, another width or backbone, or a damaged file.
+            InvalidArgument: such a name, another width or backbone, or a damaged file.
         """
         other = other if isinstance(other, PromptLibrary) else PromptLibrary(other)
         missing = []
@@ -169,7 +169,7 @@ class PromptLibrary(ReadLibrary):
         """Take an entry out; it is gone at once and whole.
 
         Raises:
-            ValueError: no such entry, with the closest names.
+            InvalidArgument: no such entry, with the closest names.
         """
         if name not in self:
             raise unknown("name", name, self)

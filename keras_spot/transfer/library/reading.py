@@ -70,7 +70,7 @@ class ReadLibrary:
         """Return the header of an entry.
 
         Raises:
-            ValueError: no such entry, with the closest names, or a header that is damaged.
+            InvalidArgument: no such entry, with the closest names, or a header that is damaged.
         """
         file = self._path(name)
         try:
@@ -88,8 +88,8 @@ class ReadLibrary:
         """Return an entry's prompt with its provenance.
 
         Raises:
-            ValueError: no such entry, or a damaged file.
-            FileNotFoundError: its file is missing.
+            InvalidArgument: no such entry, or a damaged file.
+            MissingFile: its file is missing.
         """
         self.entry(name)
         return prompts.read(self._path(name, PROMPT))
@@ -124,9 +124,9 @@ class ReadLibrary:
             that is damaged is left out, with a warning that names it.
 
         Raises:
-            ValueError: an empty library, an unknown similarity, a query of another width or
+            InvalidArgument: an empty library, an unknown similarity, a query of another width or
                 another backbone, or `top` below 1.
-            FileNotFoundError: nothing at the query's path.
+            MissingFile: nothing at the query's path.
         """
         if top is not None and top < 1:
             raise invalid("top", "must be a positive integer or None", f"{top=}")
@@ -184,7 +184,7 @@ class ReadLibrary:
         """Whether an entry can be compared; one whose header is not its prompt's is left out.
 
         Raises:
-            ValueError: a query of another width or backbone than a whole entry's.
+            InvalidArgument: a query of another width or backbone than a whole entry's.
         """
         whole = False
         with _left_out(entry.name):
