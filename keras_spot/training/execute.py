@@ -86,6 +86,7 @@ def execute(
         MissingFile: data that are not prepared, or a prompt that is not there.
     """
     folder = RunFolder(run_dir)
+    folder.owner.check_free()
     if restart:
         folder.set_aside()
     record = run.record()

@@ -3,11 +3,12 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from keras_spot.base.claims import Claims
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import InvalidArgument, invalid
 
 LOCK, TRANSFER_LOCK = ".lock", ".transfer-lock"
 _FITTING: set[Path] = set()  # folders that a `fit` of this process owns
@@ -82,14 +83,25 @@ class Owner:
             self._claim = None
             Claims(self.path).drop(LOCK)
 
+    def check_free(self, name: str = LOCK) -> None:
+        """Raise what `owned` would raise, before work that would be lost.
+
+        Raises:
+            ValueError: another process works in the folder.
+        """
+        owner = Claims(self.path, at_once=True).holder(name) if self.path.is_dir() else None
+        if owner is not None and self._claim is None:
+            raise self._in_use(owner)
+
     def _take(self, claims: Claims, name: str) -> Path:
         claim = claims.take(name)
         if claim is None:
-            owner = claims.holder(name) or {}
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("time", 0)))
-            host = str(owner.get("host", "?")).partition("/")[0]
-            rule = "must not be in use by another process"
-            received = f"{self.path}, of process {owner.get('pid', '?')} on {host} since {since}"
-            raise invalid("run_dir", rule, received)
+            raise self._in_use(claims.holder(name) or {})
         self._claim = claim
         return claim
+
+    def _in_use(self, owner: Mapping[str, Any]) -> InvalidArgument:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("time", 0)))
+        host = str(owner.get("host", "?")).partition("/")[0]
+        received = f"{self.path}, of process {owner.get('pid', '?')} on {host} since {since}"
+        return invalid("run_dir", "must not be in use by another process", received)
