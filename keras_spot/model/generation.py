@@ -60,7 +60,9 @@ class Generator:
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         answers = [""] * len(rows)
         step = self.function(sampler)
-        static = model.jit_compile or model._distribute_strategy is not None
+        # Only TensorFlow's models have a strategy.
+        strategy = getattr(model, "_distribute_strategy", None)
+        static = model.jit_compile or strategy is not None
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             batch = _batch([rows[i] for i in chunk], length, batch_size if static else None)
