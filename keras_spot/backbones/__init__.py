@@ -3,6 +3,7 @@
 from keras_spot.backbones.converters.shortcuts import SHORTCUTS
 from keras_spot.backbones.named import (
     EMBEDDED,
+    PRESET,
     check_fingerprint,
     fingerprint,
     freeze,
@@ -16,6 +17,7 @@ from keras_spot.backbones.named import (
 
 __all__ = [
     "EMBEDDED",
+    "PRESET",
     "SHORTCUTS",
     "check_fingerprint",
     "fingerprint",

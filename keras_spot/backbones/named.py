@@ -19,6 +19,7 @@ from keras_spot.backbones.converters.shortcuts import SHORTCUTS, span_corruption
 from keras_spot.base import reading, remote
 from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.errors import Unreachable, complaint, damaged, invalid, unknown
+from keras_spot.base.ownership import Kind
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import keras
     from keras_hub.models import T5Backbone, T5Tokenizer
 
+PRESET = Kind("backbone", is_folder=True)
 EMBEDDED = {"tiny": Path(__file__).parent / "presets" / "tiny"}
 _RECIPE_LIMIT = 1 << 16  # bytes
 _SAMPLE = 256  # values a weight contributes to the fingerprint
@@ -92,7 +94,12 @@ def load(
     return loaded, tokenizer
 
 
-def save(backbone: T5Backbone, tokenizer: T5Tokenizer | None, folder: PathLike) -> Path:
+def save(
+    backbone: T5Backbone,
+    tokenizer: T5Tokenizer | None,
+    folder: PathLike,
+    overwrite: bool = False,
+) -> Path:
     """Write a backbone as a KerasHub preset folder, whole or not at all.
 
     `load` gives back the same weights, and so does KerasHub without this package.
@@ -100,12 +107,17 @@ def save(backbone: T5Backbone, tokenizer: T5Tokenizer | None, folder: PathLike) 
     Args:
         backbone: `T5Backbone`.
         tokenizer: its `T5Tokenizer`, or `None`.
-        folder: an older folder of that name is replaced; may be an address like `gs://...`.
+        folder: may be an address like `gs://...`; an earlier one of ours is replaced.
+        overwrite: also if its own files have changed since. A folder with files of another stays.
 
     Raises:
+        ValueError: a folder that holds anything but our own earlier work.
         OSError: the folder cannot be written.
     """
-    with remote.writing(folder) as local, atomic_folder(local) as new:
+    with (
+        remote.writing(folder, PRESET, overwrite) as local,
+        atomic_folder(local, PRESET, overwrite) as new,
+    ):
         backbone.save_to_preset(str(new))
         if tokenizer is not None:
             tokenizer.save_to_preset(str(new))

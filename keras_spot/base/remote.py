@@ -10,6 +10,7 @@ from. It takes its place in the cache when it is complete, so the cache never ho
 """
 
 import contextlib
+import errno
 import fnmatch
 import hashlib
 import json
@@ -24,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_spot.base.atomic import atomic_folder
+from keras_spot.base import ownership
 from keras_spot.base.errors import (
     MissingExtra,
     MissingFile,
@@ -33,6 +34,7 @@ from keras_spot.base.errors import (
     missing_file,
     unreachable,
 )
+from keras_spot.base.ownership import Kind
 
 # Two letters at least: `C:/` is a drive.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -112,9 +114,7 @@ def put(local: str | os.PathLike, url: str | os.PathLike) -> None:
     """
     local, url = Path(local), address(url)
     files = sorted(f for f in local.rglob("*") if f.is_file()) if local.is_dir() else [local]
-    if url.startswith(("hf://", "http://", "https://")):
-        raise invalid("path", "must be one that can be written to", url)
-    system, root = _filesystem(url)
+    system, root = _writable(url)
     with _answers(url), system.transaction:
         for file in files:
             target = root if file == local else f"{root}/{file.relative_to(local).as_posix()}"
@@ -122,20 +122,89 @@ def put(local: str | os.PathLike, url: str | os.PathLike) -> None:
                 shutil.copyfileobj(source, sink)
 
 
+def may_write(
+    path: str | os.PathLike, kind: Kind, overwrite: bool = False, strict: bool = False
+) -> bool:
+    """Return whether what is at a path or address may be replaced, False where nothing is.
+
+    Arguments and errors are those of `ownership.check`; of an address also those of `put`.
+    """
+    if not is_remote(path):
+        return ownership.check(path, kind, overwrite, strict)
+    url = address(path)
+    system, root = _writable(url)
+    if kind.is_folder:
+        return bool(_check_folder(system, root, url, kind, overwrite))
+    with _answers(url):
+        system.invalidate_cache()
+        if not system.isfile(root):
+            return False
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch, Path(path).name)
+            system.get_file(root, str(copy))
+            try:
+                ownership.check_file(copy, kind, overwrite, url, strict)
+                return True
+            except ValueError as error:
+                refusal = error
+    raise refusal
+
+
 @contextlib.contextmanager
-def writing(path: str | os.PathLike) -> Iterator[Path]:
+def writing(path: str | os.PathLike, kind: Kind, overwrite: bool = False) -> Iterator[Path]:
     """Yield a local path to write a file or folder to; a remote one gets it if the block ends well.
 
+    A local path is as it was given, for `atomic_write` or `atomic_folder` to guard. What is at an
+    address is replaced under the same rules, see `ownership.check`.
+
     Raises:
-        Unreachable, MissingExtra, InvalidArgument: see `put`.
+        Unreachable, MissingExtra: see `put`.
+        InvalidArgument: another's work is there, or an address that cannot be written to.
     """
     if not is_remote(path):
         yield Path(path)
         return
+    url = address(path)
+    may_write(url, kind, overwrite)
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch, Path(path).name)
         yield local
-        put(local, path)
+        system, root = _writable(url)
+        older: dict[str, str] = {}
+        if kind.is_folder:
+            older = _check_folder(system, root, url, kind, overwrite)
+        else:
+            may_write(url, kind, overwrite)
+        put(local, url)
+        with _answers(url):
+            for name in older.keys() - set(ownership.listing(local) if older else []):
+                system.rm_file(older[name])
+
+
+def _check_folder(system: Any, root: str, url: str, kind: Kind, overwrite: bool) -> dict[str, str]:
+    """Return `{path inside: path}` of the files of a folder that may be replaced."""
+    with _answers(url):
+        system.invalidate_cache()
+        is_file = system.isfile(root)
+    if is_file:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), url)
+    own, digests = {}, {}
+    with _answers(url):
+        marker = f"{root}/{ownership.MARKER}"
+        if system.isfile(marker):
+            own = ownership.marked_files(system.cat_file(marker), kind)
+        found: dict[str, Any] = {}
+        if own:
+            found = system.find(root, detail=True)
+        elif system.isdir(root):  # not ours: what lies in it directly will do
+            found = {info["name"]: info for info in system.ls(root, detail=True)}
+        files = {name.removeprefix(root).lstrip("/"): info for name, info in found.items()}
+        files.pop("", None)  # what marks the folder itself in some stores
+        for name in own.keys() & files.keys():
+            with system.open(files[name]["name"], "rb") as stream:
+                digests[name] = ownership.digest(stream, files[name]["size"])
+    ownership.judge(sorted(files), own, digests, kind, overwrite, url)
+    return {name: info["name"] for name, info in files.items()}
 
 
 def _download(system: Any, files: dict[str, Any], url: str) -> Path:
@@ -144,14 +213,23 @@ def _download(system: Any, files: dict[str, Any], url: str) -> Path:
     place = cache_dir() / hashlib.sha256(state.encode()).hexdigest()[:32]
     names = [name for name in urllib.parse.urlsplit(url).path.split("/") if name not in ("", "..")]
     inside = Path(*names[-_KEPT_NAMES:])
-    if not place.exists():
-        with atomic_folder(place) as folder, _answers(url):
+    if place.exists():
+        return place / inside
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as scratch:
+        folder = Path(scratch, "new")
+        with _answers(url):
             for name, info in files.items():
                 target = folder / inside / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 system.get_file(info["name"], str(target))
                 if info.get("size") not in (None, target.stat().st_size):
                     raise EOFError(f"{target.stat().st_size} of {info['size']} bytes came")
+        try:
+            os.rename(folder, place)
+        except OSError:  # another process was quicker
+            if not place.is_dir():
+                raise
     return place / inside
 
 
@@ -174,6 +252,12 @@ def _listing(system: Any, root: str, url: str, patterns: Sequence[str]) -> dict[
     if not found:
         raise FileNotFoundError(url)
     return found
+
+
+def _writable(url: str) -> tuple[Any, str]:
+    if url.startswith(("hf://", "http://", "https://")):
+        raise invalid("path", "must be one that can be written to", url)
+    return _filesystem(url)
 
 
 def _filesystem(url: str) -> tuple[Any, str]:

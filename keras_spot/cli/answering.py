@@ -19,6 +19,7 @@ from keras_spot.cli.options import (
     prepare_tensorflow,
     read_lines,
 )
+from keras_spot.cli.outputs import Overwrite, announce, claim
 
 
 @app.command("evaluate")
@@ -37,12 +38,14 @@ def evaluate_command(
         Path | None,
         typer.Option(help="Write every example's answer here, as JSON lines. Default: nowhere."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score a prompt on a task and print the scores as JSON."""
     record = find_task(task)
     prepare_tensorflow()
-    from keras_spot.training.evaluate import evaluate
+    from keras_spot.training.evaluate import PREDICTIONS, evaluate
 
+    said = claim(predictions, PREDICTIONS, overwrite) if predictions else ""
     model = load_model(backbone, prompt, dtype, record)
     evaluation = evaluate(
         model,
@@ -54,7 +57,8 @@ def evaluate_command(
         limit=limit,
     )
     if predictions:
-        evaluation.write(predictions)
+        evaluation.write(predictions, overwrite)
+        announce(predictions, said)
     typer.echo(
         json.dumps({"task": evaluation.task, "examples": evaluation.examples, **evaluation.scores})
     )
@@ -80,6 +84,7 @@ def predict_command(
     output: Annotated[
         Path | None, typer.Option(help="Write JSON lines here. Default: to stdout.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Answer texts, or every example of a task's split, as JSON lines."""
     from keras_spot.base.errors import invalid
@@ -89,9 +94,9 @@ def predict_command(
         raise invalid("texts", "must be given, or `task` instead", received)
     record = None if task is None else find_task(task)
     prepare_tensorflow()
-    from keras_spot.base.atomic import atomic_write
-    from keras_spot.training.evaluate import predict
+    from keras_spot.training.evaluate import PREDICTIONS, predict, write_predictions
 
+    said = "" if output is None else claim(output, PREDICTIONS, overwrite)
     if record is None:
         lines = read_lines() if texts == ["-"] else check_texts(texts or [])
         model = load_model(backbone, prompt, dtype)
@@ -107,13 +112,12 @@ def predict_command(
             batch_size=batch_size,
             limit=limit,
         )
-    rows = (json.dumps(row, ensure_ascii=False, default=str) for row in records)
     if output is None:
-        for row in rows:
-            typer.echo(row)
+        for row in records:
+            typer.echo(json.dumps(row, ensure_ascii=False, default=str))
     else:
-        with atomic_write(output, "w") as file:
-            file.writelines(row + "\n" for row in rows)
+        write_predictions(records, output, overwrite)
+        announce(output, said)
 
 
 @app.command("submit")
@@ -128,12 +132,16 @@ def submit_command(
     method: str = "generate",
     batch_size: BatchSize = 32,
     dtype: str | None = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a GLUE or SuperGLUE submission file from a task's test split."""
     record = find_task(task)
     prepare_tensorflow()
+    from keras_spot.training import submission
     from keras_spot.training.evaluate import submit
 
+    place = submission.destination(record, output, split)
+    said = claim(place, submission.KIND, overwrite)
     file = submit(
         load_model(backbone, prompt, dtype, record),
         record,
@@ -142,8 +150,9 @@ def submit_command(
         method=method,
         data_dir=data_dir,
         batch_size=batch_size,
+        overwrite=overwrite,
     )
-    typer.echo(f"saved: {file}")
+    typer.echo(f"saved: {file}{said}")
 
 
 @app.command("export")
@@ -162,8 +171,13 @@ def export_command(
         int | None, typer.Option(help="Target tokens at most. Default: 32.")
     ] = None,
     dtype: str | None = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a SavedModel: text in, text out, tensorflow and tensorflow_text to run it."""
     prepare_tensorflow()
-    load_model(backbone, prompt, dtype).export(output, max_length=max_length)
-    typer.echo(f"saved: {output}")
+    from keras_spot.model.export import SAVED_MODEL
+
+    said = claim(output, SAVED_MODEL, overwrite)
+    model = load_model(backbone, prompt, dtype)
+    model.export(output, max_length=max_length, overwrite=overwrite)
+    typer.echo(f"saved: {output}{said}")

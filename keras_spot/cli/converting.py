@@ -8,6 +8,7 @@ import typer
 
 from keras_spot.cli.app import app
 from keras_spot.cli.options import like_run, prepare_tensorflow
+from keras_spot.cli.outputs import Overwrite, claim, write_prompt
 
 
 class Form(StrEnum):
@@ -58,6 +59,7 @@ def convert_command(
         int, typer.Option(help="Of a T5X checkpoint's relative positions.")
     ] = 128,
     dtype: str | None = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a backbone as a KerasHub preset folder, or a prompt in another form."""
     prepare_tensorflow()
@@ -65,12 +67,13 @@ def convert_command(
 
     a_prompt = to is not None or output.suffix in (".npy", ".npz")
     if not a_prompt and backbones.is_backbone(source):
+        said = claim(output, backbones.PRESET, overwrite)
         loaded, vocabulary = backbones.load(
             source, tokenizer, dtype, activation=activation, max_distance=max_distance
         )
-        typer.echo(f"backbone: {backbones.save(loaded, vocabulary, output)}")
+        typer.echo(f"backbone: {backbones.save(loaded, vocabulary, output, overwrite)}{said}")
         return
     which = int(step) if step is not None and step.isdigit() else step
     prompt = prompts.read(source, which, task_id=task_id)
-    provenance = {**prompt.provenance, **({"base_model": base_model} if base_model else {})}
-    typer.echo(f"prompt: {prompts.write(output, prompt.values, provenance, to)}")
+    more = {"base_model": base_model} if base_model else {}
+    typer.echo(f"prompt: {write_prompt(output, prompt, to, overwrite, more)}")

@@ -19,6 +19,7 @@ TARGET_STEPS = 40
 EVERY = 10
 SEEDS = (0, 1, 2)
 VALIDATION = 200
+_PICTURE, _SAVED_MODEL = "learning_curves.png", "saved_model"
 TEXT = "products sentence: the charger broke after two days, a complete waste of money"
 
 
@@ -35,6 +36,7 @@ class DemoResult:
         text: the text asked of the exported model.
         answer: its answer.
         folder: where everything lies.
+        replaced: the earlier outputs of a demo there that were replaced.
     """
 
     source_score: float
@@ -44,6 +46,7 @@ class DemoResult:
     text: str
     answer: str
     folder: Path
+    replaced: list[Path] = dataclasses.field(default_factory=list, compare=False)
 
 
 def run_demo(
@@ -68,6 +71,9 @@ def run_demo(
         target_steps: steps on the target, for every seed and initial prompt. Default 40.
         seeds: one target run each, from 0 on. Default three.
         validation: validation examples. Default 200.
+
+    Raises:
+        ValueError: another's picture, saved model or runs are in the folder; or it is an address.
     """
     import tensorflow as tf
 
@@ -76,6 +82,7 @@ def run_demo(
     from keras_spot.training.train import train
 
     folder = Path(folder)
+    replaced = _earlier_outputs(folder)
     backbone, tokenizer = backbones.load("tiny")
     recipe = dataclasses.replace(
         backbones.recipe_for("tiny"), steps=target_steps, checkpoint_every=EVERY
@@ -105,11 +112,18 @@ def run_demo(
             (backbone, tokenizer), source.run_dir, seeds, validation, folder / "tfds"
         )
         curves, model = _target_runs(run, source.run_dir, first, seeds, recipe)
-    answer = _served(model, folder / "saved_model")
+    answer = _served(model, folder / _SAVED_MODEL)
     scores = {name: [curve[-1][1] for curve in runs] for name, runs in curves.items()}
     kept = {name: _kept(runs) for name, runs in curves.items()}
     result = DemoResult(
-        source.history[-1]["score"], scores, curves, kept, text=TEXT, answer=answer, folder=folder
+        source.history[-1]["score"],
+        scores,
+        curves,
+        kept,
+        text=TEXT,
+        answer=answer,
+        folder=folder,
+        replaced=replaced,
     )
     _draw(result)
     return result
@@ -199,11 +213,29 @@ def _draw(result: DemoResult) -> None:
     seeds = len(next(iter(result.curves.values())))
     plots.learning_curves(
         result.curves,
-        result.folder / "learning_curves.png",
+        result.folder / _PICTURE,
         title=f"{TARGET}, {TARGET_EXAMPLES} examples, {seeds} seeds",
         ylabel="validation accuracy",
         mark_best=True,
     )
+
+
+def _earlier_outputs(folder: Path) -> list[Path]:
+    """Return what an earlier demo left of the two outputs that are written anew.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    from keras_spot.base import remote
+    from keras_spot.base.errors import invalid
+    from keras_spot.base.ownership import check
+    from keras_spot.model.export import SAVED_MODEL
+    from keras_spot.study.plots.style import PICTURE
+
+    if remote.is_remote(folder):
+        raise invalid("folder", "must be on this machine", remote.address(folder))
+    kinds = {_PICTURE: PICTURE, _SAVED_MODEL: SAVED_MODEL}
+    return [folder / name for name, kind in kinds.items() if check(folder / name, kind)]
 
 
 def show(result: DemoResult) -> None:
@@ -230,8 +262,9 @@ def show(result: DemoResult) -> None:
     )
     console.print(table)
     for text in (
-        f"picture: {result.folder / 'learning_curves.png'}",
-        f"served from {result.folder / 'saved_model'}:",
+        *[f"replaced: {path}" for path in result.replaced],
+        f"picture: {result.folder / _PICTURE}",
+        f"served from {result.folder / _SAVED_MODEL}:",
         f"  {result.text!r} -> {result.answer!r}",
     ):
         console.print(text, soft_wrap=True)

@@ -8,6 +8,7 @@ import typer
 
 from keras_spot.cli.app import app
 from keras_spot.cli.options import PromptPath, Similarity
+from keras_spot.cli.outputs import Overwrite, write_prompt
 from keras_spot.cli.parsing import App
 
 commands = App("Keep, list and rank source prompts.")
@@ -114,9 +115,11 @@ def export_command(
     form: Annotated[
         str | None, typer.Option(help="npz, npy, reference or peft. Default: as the name says.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write one prompt to a file or folder of its own."""
-    typer.echo(f"saved: {_existing(library).export(name, output, form)}")
+    prompt = _existing(library).prompt(name)
+    typer.echo(f"saved: {write_prompt(output, prompt, form, overwrite)}")
 
 
 @commands.command("remove")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from keras_spot.cli.app import app
+from keras_spot.cli.outputs import Overwrite, write_prompt
 
 Repository = Annotated[str, typer.Argument(help="owner/name on the hub.")]
 
@@ -20,23 +21,28 @@ def push_command(
         ),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make it for you alone.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace files there that were not pushed from here."),
+    ] = False,
 ) -> None:
     """Upload a prompt with a PEFT adapter and a card."""
     from keras_spot.prompts import hub
 
-    typer.echo(
-        f"pushed: {hub.push_prompt(prompt, repository, base_model=base_model, private=private)}"
+    address = hub.push_prompt(
+        prompt, repository, base_model=base_model, private=private, overwrite=overwrite
     )
+    typer.echo(f"pushed: {address}")
 
 
 @app.command("pull")
 def pull_command(
     repository: Repository,
     output: Annotated[str, typer.Argument(help="*.npz (keeps the provenance) or *.npy.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """Download a prompt: one pushed from here, or any PEFT adapter of prompt tuning."""
-    from keras_spot import prompts
     from keras_spot.prompts import hub
 
     prompt = hub.pull_prompt(repository)
-    typer.echo(f"saved: {prompts.write(output, prompt.values, prompt.provenance)}")
+    typer.echo(f"saved: {write_prompt(output, prompt, overwrite=overwrite)}")

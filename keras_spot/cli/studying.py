@@ -9,6 +9,7 @@ import typer
 
 from keras_spot.cli.app import app
 from keras_spot.cli.options import prepare_tensorflow
+from keras_spot.cli.outputs import Overwrite
 from keras_spot.cli.parsing import App
 
 study_app = App("A source x target x seed grid of transfers.")
@@ -31,8 +32,10 @@ def run_command(
     import dataclasses
 
     from keras_spot import study
+    from keras_spot.study import report
 
     plan = study.load(file)
+    report.check_report(output)
     if data_dir is not None:
         plan = dataclasses.replace(plan, data_dir=str(Path(data_dir).expanduser().resolve()))
     count = int(workers) if workers.isdigit() else workers
@@ -47,11 +50,12 @@ def run_command(
 
 
 @study_app.command("report")
-def report_command(folder: Folder) -> None:
+def report_command(folder: Folder, overwrite: Overwrite = False) -> None:
     """Write report.html, summary.md, the pictures and the tables of a study, finished or not."""
     from keras_spot.study import report
 
-    typer.echo(f"report: {report.write_report(folder)}")
+    said = " (replaced)" if report.check_report(folder, overwrite) else ""
+    typer.echo(f"report: {report.write_report(folder, overwrite=overwrite)}{said}")
 
 
 @study_app.command("status")

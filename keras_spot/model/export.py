@@ -1,15 +1,29 @@
-"""A SavedModel that answers texts."""
+"""A SavedModel that answers texts, and Keras' other formats under the same guard."""
 
 import errno
 import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from keras_spot.base import remote
-from keras_spot.base.atomic import atomic_folder
+from keras_spot.base.atomic import atomic_folder, atomic_write
 from keras_spot.base.errors import invalid
+from keras_spot.base.ownership import Kind
+
+SAVED_MODEL = Kind("SavedModel", is_folder=True)
+PRESET = Kind("model preset", is_folder=True)
+_OTHER = Kind("exported model")
 
 
-def export_text(model: Any, path: str | os.PathLike, max_length: int | None = None) -> None:
+def export_text(
+    model: Any,
+    path: str | os.PathLike,
+    max_length: int | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write a SavedModel with the signature `text [B] -> outputs [B], output_ids [B, D]`.
 
     That of a bank of prompts also takes `prompt` [B], the name of each text's prompt.
@@ -22,9 +36,12 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
         model: a `PromptedT5` with a preprocessor.
         path: folder to write; may be an address like `gs://...`.
         max_length: target tokens at most. Default: the preprocessor's.
+        overwrite: also replace an earlier SavedModel of ours whose files have changed since. A
+            folder with files of another stays.
 
     Raises:
-        InvalidArgument: a model without a preprocessor, or another backend than TensorFlow.
+        InvalidArgument: a model without a preprocessor, another backend than TensorFlow, or a
+            folder that holds anything but our own earlier work.
         OSError: the folder cannot be written; an older one stays as it was.
     """
     import keras
@@ -35,6 +52,7 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
         raise invalid("model", "must run on the tensorflow backend", keras.config.backend())
     if model.preprocessor is None:
         raise invalid("model", "must have a preprocessor to take texts", "preprocessor=None")
+    remote.may_write(path, SAVED_MODEL, overwrite)
     tokenizer = model.preprocessor.tokenizer
     end, pad = tokenizer.end_token_id, tokenizer.pad_token_id
     known = tokenizer.vocabulary_size()
@@ -102,8 +120,41 @@ def export_text(model: Any, path: str | os.PathLike, max_length: int | None = No
     module.variables_ = [variable.value for variable in variables]
     module.pieces = pieces
     signatures = {"serving_default": serve, "generate_ids": generate_ids}
-    with remote.writing(path) as local, atomic_folder(local) as folder:
+    with (
+        remote.writing(path, SAVED_MODEL, overwrite) as local,
+        atomic_folder(local, SAVED_MODEL, overwrite) as folder,
+    ):
         try:
             tf.saved_model.save(module, str(folder), signatures=signatures)
         except tf.errors.OpError as error:
             raise OSError(errno.EIO, error.message, str(path)) from error
+
+
+def export_files(
+    export: Callable[[str], Any], path: str | os.PathLike, overwrite: bool = False
+) -> None:
+    """Let Keras write one of its other formats, whole or not at all.
+
+    Args:
+        export: writes to the path that it is given, perhaps with files beside it.
+        path: where the file shall be; may be an address.
+        overwrite: replace the files that are there.
+
+    Raises:
+        ValueError: a file is there.
+    """
+    path = Path(path)
+    remote.may_write(path, _OTHER, overwrite)
+    with tempfile.TemporaryDirectory() as scratch:
+        export(str(Path(scratch, path.name)))
+        made = sorted(file for file in Path(scratch).rglob("*") if file.is_file())
+        places = [path.parent / file.relative_to(scratch) for file in made]
+        for place in places:
+            remote.may_write(place, _OTHER, overwrite)
+        for file, place in zip(made, places):
+            with (
+                remote.writing(place, _OTHER, overwrite) as local,
+                atomic_write(local, kind=_OTHER, overwrite=overwrite) as sink,
+                open(file, "rb") as source,
+            ):
+                shutil.copyfileobj(source, sink)

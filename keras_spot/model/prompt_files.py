@@ -7,7 +7,7 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.versions import versions
 
 
-def save(model, path, form=None, prompt=None, **provenance):
+def save(model, path, form=None, prompt=None, overwrite=False, **provenance):
     """Write a prompt of a `PromptedT5`, see `PromptedT5.save_prompt`."""
     record = {
         "backbone": model.fingerprint,
@@ -16,7 +16,7 @@ def save(model, path, form=None, prompt=None, **provenance):
         **provenance,
     }
     values = ops.convert_to_numpy(model.prompt_variable(prompt))
-    return prompts.write(path, values, record, form)
+    return prompts.write(path, values, record, form, overwrite=overwrite)
 
 
 def load(model, path, step=None, prompt=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
@@ -14,6 +15,7 @@ from keras import ops
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from keras_spot import backbones
+from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Initializer, PathLike, Record, Tensor
@@ -246,6 +248,7 @@ class PromptedT5(PromptTuning):
         path: PathLike,
         form: str | None = None,
         prompt: str | int | None = None,
+        overwrite: bool = False,
         **provenance: Any,
     ) -> Path:
         """Write the prompt, see `prompts.write`.
@@ -255,10 +258,11 @@ class PromptedT5(PromptTuning):
                 `form` takes; may be an address.
             form: `"npz"`, `"npy"`, `"reference"` or `"peft"`. Default: what the path's name says.
             prompt: which one of a bank, by name or number.
+            overwrite: replace any file, not only an earlier prompt.
             **provenance: what to record beside the backbone's fingerprint, what the prompt sees and
                 the versions.
         """
-        return prompt_files.save(self, path, form, prompt, **provenance)
+        return prompt_files.save(self, path, form, prompt, overwrite, **provenance)
 
     def load_prompt(
         self, path: PathLike, step: int | str | None = None, prompt: str | int | None = None
@@ -281,6 +285,7 @@ class PromptedT5(PromptTuning):
         filepath: PathLike,
         format: str = "tf_saved_model",
         max_length: int | None = None,
+        overwrite: bool = False,
         **kwargs: Any,
     ) -> None:
         """Write a servable model.
@@ -291,12 +296,26 @@ class PromptedT5(PromptTuning):
                 with only tensorflow and tensorflow_text runs; other Keras formats export
                 the logits.
             max_length: target tokens at most. Default: the preprocessor's.
+            overwrite: also replace an earlier SavedModel of ours that was changed since, or a file
+                of the other formats.
             **kwargs: for the other formats.
+
+        Raises:
+            ValueError: a folder that holds anything but our own earlier work, or a file without
+                `overwrite`.
         """
         if format == "tf_saved_model":
-            export.export_text(self, filepath, max_length)
+            export.export_text(self, filepath, max_length, overwrite)
         else:
-            super().export(filepath, format=format, **kwargs)
+            write = functools.partial(super().export, format=format, **kwargs)
+            export.export_files(write, filepath, overwrite)
+
+    def save_to_preset(
+        self, preset_dir: PathLike, max_shard_size: float = 10, overwrite: bool = False
+    ) -> None:
+        """Write the model as a KerasHub preset; `overwrite` and errors are those of `export`."""
+        with atomic_folder(preset_dir, export.PRESET, overwrite) as folder:
+            super().save_to_preset(str(folder), max_shard_size)
 
     def get_config(self) -> Record:
         config = super().get_config() | {name: getattr(self, name) for name in _CONFIG}

@@ -25,7 +25,14 @@ from keras_spot.prompts.forms.reference import (
     steps,
 )
 from keras_spot.prompts.prompt import Prompt, as_prompt
-from keras_spot.prompts.store import locate, read, read_header, read_provenance, write
+from keras_spot.prompts.store import (
+    destination,
+    locate,
+    read,
+    read_header,
+    read_provenance,
+    write,
+)
 
 __all__ = [
     "CHECKPOINTS",
@@ -33,6 +40,7 @@ __all__ = [
     "RUN_FILE",
     "Prompt",
     "as_prompt",
+    "destination",
     "locate",
     "read",
     "read_header",

@@ -4,17 +4,20 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from keras_spot import prompts
+from keras_spot.base import ownership
 from keras_spot.base.errors import Unreachable, complaint, invalid
+from keras_spot.base.ownership import Kind
 from keras_spot.base.types import PathLike
 from keras_spot.prompts import Prompt
 
 __all__ = ["card", "pull_prompt", "push_prompt"]
 
+_KIND = Kind("prompt on the hub", is_folder=True)
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _CARD = """\
 ---
@@ -65,6 +68,7 @@ def push_prompt(
     *,
     base_model: str | None = None,
     private: bool = False,
+    overwrite: bool = False,
 ) -> str:
     """Upload a prompt to the Hugging Face hub, in one commit; return its address.
 
@@ -77,9 +81,11 @@ def push_prompt(
         base_model: the backbone's name on the hub, e.g. `"google/t5-base-lm-adapt"`. Default: the
             provenance's `base_model`.
         private: whether a repository made here is private. Default no.
+        overwrite: also replace files of these names that were not pushed from here, or were changed
+            since; the hub keeps the older commits.
 
     Raises:
-        InvalidArgument: a name that is none.
+        InvalidArgument: a name that is none, or such files without `overwrite`.
         Unreachable: the hub does not answer or does not let you write there.
     """
     if not _REPOSITORY.fullmatch(repository):
@@ -92,7 +98,8 @@ def push_prompt(
         prompts.write(folder, prompt.values, prompt.provenance, "peft")
         prompts.write(folder / "prompt.npz", prompt.values, prompt.provenance)
         (folder / "README.md").write_text(card(prompt, repository), encoding="utf-8")
-        _upload(folder, repository, private)
+        ownership.mark(folder, _KIND)
+        _upload(folder, repository, private, overwrite)
     return f"hf://{repository}"
 
 
@@ -156,16 +163,42 @@ def _prompt(source: PathLike | Prompt | HasPrompt, scratch: Path) -> Prompt:
     return prompts.read(source.save_prompt(scratch / "model.npz"))
 
 
-def _upload(folder: Path, repository: str, private: bool) -> None:
+def _upload(folder: Path, repository: str, private: bool, overwrite: bool) -> None:
     import huggingface_hub
 
     api = huggingface_hub.HfApi()
+    others: list[str] = []
     try:
         api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message="Upload a soft prompt"
-        )
+        if not overwrite:
+            others = _others(api.list_repo_files(repository), repository, folder)
+        if not others:
+            api.upload_folder(
+                repo_id=repository, folder_path=folder, commit_message="Upload a soft prompt"
+            )
     except Exception as error:  # of whatever HTTP library the hub's client stands on
         reason = (str(error) or type(error).__name__).splitlines()[0]
         rule = "must be on a hub that answers and lets you write"
         raise Unreachable(complaint("repository", rule, f"{repository} ({reason})")) from error
+    if others:
+        rule = "must be new or hold a prompt pushed from here, or `overwrite` be set to replace it"
+        raise invalid("repository", rule, f"{repository} (holds {ownership.some(others)})")
+
+
+def _others(names: Iterable[str], repository: str, folder: Path) -> list[str]:
+    """Return the names of a repository's files that the folder would replace and are not ours."""
+    import huggingface_hub
+
+    taken = sorted({file.name for file in folder.iterdir()} & set(names))
+    if not taken:
+        return []
+    there = Path(huggingface_hub.snapshot_download(repository, revision=None, allow_patterns=taken))
+    marker = there / ownership.MARKER
+    own = ownership.marked_files(marker.read_bytes(), _KIND) if marker.is_file() else {}
+    others = []
+    for name in taken:
+        with open(there / name, "rb") as stream:
+            digest = ownership.digest(stream, (there / name).stat().st_size)
+        if own.get(name) != digest and not (own and name == ownership.MARKER):
+            others.append(name)
+    return others

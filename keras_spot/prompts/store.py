@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_spot.base import reading, remote, t5x_store
 from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, missing_file
+from keras_spot.base.ownership import Kind
 from keras_spot.base.types import Array, PathLike, Record
 from keras_spot.prompts.forms import arrays, peft, reference, t5x
 from keras_spot.prompts.prompt import Prompt, as_prompt
@@ -99,8 +100,13 @@ def write(
     values: Array | Sequence[Sequence[float]],
     provenance: Mapping[str, Any] | None = None,
     form: str | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write a prompt, whole or not at all.
+
+    An earlier prompt of ours is replaced, and another float32 array of the same shape; anything
+    else that is there is not.
 
     Args:
         path: where; may be an address that can be written to. `*.npz`, `*.npy` and the
@@ -110,31 +116,56 @@ def write(
         form: `"npy"`, `"npz"`, `"reference"` or `"peft"`; the reference's takes a file, a folder
             `checkpoint_{step}` or a run's folder (then the step is the provenance's, else 0).
             Default: what the file's name says.
+        overwrite: replace any file, and an adapter of ours that has changed since. A folder with
+            files of another stays.
 
     Returns:
         The file or folder written.
 
     Raises:
-        InvalidArgument: a name of no form, or values that are no prompt.
+        InvalidArgument: a name of no form, values that are no prompt, or something else is there.
         OSError: the file cannot be written.
     """
-    prompt, provenance, path = as_prompt(values), dict(provenance or {}), Path(path)
+    prompt, provenance = as_prompt(values), dict(provenance or {})
+    path, form, kind = destination(path, prompt, provenance, form)
+    with remote.writing(path, kind, overwrite) as local:
+        if form == "npz":
+            arrays.write_npz(local, prompt, provenance, overwrite)
+        elif form == "peft":
+            peft.write(local, prompt, provenance, overwrite)
+        else:
+            arrays.write_npy(local, prompt, overwrite)
+    return path
+
+
+def destination(
+    path: PathLike,
+    values: np.ndarray,
+    provenance: Mapping[str, Any],
+    form: str | None = None,
+) -> tuple[Path, str, Kind]:
+    """Return the file or folder that `write` writes, its form and its kind.
+
+    Raises:
+        ValueError: a name of no form, or the reference's form in the folder of a run of ours.
+    """
+    path = Path(path)
     form = _form_of(path) if form is None else form
     if form not in FORMS:
         received = "a T5X checkpoint, which is read only" if form == "t5x" else f"{form=}"
         raise invalid("form", f"must be one of {', '.join(FORMS)}", received)
     if form in ("npy", "npz") and path.suffix != f".{form}":
         raise invalid("path", f"must end in .{form}", f"path={str(path)!r}")
+    if form == "peft":
+        return path, form, peft.KIND
+    if form == "npz":
+        return path, form, arrays.NPZ
     if form == "reference":
+        if (path / reference.RUN_FILE).is_file():
+            rule = f"must not be the folder of a run, to which {reference.RUN_FILE} belongs"
+            raise invalid("path", rule, str(path))
         path = _reference_path(path, provenance.get("step"))
-    with remote.writing(path) as local:
-        if form == "npz":
-            arrays.write_npz(local, prompt, provenance)
-        elif form == "peft":
-            peft.write(local, prompt, provenance)
-        else:
-            arrays.write_npy(local, prompt)
-    return path
+    return path, form, arrays.npy(values)
 
 
 def _form_of(path: Path) -> str:

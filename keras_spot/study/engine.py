@@ -100,6 +100,15 @@ def work(
             report(cell)
 
 
+def _is_of(library: PromptLibrary, cell: Cell, outcome: Outcome) -> bool:
+    """Whether a library has an entry that the same run added, perhaps with other versions."""
+    if cell.task not in library:
+        return False
+    known = library.entry(cell.task).provenance
+    wanted = {"task": cell.task, "seed": cell.seed, "backbone": outcome.backbone}
+    return all(known.get(key) == value for key, value in wanted.items())
+
+
 def _is_settled(study: Study, cell: Cell, done: set[str], failed: set[str]) -> bool:
     needed = study.needs(cell)
     lost = cell.id in failed or (needed is not None and needed.id in failed)
@@ -142,7 +151,7 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
         prompts.write(folder.embedding(cell), outcome.embedding, early)
     if cell.kind == "source":
         library = PromptLibrary(folder.library)
-        if cell.task in library:  # of a run that was killed before it wrote its row
+        if _is_of(library, cell, outcome):  # of a run that was killed before it wrote its row
             library.remove(cell.task)
         embedding = Prompt(outcome.embedding, early)
         library.add(cell.task, Prompt(outcome.prompt, provenance), embedding)

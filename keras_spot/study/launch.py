@@ -60,7 +60,7 @@ def run(
         check(study)
     place = StudyFolder(folder, stale_after)
     place.open(study)
-    place.forget_failures()
+    place.forget_failures(study)
     with _watched(place, progress):
         if workers == "ray":
             _work_on_ray(place)

@@ -16,8 +16,10 @@ leaves a run finished or not. One shared file would need an append that is atomi
 which NFS does not have.
 """
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
 import os
 import time
@@ -27,14 +29,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_spot.base import reading
+from keras_spot.base import reading, remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.claims import STALE_AFTER, Claims
 from keras_spot.base.errors import damaged, invalid, missing_file, shortened
+from keras_spot.base.ownership import Kind, check
 from keras_spot.study.cells import Cell
 from keras_spot.study.description import Study
 
 Row = dict[str, Any]
+DESCRIPTION, CELLS, FAILURES = "study.json", "cells", "failures"
+TABLES = ("table.jsonl", "table.csv")
+# What else is written into a study's folder, so that a new study finds none of it.
+_NAMES = [CELLS, "prompts", "embeddings", "library", "claims", "partial", FAILURES, "logs"]
+_NAMES += [*TABLES, "pictures", "summary.md", "report.html"]
 
 
 class StudyFolder:
@@ -78,7 +86,7 @@ class StudyFolder:
     @property
     def only_kept(self) -> bool:
         """Whether there is a table, but none of the cells it was collected from."""
-        return not (self.path / "cells").is_dir() and (self.path / "table.jsonl").is_file()
+        return not (self.path / CELLS).is_dir() and (self.path / TABLES[0]).is_file()
 
     @property
     def has_embeddings(self) -> bool:
@@ -89,22 +97,22 @@ class StudyFolder:
         """The ids of all finished runs."""
         if self.only_kept:
             return {row["id"] for row in self._table()}
-        return _ids(self.path / "cells")
+        return _ids(self.path / CELLS)
 
     def failed(self) -> set[str]:
         """The ids of the runs that went wrong since the study was last started."""
-        return _ids(self.path / "failures")
+        return _ids(self.path / FAILURES)
 
     def failures(self) -> list[Row]:
         """What went wrong; a damaged record is left out, with a warning that names it."""
-        files = sorted((self.path / "failures").glob("[!.]*.json"))
+        files = sorted((self.path / FAILURES).glob("[!.]*.json"))
         records = (_whole(file, _FAILURE) for file in files)
         return [record for record in records if record is not None]
 
-    def forget_failures(self) -> None:
+    def forget_failures(self, study: Study) -> None:
         """Let failed cells be tried again."""
-        for file in (self.path / "failures").glob("*.json"):
-            file.unlink(missing_ok=True)
+        for cell in study.cells():
+            self._failure(cell).unlink(missing_ok=True)
 
     def rows(self, study: Study | None = None) -> list[Row]:
         """The rows of all finished runs, in the order of the grid.
@@ -123,14 +131,24 @@ class StudyFolder:
         """Begin a study in this folder, or go on with it.
 
         Raises:
-            InvalidArgument: the folder holds a study with other runs, or one that is only kept.
+            InvalidArgument: the folder holds a study with other runs, or one that is only kept, or
+                files of the names of ours that we did not write; or it is an address.
         """
-        file = self.path / "study.json"
-        if self.only_kept:
+        if remote.is_remote(self.path):
+            rule = "must be a folder of this machine"
+            raise invalid("folder", rule, remote.address(self.path))
+        file = self.path / DESCRIPTION
+        if self.only_kept and file.is_file():
             rule = "must hold the cells of its runs to go on; only its tables are kept"
             raise invalid("folder", rule, self.path)
         if file.is_file():
             study.check_continues(read_json(file))
+            self.check_tables()
+        else:
+            taken = [name for name in _NAMES if _is_something(self.path / name)]
+            if taken and not file.is_file():  # nor has another host begun just now
+                rule = "must be new or hold a study, without files of the names that it writes"
+                raise invalid("folder", rule, f"{self.path} (holds {', '.join(taken)})")
         write_json(file, study.record())
 
     def study(self) -> Study:
@@ -139,7 +157,7 @@ class StudyFolder:
         Raises:
             MissingFile: there is none.
         """
-        file = self.path / "study.json"
+        file = self.path / DESCRIPTION
         if not file.is_file():
             rule = "must be the folder of a study"
             raise missing_file("folder", rule, self.path)
@@ -147,31 +165,75 @@ class StudyFolder:
         with reading.parsing(file, "must hold a study", "folder"), reading.naming(file):
             return Study.from_record(record)
 
-    def write_table(self) -> Path:
-        """Collect all rows in `table.jsonl` and, without curves, in `table.csv`."""
+    def write_table(self, overwrite: bool = False) -> Path:
+        """Collect all rows in `table.jsonl` and, without curves, in `table.csv`.
+
+        Raises:
+            ValueError: a table is there that says more than our rows, without `overwrite`.
+        """
         rows = self.rows()
-        with atomic_write(self.path / "table.jsonl", "w") as file:
-            for row in rows:
-                file.write(json.dumps(row) + "\n")
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
         plain = [k for k in rows[0] if not isinstance(rows[0][k], (dict, list))] if rows else []
-        with atomic_write(self.path / "table.csv", "w") as file:
-            table = csv.DictWriter(file, plain, extrasaction="ignore", lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-        return self.path / "table.jsonl"
+        kind = self._table_kind()
+        for name, text in zip(TABLES, (lines, _csv(rows, plain))):
+            with atomic_write(self.path / name, "w", kind, overwrite) as file:
+                file.write(text)
+        return self.path / TABLES[0]
+
+    def check_tables(self, overwrite: bool = False) -> bool:
+        """Return whether tables would be replaced.
+
+        Raises:
+            ValueError: as `write_table`.
+        """
+        kind = self._table_kind()
+        replaced = [check(self.path / name, kind, overwrite) for name in TABLES]
+        return any(replaced)
+
+    def _table_kind(self) -> Kind:
+        """Return the kind of a table that says nothing beyond the rows of finished runs.
+
+        Of a run whose row somebody took out of `cells/`, what a table says cannot be compared.
+        """
+
+        def is_earlier(file: Path) -> bool:
+            rows = []
+            for cell in (self.path / CELLS).glob("[!.]*.json"):
+                with contextlib.suppress(ValueError):  # damaged, and left out of the new table
+                    rows.append(read_json(cell))
+            text = file.read_text(encoding="utf-8")
+            if file.suffix == ".csv":
+                read = csv.DictReader(io.StringIO(text))
+                older: list[Row] = list(read)
+                columns = read.fieldnames or ()
+                newer: list[Row] = list(csv.DictReader(io.StringIO(_csv(rows, columns))))
+            else:
+                older, newer = [json.loads(line) for line in text.splitlines()], rows
+            if not older:
+                return not text.strip()
+            known = {row["id"]: json.dumps(row, sort_keys=True) for row in newer}
+            for row in older:
+                same = json.dumps(row, sort_keys=True)
+                if known.get(row["id"], same) != same:
+                    return False
+            return {row["id"] for row in older} <= known.keys() | {
+                cell.id for cell in self.study().cells()
+            }
+
+        return Kind("table of this study", marked=is_earlier)
 
     def _table(self) -> list[Row]:
-        file = self.path / "table.jsonl"
+        file = self.path / TABLES[0]
         rows = list(reading.read_json_lines(file, argument="folder", finite=False))
         for row in rows:
             _check(file, row, _ROW)
         return rows
 
     def _row(self, cell: Cell) -> Path:
-        return self.path / "cells" / f"{cell.id}.json"
+        return self.path / CELLS / f"{cell.id}.json"
 
     def _failure(self, cell: Cell) -> Path:
-        return self.path / "failures" / f"{cell.id}.json"
+        return self.path / FAILURES / f"{cell.id}.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +283,20 @@ def status(folder: "str | os.PathLike | StudyFolder") -> Status:
             seconds = now - since if isinstance(since, (int, float)) else 0.0
             running.append({"id": cell.id, **holder, "seconds": round(seconds, 1)})
     return Status(study.name, done, total, running, folder.failures())
+
+
+def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """Return columns of rows as CSV with a header."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def _is_something(path: Path) -> bool:
+    """Whether there is a file, or a folder that is not empty."""
+    return any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
 
 
 def _ids(folder: Path) -> set[str]:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_spot import tasks
+from keras_spot.base import remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.ownership import Kind
 from keras_spot.base.types import PathLike, Record
 from keras_spot.data import load_examples
 from keras_spot.data.labels import check_labels, is_label_task, longest_label
@@ -51,11 +53,40 @@ class Evaluation:
     def examples(self) -> int:
         return len(self.predictions)
 
-    def write(self, path: PathLike) -> None:
-        """Write the predictions as JSON lines."""
-        with atomic_write(path, "w") as file:
-            for record in self.predictions:
-                file.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
+    def write(self, path: PathLike, overwrite: bool = False) -> None:
+        """Write the predictions as JSON lines.
+
+        Args:
+            path: may be an address. A file of such lines is replaced.
+            overwrite: replace any file.
+
+        Raises:
+            InvalidArgument: another file is there.
+            OSError: the file cannot be written.
+        """
+        write_predictions(self.predictions, path, overwrite)
+
+
+def _are_predictions(file: Path) -> bool:
+    with open(file, encoding="utf-8") as lines:
+        first = json.loads(lines.readline())
+    return isinstance(first, dict) and {"input", "prediction"} <= set(first) <= _FIELDS
+
+
+PREDICTIONS = Kind("file of predictions", similar=_are_predictions)
+_FIELDS = {"split", "index", "idx", "input", "target", "prediction", "scores"}
+
+
+def write_predictions(
+    records: Iterable[Mapping[str, Any]], path: PathLike, overwrite: bool = False
+) -> None:
+    """Write records (see `Evaluation.predictions`) as JSON lines; see `Evaluation.write`."""
+    with (
+        remote.writing(path, PREDICTIONS, overwrite) as local,
+        atomic_write(local, "w", PREDICTIONS, overwrite) as file,
+    ):
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
 
 
 def evaluate(
@@ -196,20 +227,23 @@ def submit(
     data_dir: PathLike | None = None,
     batch_size: int = 32,
     prompt: str | int | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Answer a GLUE or SuperGLUE test split and write its submission file.
 
     Args:
         folder: where the file goes, see `submission.write`. The others are those of `evaluate`.
         split: the test split, `"test_mismatched"` for MNLI's second file.
+        overwrite: replace any file of that name, not only an earlier submission.
 
     Returns:
         The file's path.
     """
     task = tasks.get(task)
-    examples = list(load_examples(task, split, data_dir=data_dir))
-    answers, _ = answer(model, task, examples, method=method, batch_size=batch_size, prompt=prompt)
-    return submission.write(task, answers, examples, folder, split)
+    remote.may_write(submission.destination(task, folder, split), submission.KIND, overwrite)
+    found = list(load_examples(task, split, data_dir=data_dir))
+    answers, _ = answer(model, task, found, method=method, batch_size=batch_size, prompt=prompt)
+    return submission.write(task, answers, found, folder, split, overwrite=overwrite)
 
 
 def answer(

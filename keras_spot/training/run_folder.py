@@ -10,10 +10,10 @@ numpy_checkpoints/ the prompts, in the reference's layout (`prompts.forms.refere
 A bank's folder has a folder of this kind for each prompt, whose state is the bank's.
 """
 
+import contextlib
 import json
 import math
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,10 +23,10 @@ import numpy as np
 
 from keras_spot import prompts
 from keras_spot.base import reading, remote
-from keras_spot.base.atomic import atomic_folder, atomic_write
+from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import DamagedFile, invalid, missing_file
 from keras_spot.prompts.names import folder as folder_of
-from keras_spot.training.owner import Owner
+from keras_spot.training.owner import LOCK, TRANSFER_LOCK, Owner
 from keras_spot.training.state import State, checksum, read_state
 
 STATE, PREVIOUS = "state.npz", "state.previous.npz"
@@ -39,6 +39,9 @@ _FREE_WITHIN = {"recipe.steps"}
 _BY_TASK = ("tasks.", "files.")
 # Of a file only the contents count, not the path.
 _PATHS = "path"
+_LEFT_BY_A_KILL = 2  # checkpoints after the newest whole state: one, or two if it is the one before
+_OWN = {prompts.RUN_FILE, STATE, PREVIOUS, METRICS, TENSORBOARD, prompts.CHECKPOINTS}
+_OWN |= {"transfer.json", "sources"}  # of a transfer, whose other runs are folders of runs
 
 Line = dict[str, Any]
 
@@ -89,6 +92,25 @@ class RunFolder:
         """What `run.json` holds, `{}` where there is none."""
         return prompts.read_run(self.path)
 
+    def own_record(self) -> dict[str, Any]:
+        """Return what `run.json` holds, `{}` where a run may begin.
+
+        Raises:
+            ValueError: a `run.json` that is not ours, or files of a run's names without one.
+        """
+        record = self.record
+        if (self.path / prompts.RUN_FILE).is_file():
+            if "keras_spot" not in dict(record.get("versions") or {}):
+                rule = f"must have a {prompts.RUN_FILE} that keras_spot wrote, or none"
+                raise invalid("run_dir", rule, str(self.path))
+            return record
+        taken = [name for name in (STATE, PREVIOUS, METRICS) if (self.path / name).exists()]
+        taken += ["checkpoints"] if prompts.steps(self.path) else []
+        if taken:
+            rule = f"must be new or hold a {prompts.RUN_FILE}"
+            raise invalid("run_dir", rule, f"{', '.join(taken)} alone in {self.path}")
+        return {}
+
     @property
     def best(self) -> dict[str, Any] | None:
         """The best step and its score, None where none is recorded."""
@@ -97,15 +119,14 @@ class RunFolder:
     def check(self, record: Mapping[str, Any], partly: bool = False) -> None:
         """Raise InvalidArgument if the folder holds another run than the one of a record.
 
+        Files of the names that a run writes, without the record of one, are not ours either.
+
         Args:
             record: what the run is asked to be.
             partly: the record is not yet complete; what it does not say may be anything.
         """
-        old = self.record
+        old = self.own_record()
         if not old:
-            if prompts.steps(self.path):
-                rule = f"must be new or hold a {prompts.RUN_FILE}"
-                raise invalid("run_dir", rule, f"checkpoints alone in {self.path}")
             return
         record = json.loads(json.dumps(record))
         if partly:
@@ -233,9 +254,16 @@ class RunFolder:
         return [{"step": line["step"], "score": line["score"]} for line in lines]
 
     def _trim(self, step: int) -> None:
-        for later in prompts.steps(self.path):
-            if later > step:
-                shutil.rmtree(prompts.step_path(self.path, later).parent)
+        later = [known for known in prompts.steps(self.path) if known > step]
+        if len(later) > _LEFT_BY_A_KILL:
+            rule = f"must hold the {STATE} of its newest checkpoints to continue"
+            received = f"one of step {step} for checkpoints to {later[-1]} in {self.path}"
+            raise invalid("run_dir", rule, received)
+        for known in later:
+            place = prompts.step_path(self.path, known)
+            place.unlink()
+            with contextlib.suppress(OSError):  # somebody has put files beside it
+                place.parent.rmdir()
         lines = self._raw_metrics()
         # A line that cannot be read stays, unless it is the last: that one a kill has cut off.
         kept = [
@@ -251,20 +279,36 @@ class RunFolder:
 
     def adopt(self, winner: "RunFolder") -> None:
         """Copy another run into this folder; its prompts, by which a run is known, come last."""
-        for name in (prompts.RUN_FILE, METRICS, STATE):
-            with atomic_write(self.path / name) as file:
-                file.write((winner.path / name).read_bytes())
-        with atomic_folder(self.path / prompts.CHECKPOINTS) as folder:
-            shutil.copytree(winner.path / prompts.CHECKPOINTS, folder, dirs_exist_ok=True)
+        files = [winner.path / name for name in (prompts.RUN_FILE, METRICS, STATE)]
+        files += [prompts.step_path(winner.path, step) for step in prompts.steps(winner.path)]
+        for source in files:
+            with atomic_write(self.path / source.relative_to(winner.path)) as file:
+                file.write(source.read_bytes())
 
     def set_aside(self) -> Path | None:
-        """Rename the folder out of the way; return where it is now, None if there was none."""
-        if not self.path.exists():
+        """Move the run out of the way; return where it is now, None if there was none.
+
+        Files of another stay where they are; without any the folder is renamed.
+        """
+        there = list(self.path.iterdir()) if self.path.is_dir() else []
+        ours = [entry for entry in there if _is_of_run(entry)]
+        if not ours:
             return None
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
             number += 1
-        return self.path.rename(aside)
+        if len(ours) == len(there):
+            return self.path.rename(aside)
+        aside.mkdir()
+        for entry in ours:
+            entry.rename(aside / entry.name)
+        return aside
+
+
+def _is_of_run(entry: Path) -> bool:
+    """Whether a file or folder is of a run, by its name, or is the folder of another run in it."""
+    of_run = entry.name in _OWN or entry.name.startswith((LOCK, TRANSFER_LOCK))
+    return of_run or (entry / prompts.RUN_FILE).is_file()
 
 
 def _differences(

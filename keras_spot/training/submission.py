@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_spot.base import remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.ownership import Kind
 from keras_spot.tasks import Example, Task, get, metrics
 from keras_spot.tasks.benchmarks import FILES
 
@@ -22,12 +24,40 @@ _BY_NUMBER = ("cola", "sst2", "mrpc", "qqp", "wnli", "copa", "multirc")
 _LOWER = ("boolq", "wic")
 
 
+def _is_submission(file: Path) -> bool:
+    with open(file, encoding="utf-8") as lines:
+        first = lines.readline()
+    if first == _HEAD:
+        return True
+    record = json.loads(first)
+    return isinstance(record, dict) and set(record) in ({"idx", "label"}, {"idx", "passage"})
+
+
+KIND = Kind("submission file", similar=_is_submission)
+_HEAD = "index\tprediction\n"
+
+
+def destination(task: str | Task, folder: str | os.PathLike[str], split: str = "test") -> Path:
+    """Return the path of a task's submission file in a folder.
+
+    Raises:
+        ValueError: a task outside the benchmarks.
+    """
+    task = get(task)
+    name = _benchmark(task, split)
+    if name not in FILES:
+        raise unknown("task", task.name, FILES)
+    return Path(folder) / FILES[name]
+
+
 def write(
     task: str | Task,
     predictions: Sequence[str],
     examples: Sequence[Example],
     folder: str | os.PathLike[str],
     split: str = "test",
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write one submission file and return its path.
 
@@ -38,34 +68,42 @@ def write(
         task: a task of GLUE or SuperGLUE, or its name; a variant's file is its task's.
         predictions: the decoded text of each example.
         examples: the examples of a test split, which need their `idx`.
-        folder: where the file goes; an older one of the name is replaced.
+        folder: where the file goes; an earlier submission of the name is replaced.
         split: tells MNLI's files apart, "test_matched" or "test_mismatched".
+        overwrite: replace any file of that name.
 
     Raises:
         InvalidArgument: a task outside the benchmarks, another number of predictions than of
-            examples, or an example without an `idx` or with that of another one.
+            examples, an example without an `idx` or with that of another one, or a file of
+            another kind there.
         OSError: the file cannot be written.
     """
     task = get(task)
-    name = task.name.rpartition(":")[2]
-    if name == "glue/mnli":
-        name = "glue/mnli_mismatched" if split.startswith("test_mismatched") else name + "_matched"
-    if name not in FILES:
-        raise unknown("task", task.name, FILES)
+    path, name = destination(task, folder, split), _benchmark(task, split)
     if not examples or len(predictions) != len(examples):
         rule = f"must be one for each of the {len(examples)} examples, at least one"
         raise invalid("predictions", rule, f"{len(predictions)} predictions")
     rows = _rows(task, name.partition("/")[2], predictions, examples)
-    path = Path(folder) / FILES[name]
-    with atomic_write(path, "w") as file:
+    with (
+        remote.writing(path, KIND, overwrite) as local,
+        atomic_write(local, "w", KIND, overwrite) as file,
+    ):
         if path.suffix == ".tsv":
-            file.write("index\tprediction\n")
+            file.write(_HEAD)
             file.writelines(f"{idx}\t{value}\n" for idx, value in rows)
         elif name == "super_glue/multirc":
             file.writelines(json.dumps(passage) + "\n" for passage in _passages(rows))
         else:
             file.writelines(json.dumps({"idx": idx, "label": v}) + "\n" for idx, v in rows)
     return path
+
+
+def _benchmark(task: Task, split: str) -> str:
+    """Return what a task's submission goes by: its name, of MNLI one for each test split."""
+    name = task.name.rpartition(":")[2]
+    if name == "glue/mnli":
+        name = "glue/mnli_mismatched" if split.startswith("test_mismatched") else name + "_matched"
+    return name
 
 
 def _rows(

@@ -79,7 +79,7 @@ class Target:
             raise invalid("k", rule, f"{k=}")
         self.ranking: list[tuple[str, float]] = []
         self.sources: list[str] = []
-        self.record: dict[str, Any] = {}
+        self.record = _read_record(self.folder)
         self._load(run)
 
     def _load(self, run: Run) -> None:
@@ -109,9 +109,7 @@ class Target:
         }
         if embedding_steps is not None:
             asked["embedding_steps"] = embedding_steps
-        file = self.folder.path / RECORD
-        if file.is_file():
-            self.record = _read_record(file)
+        if self.record:
             for key, value in asked.items():
                 if self.record.get(key) != value:
                     rule = f"must be new or hold a transfer with the same {key} ({value!r})"
@@ -192,15 +190,25 @@ class Target:
             file.write("\n")
 
 
-def _read_record(file: Path) -> dict[str, Any]:
-    """Return the record of a transfer.
+def _read_record(folder: RunFolder) -> dict[str, Any]:
+    """Return the record of a transfer, `{}` where one may begin.
 
     Raises:
-        DamagedFile: it is none.
+        InvalidArgument: a record that is not ours, or a run that is no transfer's.
+        DamagedFile: a record of ours that is damaged.
     """
+    file, run = folder.path / RECORD, folder.own_record()
+    if not file.is_file():
+        if run:
+            rule = "must be new or hold a transfer, not a run alone"
+            raise invalid("run_dir", rule, str(folder.path))
+        return {}
     rule = "must hold the record of a transfer"
     record = reading.read_record(file, argument="run_dir", rule=rule)
-    ranking, sources = record.get("ranking"), record.get("sources")
+    if not {"strategy", "task", "k", "by", "ranking", "sources"} <= set(record):
+        rule = f"must have a {RECORD} that keras_spot wrote, or none"
+        raise invalid("run_dir", rule, str(folder.path))
+    ranking, sources = record["ranking"], record["sources"]
     with reading.parsing(file, rule, "run_dir"):
         if not isinstance(ranking, list) or not isinstance(sources, list):
             raise ValueError("no ranking and sources")

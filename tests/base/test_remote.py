@@ -9,6 +9,11 @@ import time
 import pytest
 
 from keras_spot.base import remote
+from keras_spot.base.atomic import atomic_folder
+from keras_spot.base.ownership import Kind
+
+TEXT = Kind("text", marked=lambda path: path.read_text().startswith("ours"))
+FOLDER = Kind("thing", is_folder=True)
 
 
 @pytest.fixture(autouse=True)
@@ -103,14 +108,66 @@ def test_a_store_is_written_and_read(memory, tmp_path):
 
 
 def test_writing_goes_where_the_path_says(memory, tmp_path):
-    with remote.writing(tmp_path / "a") as local:
+    with remote.writing(tmp_path / "a", TEXT) as local:
         assert local == tmp_path / "a"
-    with remote.writing(pathlib.Path("memory://bucket/a.txt")) as local:
+    with remote.writing(pathlib.Path("memory://bucket/a.txt"), TEXT) as local:
         local.write_text("a")
     assert memory.cat("/bucket/a.txt") == b"a"
-    with pytest.raises(ZeroDivisionError), remote.writing("memory://bucket/b.txt") as local:
+    with pytest.raises(ZeroDivisionError), remote.writing("memory://bucket/b.txt", TEXT) as local:
         local.write_text(str(1 / 0))
     assert memory.ls("/bucket", detail=False) == ["/bucket/a.txt"]
+
+
+def write_folder(url, *names, **options):
+    with remote.writing(url, FOLDER, **options) as local, atomic_folder(local, FOLDER) as folder:
+        for name in names:
+            (folder / name).write_text(name)
+
+
+def test_a_file_of_another_in_a_store_stays(memory):
+    url = "memory://bucket/a.txt"
+    memory.pipe("/bucket/a.txt", b"thesis")
+    for strict in (False, True):
+        with pytest.raises(ValueError) as error:
+            remote.may_write(url, TEXT, strict=strict)
+        assert str(error.value) == (
+            "`path` must be new, or `overwrite` be set to replace what is there. Received: "
+            f"{url} (6 bytes, not recognised as text of keras_spot)"
+        )
+    with pytest.raises(ValueError), remote.writing(url, TEXT) as local:
+        local.write_text("ours")
+    assert memory.cat("/bucket/a.txt") == b"thesis"
+    for text in ("ours", "ours again"):
+        with remote.writing(url, TEXT, overwrite=text == "ours") as local:
+            local.write_text(text)
+        assert memory.cat("/bucket/a.txt") == text.encode()
+        assert remote.may_write(url, TEXT)
+    with pytest.raises(ValueError), remote.writing(url, TEXT) as local:
+        memory.pipe("/bucket/a.txt", b"thesis")  # somebody else's, meanwhile
+        local.write_text("ours")
+    assert memory.cat("/bucket/a.txt") == b"thesis"
+
+
+def test_a_folder_of_another_in_a_store_stays(memory):
+    url = "memory://bucket/out"
+    assert remote.may_write(url, FOLDER) is False
+    write_folder(url, "a", "b")
+    assert remote.may_write(url, FOLDER) is True
+    write_folder(url, "b", "c")  # the older `a` goes
+    assert files_below(remote.fetch(url)) == ["b", "c", "keras_spot.json"]
+    memory.pipe("/bucket/out/sub/thesis.txt", b"years of work")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match=r"memory://bucket/out \(holds sub/thesis\.txt\)"):
+            write_folder(url, "d", overwrite=overwrite)
+    assert memory.cat("/bucket/out/b") == b"b"
+    memory.rm_file("/bucket/out/sub/thesis.txt")
+    memory.pipe("/bucket/out/b", b"my change")
+    with pytest.raises(ValueError, match=r"\(changed: b\)"):
+        write_folder(url, "d")
+    write_folder(url, "d", overwrite=True)
+    assert files_below(remote.fetch(url)) == ["d", "keras_spot.json"]
+    with pytest.raises(NotADirectoryError):
+        write_folder(f"{url}/d", "a")
 
 
 def test_the_last_names_of_an_address_are_kept(memory):

@@ -68,3 +68,4 @@ def test_again_shows_what_is_there(result):
         result.folder, source_steps=10, target_steps=10, seeds=(0,), validation=20
     )
     assert again == result
+    assert [path.name for path in again.replaced] == ["learning_curves.png", "saved_model"]

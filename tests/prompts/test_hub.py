@@ -90,10 +90,14 @@ def server(tmp_path, monkeypatch):
         def create_repo(self, repository, *, private, exist_ok):
             calls.append(("create", repository, private, exist_ok))
 
+        def list_repo_files(self, repository):
+            target = tmp_path / "hub" / repository
+            return sorted(file.name for file in target.iterdir()) if target.exists() else []
+
         def upload_folder(self, *, repo_id, folder_path, commit_message):
             calls.append(("upload", repo_id, commit_message))
             target = tmp_path / "hub" / repo_id
-            target.mkdir(parents=True)
+            target.mkdir(parents=True, exist_ok=True)
             for file in folder_path.iterdir():
                 (target / file.name).write_bytes(file.read_bytes())
 
@@ -111,7 +115,8 @@ def test_push_and_pull(server, tmp_path):
     path = prompts.write(tmp_path / "p.npz", VALUES, {"task": "glue/sst2"})
     base = "google/t5-base-lm-adapt"
     assert hub.push_prompt(path, "owner/sst2", base_model=base, private=True) == "hf://owner/sst2"
-    names = ["README.md", "adapter_config.json", "adapter_model.safetensors", "prompt.npz"]
+    names = ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    names += ["keras_spot.json", "prompt.npz"]
     assert sorted(f.name for f in (folder / "owner/sst2").iterdir()) == names
     config = json.loads((folder / "owner/sst2/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base
@@ -172,3 +177,26 @@ def test_what_goes_wrong(server, monkeypatch):
         "`repository` must be on a hub that answers and lets you write. "
         "Received: owner/p (403 Forbidden)"
     )
+
+
+@pytest.mark.parametrize("name", ["README.md", "prompt.npz", "keras_spot.json"])
+def test_files_of_another_on_the_hub_are_not_replaced(server, name):
+    folder, _ = server
+    (folder / "owner/p").mkdir(parents=True)
+    (folder / "owner/p" / name).write_text("my own")
+    (folder / "owner/p/notes.txt").write_text("notes")
+    prompt = Prompt(VALUES)
+    with pytest.raises(ValueError) as error:
+        hub.push_prompt(prompt, "owner/p")
+    assert str(error.value) == (
+        "`repository` must be new or hold a prompt pushed from here, or `overwrite` be set to "
+        f"replace it. Received: owner/p (holds {name})"
+    )
+    assert (folder / "owner/p" / name).read_text() == "my own"
+    hub.push_prompt(prompt, "owner/p", overwrite=True)
+    hub.push_prompt(Prompt(VALUES + 1), "owner/p")
+    np.testing.assert_array_equal(prompts.read(folder / "owner/p").values, VALUES + 1)
+    (folder / "owner/p/README.md").write_text("a better card")
+    with pytest.raises(ValueError, match=r"holds README\.md"):
+        hub.push_prompt(prompt, "owner/p")
+    assert (folder / "owner/p/notes.txt").read_text() == "notes"

@@ -254,7 +254,8 @@ BAD_TARGETS = {
     "`form` must be one of npy, npz, reference, peft. Received: form='onnx'": ("p", "onnx"),
     "`form` must be one of npy, npz, reference, peft. Received: a T5X checkpoint, which is read "
     "only": ("p", "t5x"),
-    "`path` must be a new or empty folder or an adapter's. Received: full": ("full", "peft"),
+    "`path` must be new, empty or hold nothing but a PEFT adapter that keras_spot wrote (choose "
+    "another, or empty it yourself). Received: full (holds thesis.tex)": ("full", "peft"),
 }
 
 

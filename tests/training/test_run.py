@@ -166,7 +166,8 @@ def test_other_data_under_the_same_name_are_another_run(tmp_path):
     )
     run = tmp_path / "run"
     run.mkdir()
-    (run / "run.json").write_text(json.dumps(Run(task=task, backbone="nowhere").record()))
+    record = {**Run(task=task, backbone="nowhere").record(), "versions": {"keras_spot": "0.1.0"}}
+    (run / "run.json").write_text(json.dumps(record))
     RunFolder(run).check(Run(task=task, backbone="nowhere", steps=9).record(), partly=True)
     changed = dataclasses.replace(task, input="film: {text}", labels=("good", "bad"))
     with pytest.raises(ValueError) as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from keras_spot.base import reading
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import damaged
+from keras_spot.base.ownership import Kind
 from keras_spot.base.reading.arrays import (
     Archive,
     ArrayHeader,
@@ -20,6 +22,30 @@ from keras_spot.base.reading.arrays import (
 )
 from keras_spot.prompts.forms import reference
 from keras_spot.prompts.prompt import check_header
+
+
+def npy(values: np.ndarray) -> Kind:
+    """Return the kind of a `.npy` file of such numbers, which has no room for a mark.
+
+    Another float32 array of the same shape is similar enough to be an earlier prompt.
+    """
+
+    def is_similar(file: Path) -> bool:
+        with reading.open_file(file) as stream:
+            header = array_header(stream, file)
+        return (header.shape, header.dtype) == (values.shape, np.dtype(np.float32))
+
+    return Kind("prompt", similar=is_similar)
+
+
+def _is_own_npz(file: Path) -> bool:
+    with zipfile.ZipFile(file) as archive:
+        names = sorted(archive.namelist())
+    return names == ["prompt.npy", "provenance.npy"] and bool(read_npz_header(file))
+
+
+NPZ = Kind("prompt", marked=_is_own_npz)
+"""The kind of our own form, known by its two arrays."""
 
 
 def read_npy(file: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -38,9 +64,9 @@ def read_npy_header(file: Path) -> tuple[tuple[int, int], dict[str, Any]]:
     return shape, reference.provenance(file)
 
 
-def write_npy(file: Path, values: np.ndarray) -> None:
+def write_npy(file: Path, values: np.ndarray, overwrite: bool = False) -> None:
     """Write a `.npy` file, whole or not at all."""
-    with atomic_write(file) as stream:
+    with atomic_write(file, kind=npy(values), overwrite=overwrite) as stream:
         np.lib.format.write_array(stream, values, allow_pickle=False)
 
 
@@ -57,10 +83,12 @@ def read_npz_header(file: Path) -> tuple[tuple[int, int], dict[str, Any]]:
         return _check(archive.header("prompt"), file), _provenance(archive)
 
 
-def write_npz(file: Path, values: np.ndarray, provenance: Mapping[str, Any]) -> None:
+def write_npz(
+    file: Path, values: np.ndarray, provenance: Mapping[str, Any], overwrite: bool = False
+) -> None:
     """Write our own form, whole or not at all."""
     record = np.array(json.dumps(dict(provenance), sort_keys=True))
-    with atomic_write(file) as stream:
+    with atomic_write(file, kind=NPZ, overwrite=overwrite) as stream:
         np.savez(stream, prompt=values, provenance=record)
 
 

@@ -19,9 +19,11 @@ import numpy as np
 from keras_spot.base import reading
 from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.errors import damaged, invalid, missing_file, shortened
+from keras_spot.base.ownership import Kind
 from keras_spot.base.reading.tensors import SafeTensors
 from keras_spot.prompts.prompt import check_header
 
+KIND = Kind("PEFT adapter", is_folder=True)
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _SINGLE, _MULTITASK = "PROMPT_TUNING", "MULTITASK_PROMPT_TUNING"
@@ -73,7 +75,9 @@ def read_header(file: Path) -> tuple[tuple[int, int], dict[str, Any]]:
     return _header(SafeTensors(file), config, file)
 
 
-def write(folder: Path, values: np.ndarray, provenance: Mapping[str, Any]) -> None:
+def write(
+    folder: Path, values: np.ndarray, provenance: Mapping[str, Any], overwrite: bool = False
+) -> None:
     """Write an adapter of a T5's encoder that `PeftModel.from_pretrained` loads.
 
     `provenance["base_model"]` becomes PEFT's `base_model_name_or_path`.
@@ -84,8 +88,6 @@ def write(folder: Path, values: np.ndarray, provenance: Mapping[str, Any]) -> No
     if seen != "full":
         rule = "must not be 'peft' for a prompt that PEFT would let see the inputs"
         raise invalid("form", rule, f"prompt_attention={seen!r}")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
-        raise invalid("path", "must be a new or empty folder or an adapter's", str(folder))
     config = {
         "base_model_name_or_path": provenance.get("base_model"),
         "inference_mode": True,
@@ -97,7 +99,7 @@ def write(folder: Path, values: np.ndarray, provenance: Mapping[str, Any]) -> No
         "token_dim": values.shape[1],
     }
     metadata = {"format": "pt", _PROVENANCE: json.dumps(dict(provenance), sort_keys=True)}
-    with atomic_folder(folder) as new:
+    with atomic_folder(folder, KIND, overwrite) as new:
         save_file({_VALUES: values}, new / WEIGHTS, metadata=metadata)
         (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

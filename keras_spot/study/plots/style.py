@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_spot.base import remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid, missing_extra
+from keras_spot.base.ownership import Kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +39,8 @@ DARK = {
 }
 """What colours of an SVG become on a dark page."""
 FORMATS = ("png", "svg")
+_MARK = "keras_spot"  # in a picture's metadata
+_HEAD = 4096  # bytes in which the metadata stand
 _SETTINGS: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": PALE,
@@ -63,16 +67,27 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
+def _is_picture(file: Path) -> bool:
+    with open(file, "rb") as stream:
+        head = stream.read(_HEAD)
+    creator = f"<dc:title>{_MARK}</dc:title>".encode()
+    return b"tEXtSoftware\0" + _MARK.encode() in head or creator in head
+
+
+PICTURE = Kind("picture", marked=_is_picture)
+
+
 @contextlib.contextmanager
 def drawing(size: tuple[float, float], path: str | os.PathLike | None) -> Iterator[Any]:
     """Yield an empty matplotlib `Figure`, saved when the block ends well and there is a path.
 
     Args:
         size: width and height in inches.
-        path: `*.png`, `*.svg`, or None to save nothing.
+        path: `*.png`, `*.svg`, or None to save nothing; may be an address. An earlier picture of
+            ours is replaced.
 
     Raises:
-        InvalidArgument: another suffix.
+        InvalidArgument: another suffix, or another file there.
         MissingExtra: without matplotlib (`pip install 'keras-spot[plots]'`).
     """
     if path is not None and Path(path).suffix.removeprefix(".") not in FORMATS:
@@ -82,14 +97,14 @@ def drawing(size: tuple[float, float], path: str | os.PathLike | None) -> Iterat
         yield figure
         if path is not None:
             content = encoded(figure, Path(path).suffix.removeprefix("."))
-            with atomic_write(path) as file:
+            with remote.writing(path, PICTURE) as local, atomic_write(local, kind=PICTURE) as file:
                 file.write(content)
 
 
 def encoded(figure: "Figure", kind: str) -> bytes:
     """Return a figure as the content of a file that depends on its data alone, not on the day."""
     buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    metadata = {"Date": None, "Creator": _MARK} if kind == "svg" else {"Software": _MARK}
     with _settings():
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
     return adapted(buffer.getvalue()) if kind == "svg" else buffer.getvalue()

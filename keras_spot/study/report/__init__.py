@@ -1,5 +1,5 @@
 """A study's report: one HTML file that needs nothing else, its pictures and its summary."""
 
-from keras_spot.study.report.write import write_report
+from keras_spot.study.report.write import check_report, write_report
 
-__all__ = ["write_report"]
+__all__ = ["check_report", "write_report"]

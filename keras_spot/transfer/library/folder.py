@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_spot import prompts
-from keras_spot.base import remote
+from keras_spot.base import ownership, remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.prompts import similarity
@@ -169,12 +169,20 @@ class PromptLibrary(ReadLibrary):
         """Take an entry out; it is gone at once and whole.
 
         Raises:
-            InvalidArgument: no such entry, with the closest names.
+            InvalidArgument: no such entry, with the closest names, or one to which somebody has put
+                files of their own.
         """
         if name not in self:
             raise unknown("name", name, self)
+        place = self._path(name).parent
         with self._scratch() as scratch:
-            os.rename(self._path(name).parent, scratch / "old")
+            old = scratch / "old"
+            os.rename(place, old)
+            others = sorted(set(ownership.listing(old)) - {HEADER, PROMPT, EMBEDDING, SUMMARIES})
+            if others:
+                os.rename(old, place)
+                rule = "must be of an entry that holds no files but its own"
+                raise invalid("name", rule, f"{name!r} (holds {ownership.some(others)})")
 
     def verify(self) -> list[str]:
         """Return what is wrong with the library, one line a problem; `[]` if nothing is.
@@ -224,7 +232,11 @@ class PromptLibrary(ReadLibrary):
             try:
                 # Where an entry is, this fails, as the rename of a file would not.
                 os.rename(new, self._path(entry.name).parent)
-            except OSError:
+            except OSError as error:
+                place = self._path(entry.name).parent
+                if entry.name not in self and os.path.lexists(place):
+                    rule = "must have nothing else of an entry's name"
+                    raise invalid("library", rule, str(place)) from error
                 if entry.name not in self:
                     raise
                 self._check_same(made)

@@ -148,13 +148,20 @@ class ReadLibrary:
         order = sorted(values, key=lambda name: (-values[name], name))
         return [(name, values[name]) for name in order[:top]]
 
-    def export(self, name: str, path: str | os.PathLike, form: str | None = None) -> Path:
+    def export(
+        self,
+        name: str,
+        path: str | os.PathLike,
+        form: str | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> Path:
         """Write an entry's prompt to a file or folder of its own.
 
-        See `prompts.write` for the forms and the errors.
+        See `prompts.write` for the forms, `overwrite` and the errors.
         """
         prompt = self.prompt(name)
-        return prompts.write(path, prompt.values, prompt.provenance, form)
+        return prompts.write(path, prompt.values, prompt.provenance, form, overwrite=overwrite)
 
     # === Helpers ===
 
