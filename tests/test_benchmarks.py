@@ -45,16 +45,26 @@ def test_without_the_peer_and_on_from_where_it_ended(tmp_path):
     )
     assert set(measured["gemm"]) == {"float32", "bfloat16"}
 
-    more = ["--part", "slopes: B, prompt", "--part", "--help"]
+    more = ["--part", "slopes: B, prompt", "--part", "--help", "--part", "kernels: gen"]
     second, _ = run(tmp_path, *asked, *more)
     assert second["step: B=2 T=8 float32"] == measured
-    assert set(second) - set(first) == {"slopes: B, prompt", "startup: keras-spot --help"}
+    names = {"slopes: B, prompt", "startup: keras-spot --help"}
+    names |= {f"kernels: generation, B={rows}, 3 tokens" for rows in (1, 2)}
+    assert set(second) - set(first) == names
+    assert set(second["kernels: generation, B=1, 3 tokens"]["sides"]) == {"fast", "plain"}
     text = (tmp_path / "results.md").read_text()
     assert "| B=2 T=8 float32 |" in text
     assert "## startup" in text
 
     _, said = run(tmp_path, *asked, "--threads", "1", code=2)
     assert "other sizes, cores or machine" in said
+
+
+def test_every_piece_of_the_fast_kernels_is_measured():
+    from keras_spot.model.fast.forward import FastT5
+
+    own = {name for name in vars(FastT5) if not name.startswith("_")}
+    assert own - set(cases.kernels.PIECES) == {"cached_decoder"}  # by generation
 
 
 def test_beside_the_peer(tmp_path):

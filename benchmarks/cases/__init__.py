@@ -1,7 +1,18 @@
 """The cases, by name: each module has `parts(settings)`, the measurements it consists of."""
 
 from benchmarks.bench import Part
-from benchmarks.cases import bank, epoch, generate, memory, rank, serve, slopes, startup, step
+from benchmarks.cases import (
+    bank,
+    epoch,
+    generate,
+    kernels,
+    memory,
+    rank,
+    serve,
+    slopes,
+    startup,
+    step,
+)
 from benchmarks.settings import Settings
 
 CASES = {
@@ -14,6 +25,7 @@ CASES = {
     "memory": memory,
     "startup": startup,
     "slopes": slopes,
+    "kernels": kernels,
 }
 
 

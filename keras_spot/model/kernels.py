@@ -1,13 +1,15 @@
 """The one choice between `model/plain` and `model/fast`, and the layer that makes it."""
 
 import functools
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import keras
 
 from keras_spot.base import devices
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.types import Tensor
 from keras_spot.model.plain.forward import PlainT5
+from keras_spot.model.soft_prompt import SoftPrompt
 
 Kernels: TypeAlias = Literal["auto", "plain", "fast"]
 KERNELS = get_args(Kernels)
@@ -33,12 +35,12 @@ class ForwardPass(keras.layers.Layer):
 
     def __init__(
         self,
-        backbone,
-        soft_prompt,
-        prompt_attention="full",
-        remat=False,
-        kernels="auto",
-    ):
+        backbone: Any,
+        soft_prompt: SoftPrompt,
+        prompt_attention: str = "full",
+        remat: bool = False,
+        kernels: Kernels = "auto",
+    ) -> None:
         super().__init__(dtype=backbone.dtype_policy, name="forward_pass")
         if kernels not in KERNELS:
             raise unknown("kernels", kernels, KERNELS)
@@ -50,7 +52,7 @@ class ForwardPass(keras.layers.Layer):
         self.plain = PlainT5(backbone, soft_prompt, *self._options)
         self.built = True
 
-    def compile_whole_steps(self, jit_compile):
+    def compile_whole_steps(self, jit_compile: bool) -> None:
         """Take note of whether XLA compiles whole steps.
 
         Raises:
@@ -60,13 +62,19 @@ class ForwardPass(keras.layers.Layer):
         _ = self.kernels_used
 
     @functools.cached_property
-    def _fast(self):
+    def _fast(self) -> PlainT5:
         from keras_spot.model.fast.forward import FastT5
 
         return FastT5(self.backbone, self.soft_prompt, *self._options)
 
+    def leave_to_plain(self, method: str) -> None:
+        """Let `PlainT5` compute what this method of `FastT5` does, to measure what it is worth."""
+        own = {method: getattr(PlainT5, method)}
+        without = type("FastT5Without", (type(self._fast),), own)
+        self._fast = without(self.backbone, self.soft_prompt, *self._options)
+
     @property
-    def chosen(self):
+    def chosen(self) -> PlainT5:
         """The `PlainT5` or `FastT5` that trains and decodes, as things are now.
 
         Raises:
@@ -75,7 +83,7 @@ class ForwardPass(keras.layers.Layer):
         return self._fast if self.kernels_used == "fast" else self.plain
 
     @property
-    def kernels_used(self):
+    def kernels_used(self) -> Literal["plain", "fast"]:
         """`"plain"` or `"fast"`, see `chosen`."""
         if self.kernels == "plain":
             return "plain"
@@ -87,7 +95,7 @@ class ForwardPass(keras.layers.Layer):
             raise invalid("kernels", f"must not be 'fast' {reason}", f"{self.kernels!r}")
         return "fast"
 
-    def _against_fast(self):
+    def _against_fast(self) -> str | None:
         """Return why `fast` would be wrong here, None where it is right."""
         if self._distributed or not devices.on_cpu():
             return "but on one CPU, with TensorFlow and without a strategy"
@@ -99,26 +107,34 @@ class ForwardPass(keras.layers.Layer):
             return f"where anything but the prompt trains, as {trainable[0].path} does"
         return None
 
-    def encode(self, token_ids, padding_mask, prompt_index=None, prompt_states=None):
+    def encode(
+        self,
+        token_ids: Tensor,
+        padding_mask: Tensor,
+        prompt_index: Tensor | None = None,
+        prompt_states: Any = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return the encoder's states `[B, P + T, H]` and their mask, see `PlainT5.encode`."""
         return self.plain.encode(token_ids, padding_mask, prompt_index, prompt_states)
 
-    def decode(self, token_ids, padding_mask, states, mask):
+    def decode(
+        self, token_ids: Tensor, padding_mask: Tensor, states: Tensor, mask: Tensor
+    ) -> Tensor:
         """Return the logits `[B, D, V]` of decoder inputs, see `PlainT5.decode`."""
         return self.plain.decode(token_ids, padding_mask, states, mask)
 
-    def prompt_states(self):
+    def prompt_states(self) -> Any:
         """Return the prompt's part of the encoder's states, for `encode` while it does not change.
 
         None with `prompt_attention="full"`, where every text's tokens are part of them.
         """
         return None if self.plain.prompt_attention == "full" else self.plain.prompt_states()
 
-    def log_partition(self, logits, targets, low=0.0):
+    def log_partition(self, logits: Tensor, targets: Tensor, low: float = 0.0) -> Tensor:
         """Return what `losses.log_partition` does."""
         return self.chosen.log_partition(logits, targets, low)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensor:
         mode = self.backbone.token_embedding.quantization_mode
         if training and mode:
             rule = "must keep its token embedding in float to train: Keras' quantised one has no "
@@ -134,7 +150,9 @@ class ForwardPass(keras.layers.Layer):
             inputs["decoder_token_ids"], inputs["decoder_padding_mask"], states, mask
         )
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> keras.KerasTensor:
         embedding = self.backbone.token_embedding
         shape = (*inputs["decoder_token_ids"].shape, embedding.input_dim)
         return keras.KerasTensor(shape, embedding.reverse_dtype or embedding.compute_dtype)

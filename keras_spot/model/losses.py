@@ -107,7 +107,7 @@ class TokenCrossEntropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def computed_with(self, log_partition: Callable[..., Tensor]) -> "TokenCrossEntropy":
-        """Return the same loss over another way to compute `log_partition`."""
+        """Return the same loss with another function for `log_partition`."""
         loss = type(self).from_config(self.get_config())
         loss._log_partition = log_partition
         return loss

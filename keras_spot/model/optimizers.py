@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_spot.base.errors import invalid
+from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Record, Tensor
 
 __all__ = ["Adafactor"]
@@ -161,7 +162,7 @@ class Adafactor(keras.optimizers.Optimizer):
         return config
 
 
-def from_recipe(recipe):
+def from_recipe(recipe: Recipe) -> Adafactor:
     """Return the `Adafactor` of a `Recipe`."""
     return Adafactor(
         recipe.learning_rate, decay_rate=recipe.decay_rate, weight_decay=recipe.weight_decay

@@ -1,13 +1,24 @@
 """A model's prompt to a file and back, with what it was trained on and for."""
 
+from pathlib import Path
+from typing import Any
+
 from keras import ops
 
 from keras_spot import backbones, prompts
 from keras_spot.base.errors import invalid
+from keras_spot.base.types import PathLike
 from keras_spot.base.versions import versions
 
 
-def save(model, path, form=None, prompt=None, overwrite=False, **provenance):
+def save(
+    model: Any,
+    path: PathLike,
+    form: str | None = None,
+    prompt: str | int | None = None,
+    overwrite: bool = False,
+    **provenance: Any,
+) -> Path:
     """Write a prompt of a `PromptedT5`, see `PromptedT5.save_prompt`."""
     record = {
         "backbone": model.fingerprint,
@@ -19,7 +30,12 @@ def save(model, path, form=None, prompt=None, overwrite=False, **provenance):
     return prompts.write(path, values, record, form, overwrite=overwrite)
 
 
-def load(model, path, step=None, prompt=None):
+def load(
+    model: Any,
+    path: PathLike,
+    step: int | str | None = None,
+    prompt: str | int | None = None,
+) -> None:
     """Replace a prompt of a `PromptedT5`, see `PromptedT5.load_prompt`."""
     variable = model.prompt_variable(prompt)
     file = prompts.read(path, step)

@@ -60,8 +60,8 @@ class PromptedT5(PromptTuning):
             divided by the weights of its own targets. A prompt without rows in a batch has the
             gradient 0. Default: None, one prompt.
         prompt_names: K names for a bank's prompts. Default: `"0"`, `"1"`, ...
-        remat: compute the encoder's states again on the way back instead of keeping them: less
-            memory for about a third more work. Default False.
+        remat: compute the encoder's states again in the backward pass instead of keeping
+            them: less memory for about a third more work. Default False.
         kernels: how the numbers are computed: `"auto"` (default): fast where it is right and
             gains, a large frozen backbone on one TensorFlow CPU; `"plain"`; `"fast"`, refused
             where it cannot be right.
@@ -101,7 +101,7 @@ class PromptedT5(PromptTuning):
         **kwargs: Any,
     ) -> None:
         if remat and dropout:
-            rule = "must be 0 with remat=True, which would draw other masks on the way back"
+            rule = "must be 0 with remat=True, which would draw other masks in the backward pass"
             raise invalid("dropout", rule, f"{dropout=}")
         names = naming.check(prompt_names, num_prompts)
         # === Layers ===

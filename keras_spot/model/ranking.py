@@ -1,10 +1,14 @@
 """Log-likelihoods of labels, as T5's rank classification takes them."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_spot.base.errors import invalid
+from keras_spot.base.types import Tensor
 from keras_spot.model.texts import pad_rows
 
 
@@ -15,15 +19,21 @@ class Ranker:
         model: `PromptedT5`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Any) -> None:
         self.model = model
-        self._functions = {}
+        self._functions: dict[tuple[int, ...], Callable[..., Any]] = {}
 
-    def forget(self):
+    def forget(self) -> None:
         """Forget the compiled functions, as the model is compiled anew."""
         self._functions.clear()
 
-    def log_likelihoods(self, texts, labels, batch_size=32, prompt=None):
+    def log_likelihoods(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        batch_size: int = 32,
+        prompt: Any = None,
+    ) -> np.ndarray:
         """Return the log-likelihood of every label after every text, float32 `[texts, labels]`.
 
         The sum over a label's tokens, end of sequence included. The encoder runs once a text; only
@@ -58,7 +68,7 @@ class Ranker:
             result[chunk] = np.stack(list(map(np.asarray, function(inputs, targets))), axis=1)
         return result
 
-    def _function(self, lengths):
+    def _function(self, lengths: tuple[int, ...]) -> Callable[..., Any]:
         """Return the compiled function for labels of these lengths.
 
         With known lengths the decoder can tell whether absorbed cross-attention is cheaper.
@@ -71,7 +81,7 @@ class Ranker:
             self._functions[lengths] = compiled
         return self._functions[lengths]
 
-    def _tf_function(self, lengths):
+    def _tf_function(self, lengths: tuple[int, ...]) -> Callable[..., Any]:
         import tensorflow as tf
 
         inputs = [tf.TensorSpec([None, None], "int32")] * 2
@@ -80,7 +90,7 @@ class Ranker:
         labels = [tf.TensorSpec([1, length], "int32") for length in lengths]
         return tf.function(self._scores, input_signature=[inputs, labels])
 
-    def _jax_function(self):
+    def _jax_function(self) -> Callable[..., Any]:
         import jax
 
         variables = self.model.variables
@@ -92,7 +102,7 @@ class Ranker:
 
         return lambda inputs, targets: compiled([v.value for v in variables], inputs, targets)
 
-    def _scores(self, inputs, targets):
+    def _scores(self, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
         """Return a score `[B]` for each target `[1, D]`."""
         states, mask = self.model.forward_pass.encode(*inputs)
         batch = ops.shape(states)[0]

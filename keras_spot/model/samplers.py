@@ -1,12 +1,15 @@
 """Samplers: KerasHub's, by name or as objects, and a greedy one without needless work."""
 
 import json
+from collections.abc import Hashable
+from typing import Any
 
 import keras
 import keras_hub
 from keras import ops
 
 from keras_spot.base.errors import unknown
+from keras_spot.base.types import Tensor
 
 NAMES = ("greedy", "beam", "contrastive", "random", "top_k", "top_p")
 
@@ -15,17 +18,17 @@ NAMES = ("greedy", "beam", "contrastive", "random", "top_k", "top_p")
 class GreedySampler(keras_hub.samplers.GreedySampler):
     """Take the likeliest token, from the logits themselves."""
 
-    def compute_probabilities(self, logits):
+    def compute_probabilities(self, logits: Tensor) -> Tensor:
         """Return the logits `[B, V]`: their order is that of the probabilities."""
         return logits
 
-    def get_next_token(self, probabilities):
+    def get_next_token(self, probabilities: Tensor) -> Tensor:
         """Return the numbers `[B]` of the largest."""
         # Keras' `argmax` tells negative zeros from zeros, in five passes over all logits.
         return ops.squeeze(ops.top_k(probabilities, 1)[1], -1)
 
 
-def get(sampler):
+def get(sampler: Any) -> Any:
     """Return a sampler by its name, an object as it is.
 
     Raises:
@@ -38,7 +41,7 @@ def get(sampler):
     return keras_hub.samplers.get(sampler)
 
 
-def keeps_rows(sampler):
+def keeps_rows(sampler: Any) -> bool:
     """Return whether a sampler decodes the rows that it is given and no more.
 
     Beam search and contrastive search repeat them, in a loop of their own.
@@ -46,7 +49,7 @@ def keeps_rows(sampler):
     return type(sampler).__call__ is keras_hub.samplers.Sampler.__call__
 
 
-def identity(sampler):
+def identity(sampler: Any) -> Hashable:
     """Return what equal samplers have in common; one that draws numbers equals only itself."""
     if sampler.variables:
         return id(sampler)

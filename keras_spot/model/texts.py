@@ -1,10 +1,13 @@
 """Texts to rows of token ids and back, by a model's KerasHub preprocessor."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 
-def token_rows(preprocessor, texts):
+def token_rows(preprocessor: Any, texts: Sequence[str]) -> list[list[int]]:
     """Return a list of token ids for each text: cut to the input length, end token last."""
     tokenizer, limit = preprocessor.tokenizer, preprocessor.encoder_sequence_length - 1
     rows = tokenizer(texts) if texts else []
@@ -12,7 +15,7 @@ def token_rows(preprocessor, texts):
     return [[*row[:limit], tokenizer.end_token_id] for row in rows]
 
 
-def detokenize(preprocessor, ids, mask):
+def detokenize(preprocessor: Any, ids: np.ndarray, mask: np.ndarray) -> list[str]:
     """Return texts of `ids` `[B, D]` where `mask` `[B, D]`, without special or unknown ids."""
     tokenizer = preprocessor.tokenizer
     known = tokenizer.vocabulary_size()
@@ -23,7 +26,9 @@ def detokenize(preprocessor, ids, mask):
     ]
 
 
-def pad_rows(rows, width=None):
+def pad_rows(
+    rows: Sequence[Sequence[int]], width: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return int32 `ids` and `mask` `[len(rows), width]` of token rows, by default the tightest."""
     ids = np.zeros((len(rows), width or max(map(len, rows))), "int32")
     mask = np.zeros_like(ids)
@@ -33,20 +38,20 @@ def pad_rows(rows, width=None):
     return ids, mask
 
 
-def as_numbers(x, y, mask):
+def as_numbers(x: Any, y: Any, mask: Any) -> tuple[Any, Any, Any]:
     """Return what a preprocessor gives, masks as numbers: replicas cannot add truth values."""
     x = {key: keras.ops.cast(value, "int32") for key, value in x.items()}
     return x, y, keras.ops.cast(mask, "float32")
 
 
-def add_lengths(config, preprocessor):
+def add_lengths(config: Any, preprocessor: Any) -> None:
     """Add the sequence lengths to a serialised preprocessor, which KerasHub leaves out."""
     if config is not None:
         for name in ("encoder_sequence_length", "decoder_sequence_length"):
             config["config"][name] = getattr(preprocessor, name)
 
 
-def revive_tokenizer(preprocessor):
+def revive_tokenizer(preprocessor: Any) -> None:
     """Load a tokenizer's resource again where a TensorFlow function is being traced.
 
     Setting a seed or initialising a TPU clears the resources of live tokenizers.

@@ -16,7 +16,7 @@ from keras_spot.model.fast import gradients, xla
 from keras_spot.model.plain import attention as att
 
 TANH = keras.saving.get_registered_object("keras_hub>gelu_approximate")
-NAMES = ["norm", "tanh", "exact", "attention", "attention behind a prompt"]
+NAMES = ["norm", "residual and norms", "tanh", "exact", "attention", "attention behind a prompt"]
 
 
 def numbers(shape, dtype, seed=0, scale=2.0):
@@ -57,6 +57,13 @@ def case(name, dtype):
     if name == "norm":
         layer = norm_layer(dtype)
         return lambda x: gradients.norm(layer, x), layer, [numbers((3, 5, 6), dtype)]
+    if name == "residual and norms":
+        layer = norm_layer(dtype)
+        return (
+            lambda x: keras.ops.concatenate(gradients.residual_and_norms(layer, x, 2)),
+            lambda x: keras.ops.concatenate([x, layer(x), layer(x)]),
+            [numbers((3, 5, 6), dtype)],
+        )
     if "attention" in name:
         drop = keras.layers.Dropout(0, dtype=dtype)
         rows = 48  # of few the mean rounding error is chance, which differs between processors
@@ -94,7 +101,7 @@ def test_other_activations_are_left_to_plain():
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (None, 3)])
-def test_few_numbers_are_kept_for_the_way_back_and_many_computed_again(shape):
+def test_few_numbers_are_kept_for_the_backward_pass_and_many_computed_again(shape):
     @tf.function(input_signature=[tf.TensorSpec(shape)])
     def graph(x):
         # What is computed again differs here, to be told from what was kept.

@@ -1,9 +1,12 @@
 """Cached decoding on CPU: a cache that grows, and a single row by few large products."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from keras_spot.base import devices
+from keras_spot.base.types import Tensor
 from keras_spot.model.plain.cached import CachedDecoder
 
 LARGEST_COPY = 2**29  # parameters of a decoder that is copied; a larger one takes much memory
@@ -21,20 +24,20 @@ class GrowingDecoder(CachedDecoder):
 
     axis = 2  # of the cache's positions
 
-    def __init__(self, forward, states, mask, length):
+    def __init__(self, forward: Any, states: Tensor, mask: Tensor, length: Any) -> None:
         sizes = ops.shape(states)[:2]
         self.unknown = next((size for size in sizes if not isinstance(size, int)), None)
         super().__init__(forward, states, mask, length)
 
-    def positions_at_first(self):
+    def positions_at_first(self) -> Any:
         return self.length if self.unknown is None else 0 * self.unknown
 
-    def append(self, cached, new, index):
+    def append(self, cached: Tensor, new: Tensor, index: Tensor) -> Tensor:
         if self.unknown is None:
             return super().append(cached, new, index)
         return ops.concatenate([cached, self.by_position(new)], axis=self.axis)
 
-    def bias_at(self, index):
+    def bias_at(self, index: Tensor) -> Tensor:
         if self.unknown is None:
             return super().bias_at(index)
         return ops.slice(self.bias, (0, 0, index, 0), (1, self.heads, 1, index + 1))
@@ -51,7 +54,7 @@ class SingleRowDecoder(GrowingDecoder):
 
     axis = 1
 
-    def __init__(self, forward, states, mask, length):
+    def __init__(self, forward: Any, states: Tensor, mask: Tensor, length: Any) -> None:
         states = ops.reshape(states, (1, ops.shape(states)[1], states.shape[2]))
         layers = forward.backbone.decoder_transformer_layers
         attention, dtype = layers[0].self_attention, forward.backbone.compute_dtype
@@ -64,27 +67,27 @@ class SingleRowDecoder(GrowingDecoder):
                     self.pieces[id(projector)] = _pieces(projector, dtype)
         super().__init__(forward, states, mask, length)
 
-    def product(self, projector, x):
+    def product(self, projector: Any, x: Tensor) -> Tensor:
         if id(projector) not in self.pieces:
             return projector(x)
         parts = [ops.matmul(x, piece) for piece in self.pieces[id(projector)]]
         return projector.activation(ops.concatenate(parts, axis=1))
 
-    def absorbs(self, states):
+    def absorbs(self, states: Tensor) -> bool:
         return False
 
-    def empty(self, states):
+    def empty(self, states: Tensor) -> Tensor:
         return ops.zeros((1, self.positions_at_first(), self.heads * self.width), self.dtype)
 
-    def cross_keys_and_values(self, layer, states):
+    def cross_keys_and_values(self, layer: Any, states: Tensor) -> tuple[Tensor, Tensor]:
         attention = layer.cross_attention
         return attention.key_projector(states), attention.value_projector(states)
 
-    def by_position(self, x):
+    def by_position(self, x: Tensor) -> Tensor:
         """`[1, n d]` -> `[1, 1, n d]`."""
         return x[:, None]
 
-    def look_up(self, query, key, value, bias):
+    def look_up(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         # TensorFlow takes longer to begin a product with more axes than two.
         key, value, bias = ops.squeeze(key, 0), ops.squeeze(value, 0), bias[0, :, 0]
         scores = ops.matmul(query * self.blocks, ops.transpose(key)) + bias
@@ -95,7 +98,7 @@ class SingleRowDecoder(GrowingDecoder):
         return ops.sum(ops.matmul(weights, value) * self.blocks, axis=0, keepdims=True)
 
 
-def _projectors(layer):
+def _projectors(layer: Any) -> list[Any]:
     """Return the layers that project a position of a `T5TransformerLayer`."""
     own, cross = layer.self_attention, layer.cross_attention
     projectors = [own.query_projector, own.key_projector, own.value_projector]
@@ -104,7 +107,7 @@ def _projectors(layer):
     return projectors + ([layer.gate_projector] if layer.use_gated_activation else [])
 
 
-def _pieces(projector, dtype):
+def _pieces(projector: Any, dtype: str) -> list[Tensor]:
     """Return a kernel in pieces of some columns.
 
     The cores share the pieces out; of a whole kernel each would read a part of every line.
@@ -115,7 +118,7 @@ def _pieces(projector, dtype):
     return [kernel[:, start : start + width] for start in range(0, columns, width)]
 
 
-def _copying_pays(layers, length):
+def _copying_pays(layers: Any, length: Any) -> bool:
     # Without oneDNN the cores share out a whole kernel as well.
     if not devices.by_onednn() or (isinstance(length, int) and length < FEW):
         return False

@@ -1,38 +1,59 @@
 """The forward pass of `model/plain` with gradients and kernels for one CPU."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from keras_spot.base.types import Tensor
 from keras_spot.model.fast import gradients
 from keras_spot.model.fast.cached import GrowingDecoder, SingleRowDecoder
+from keras_spot.model.plain import attention as att
+from keras_spot.model.plain.cached import CachedDecoder
 from keras_spot.model.plain.forward import PlainT5
 
 
 class FastT5(PlainT5):
     """`PlainT5` of a frozen backbone: the same numbers, with gradients for the prompt alone.
 
-    Norms, gated GELUs and attention keep only their inputs for the way back and are one pass over
+    Norms, gated GELUs and attention keep only their inputs for the backward pass and go once over
     memory each; decoding keeps a cache that grows. Arguments are those of `PlainT5`.
     """
 
-    def norm(self, layer, x):
+    def norm(self, layer: Any, x: Tensor) -> Tensor:
         return gradients.norm(layer, x)
 
-    def attend(self, query, key, value, bias, dropout, shared=None):
+    def project(self, layer: Any, x: Tensor) -> list[Tensor]:
+        attention = layer.self_attention
+        projectors = attention.query_projector, attention.key_projector, attention.value_projector
+        x, *normed = gradients.residual_and_norms(layer.self_attention_layer_norm, x, 3)
+        pairs = zip(projectors, normed)
+        return [x, *(att.split_heads(attention, project(y)) for project, y in pairs)]
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor,
+        dropout: Any,
+        shared: Sequence[Tensor] | None = None,
+    ) -> Tensor:
         if dropout.rate:
             return super().attend(query, key, value, bias, dropout, shared)
         return gradients.attend(query, key, value, bias, shared)
 
-    def feed_forward(self, layer, x):
+    def feed_forward(self, layer: Any, x: Tensor) -> Tensor:
         projector = layer.input_projector
         kind = gradients.gelu_kind(projector.activation)
         if not (kind and layer.use_gated_activation) or projector.quantization_mode:
             return super().feed_forward(layer, x)
-        y = self.norm(layer.layer_norm, x)
-        sides = [gradients.product(p, y) for p in (projector, layer.gate_projector)]
-        inner = gradients.gated_gelu(kind)(*sides)
+        x, y, gate = gradients.residual_and_norms(layer.layer_norm, x, 2)
+        sides = (projector, y), (layer.gate_projector, gate)
+        inner = gradients.gated_gelu(kind)(*(gradients.product(*side) for side in sides))
         return x + layer.dropout_layer(layer.output_projector(layer.dropout_layer(inner)))
 
-    def log_partition(self, logits, targets, low=0.0):
+    def log_partition(self, logits: Tensor, targets: Tensor, low: float = 0.0) -> Tensor:
         return gradients.log_partition(logits, targets, low)
 
-    def cached_decoder(self, states, mask, length):
+    def cached_decoder(self, states: Tensor, mask: Tensor, length: Any) -> CachedDecoder:
         decoder = SingleRowDecoder if mask.shape[0] == 1 else GrowingDecoder
         return decoder(self, states, mask, length)

@@ -5,11 +5,14 @@ The gradients of weights are left out: nothing here may stand before a weight th
 
 import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_spot.backbones.converters.architecture import TANH_GELU
+from keras_spot.base.types import Tensor
 from keras_spot.model import losses
 from keras_spot.model.fast import xla
 from keras_spot.model.plain import attention as att
@@ -20,19 +23,53 @@ from keras_spot.model.plain import attention as att
 _LINEAR = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715 * _LINEAR
 
-KEPT = 2**21  # attention weights of a layer that are kept for the way back
+KEPT = 2**21  # attention weights of a layer that are kept for the backward pass
 
 
 # === Norm ===
 
 
-def norm(layer, x):
+def norm(layer: Any, x: Tensor) -> Tensor:
     """Return `x` `[.., H]` behind a frozen `T5LayerNorm`: `x w / sqrt(mean(x^2) + epsilon)`."""
     return _norm(layer.epsilon)(x, tf.cast(layer.weight, x.dtype))
 
 
+def residual_and_norms(layer: Any, x: Tensor, uses: int) -> tuple[Tensor, ...]:
+    """Return `x` for the residual, and `uses` times `x` behind a frozen `T5LayerNorm`.
+
+    The gradients of all of them are added up within the norm's own pass over memory.
+    """
+    return _residual_and_norms(layer.epsilon, uses)(x, tf.cast(layer.weight, x.dtype))
+
+
 @functools.cache
-def _norm(epsilon):
+def _norm(epsilon: float) -> Callable[..., Tensor]:
+    value, gradient = _of_norm(epsilon)
+    return xla.differentiated(xla.one_pass(value), xla.one_pass(gradient))
+
+
+@functools.cache
+def _residual_and_norms(epsilon: float, uses: int) -> Callable[..., Tensor]:
+    norm_value, norm_gradient = _of_norm(epsilon)
+    value = xla.one_pass(norm_value)
+    total = xla.one_pass(
+        lambda x, weight, of_residual, *others: (
+            of_residual + norm_gradient(sum(others[1:], others[0]), x, weight)
+        )
+    )
+
+    def value_and_gradient(x, weight):
+        def gradient(*upstreams):
+            return total(*xla.after(upstreams, (x, weight)), *upstreams)
+
+        return (x, *[value(x, weight)] * uses), gradient
+
+    return xla.with_gradient(value_and_gradient)
+
+
+def _of_norm(epsilon: float) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """Return the norm and its gradient as functions of tensors."""
+
     def inverse(x):
         return tf.math.rsqrt(xla.row_means(tf.square(x)) + epsilon)
 
@@ -46,13 +83,13 @@ def _norm(epsilon):
         unit, along = x * r, upstream * weight
         return r * (along - unit * xla.row_means(along * unit))
 
-    return xla.differentiated(xla.one_pass(value), xla.one_pass(gradient))
+    return value, gradient
 
 
 # === Gated GELU ===
 
 
-def gelu_kind(activation):
+def gelu_kind(activation: Any) -> str | None:
     """Return `"exact"` or `"tanh"` of a GELU, None of another function."""
     if activation is keras.activations.gelu:
         return "exact"
@@ -60,7 +97,7 @@ def gelu_kind(activation):
 
 
 @functools.cache
-def gated_gelu(kind):
+def gated_gelu(kind: str) -> Callable[..., Tensor]:
     """Return the function `gelu(x) gate` of two `[.., F]`."""
 
     def share(x):
@@ -87,12 +124,12 @@ def gated_gelu(kind):
     return xla.differentiated(xla.one_pass(value), xla.one_pass(gradient))
 
 
-def product(projector, x):
+def product(projector: Any, x: Tensor) -> Tensor:
     """Return `x kernel` of a frozen `Dense` layer without bias and activation.
 
-    TensorFlow's float32 product with a transposed kernel, the way back, takes a quarter longer
-    where the kernel's rows are a multiple of 4 KiB apart, as most sizes' feed-forward kernels have
-    them: such a kernel is transposed first.
+    TensorFlow's float32 product with a transposed kernel, in the backward pass, takes a quarter
+    longer where the kernel's rows are a multiple of 4 KiB apart, as most sizes' feed-forward
+    kernels have them: such a kernel is transposed first.
     """
     kernel = tf.cast(projector.kernel, x.dtype)
     if x.dtype != tf.float32 or kernel.shape[1] % 1024:
@@ -101,7 +138,7 @@ def product(projector, x):
 
 
 @functools.cache
-def _product_transposing():
+def _product_transposing() -> Callable[..., Tensor]:
     def gradient(upstream, x, kernel):
         return tf.matmul(upstream, xla.transpose()(kernel))
 
@@ -111,17 +148,20 @@ def _product_transposing():
 # === Attention ===
 
 
-def attend(query, key, value, bias, shared=None):
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, shared: Sequence[Tensor] | None = None
+) -> Tensor:
     """Return `attention.attend` without dropout; the bias has no gradient.
 
     No more than `KEPT` weights `[n, B, Q, K]` are kept: of everything in a layer they alone grow
-    with the square of the length. The way back takes one more product to have others again.
+    with the square of the length. The backward pass computes others again, by one more
+    product.
     """
     return _attention()(query, key, value, *(shared or ()), tf.cast(bias, query.dtype))
 
 
 @functools.cache
-def _attention():
+def _attention() -> Callable[..., Tensor]:
     def weights_of(query, key, bias, shared_key=None):
         return tf.nn.softmax(att.attention_scores(query, key, shared_key) + bias)
 
@@ -156,7 +196,7 @@ def _attention():
     return xla.with_gradient(value_and_gradient)
 
 
-def _all_rows(x):
+def _all_rows(x: Tensor) -> Tensor:
     """`[n, B, Q, W]` -> `[n, B Q, W]`."""
     return tf.reshape(x, (x.shape[0], -1, tf.shape(x)[3]))
 
@@ -164,8 +204,8 @@ def _all_rows(x):
 # === Loss ===
 
 
-def log_partition(logits, targets, low=0.0):
-    """Return `losses.log_partition`; only the logits are kept, and the way back is one pass."""
+def log_partition(logits: Tensor, targets: Tensor, low: float = 0.0) -> Tensor:
+    """Return `losses.log_partition`; only the logits are kept, and the gradient is one pass."""
 
     def value_and_gradient(logits):
         value = losses.log_partition(logits, targets, low)
@@ -175,7 +215,7 @@ def log_partition(logits, targets, low=0.0):
 
 
 @functools.cache
-def _of_logits(low):
+def _of_logits(low: float) -> Callable[..., Tensor]:
     @functools.partial(tf.function, jit_compile=True)
     def gradient(upstream, logits, targets, log_z):
         """The gradients' sum: of the log-partition it is the softmax, of the rest the shares."""

@@ -7,12 +7,15 @@ one pass between TensorFlow's own matrix products. TensorFlow on CPU only.
 
 import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import keras
 import tensorflow as tf
 
+from keras_spot.base.types import Tensor
 
-def one_pass(function):
+
+def one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function of tensors, compiled; it computes in float32 at least.
 
     It is traced once and compiled again for new shapes. Every result has the shape of the first
@@ -37,19 +40,19 @@ def one_pass(function):
     return shaped
 
 
-def with_gradient(value_and_gradient):
+def with_gradient(value_and_gradient: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function of tensors whose value and gradient `value_and_gradient` returns.
 
-    The gradient takes the upstream gradient and returns those of the first tensors. The others are
-    frozen: asked for theirs, TensorFlow answers None.
+    The gradient takes one upstream gradient for each value and returns those of the first tensors.
+    The others are frozen: asked for theirs, TensorFlow answers None.
     """
 
     @tf.custom_gradient
     def function(*tensors):
         value, gradient = value_and_gradient(*tensors)
 
-        def of_tensors(upstream):
-            results = gradient(upstream)
+        def of_tensors(*upstreams):
+            results = gradient(*upstreams)
             results = results if isinstance(results, tuple) else (results,)
             return [*results, *[None] * (len(tensors) - len(results))]
 
@@ -58,26 +61,28 @@ def with_gradient(value_and_gradient):
     return function
 
 
-def differentiated(value, gradient):
+def differentiated(value: Tensor, gradient: Callable[..., Any]) -> Callable[..., Any]:
     """Return `value` of tensors, with the gradient `gradient(upstream, *tensors)`."""
 
     def value_and_gradient(*tensors):
-        return value(*tensors), lambda upstream: gradient(upstream, *after(upstream, tensors))
+        return value(*tensors), lambda upstream: gradient(upstream, *after([upstream], tensors))
 
     return with_gradient(value_and_gradient)
 
 
-def after(upstream, tensors):
-    """Return the tensors, not to be touched before `upstream` is there.
+def after(upstreams: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tensors, not to be touched before the upstream gradients are there.
 
-    TensorFlow would otherwise notice that the way back begins like the way there, and keep what is
-    to be computed again.
+    TensorFlow would otherwise notice that the backward pass begins like the forward pass, and keep
+    what is to be computed again.
     """
-    with tf.control_dependencies([upstream]):
+    with tf.control_dependencies(upstreams):
         return [tf.identity(tensor) for tensor in tensors]
 
 
-def kept(value, limit, function, *tensors):
+def kept(
+    value: Tensor, limit: int, function: Callable[..., Any], *tensors: Tensor
+) -> Callable[[Tensor], Tensor]:
     """Return a function of the upstream gradient that gives `value`, `function` of the tensors.
 
     Up to `limit` numbers are kept for that; more are computed again. An unknown shape is decided
@@ -85,7 +90,7 @@ def kept(value, limit, function, *tensors):
     """
 
     def again(upstream):
-        return function(*after(upstream, tensors))
+        return function(*after([upstream], tensors))
 
     if None not in value.shape:
         return again if math.prod(value.shape) > limit else lambda upstream: value
@@ -93,7 +98,7 @@ def kept(value, limit, function, *tensors):
     held = tf.cond(few, lambda: value, lambda: tf.zeros([0] * len(value.shape), value.dtype))
 
     def recall(upstream):
-        inputs = after(upstream, tensors)
+        inputs = after([upstream], tensors)
         result = tf.cond(few, lambda: held, lambda: function(*inputs))
         result.set_shape(value.shape)
         return result
@@ -101,12 +106,12 @@ def kept(value, limit, function, *tensors):
     return recall
 
 
-def row_means(x):
+def row_means(x: Tensor) -> Tensor:
     """Return the means of `x` `[.., W]` over its last axis, `[.., 1]`; see `row_sums`."""
     return row_sums(x) / tf.cast(tf.shape(x)[-1], x.dtype)
 
 
-def row_sums(x):
+def row_sums(x: Tensor) -> Tensor:
     """Return the sums of `x` `[.., W]` over its last axis, `[.., 1]`.
 
     XLA on CPU sums rows in windows, slowly; it multiplies at the speed of memory.
@@ -115,11 +120,6 @@ def row_sums(x):
 
 
 @functools.cache
-def transpose():
+def transpose() -> Callable[..., Tensor]:
     """Return a transposition that TensorFlow does not fold into a product."""
     return tf.function(tf.transpose, jit_compile=True)
-
-
-def is_narrow(x):
-    """Return whether `x` holds 16-bit numbers."""
-    return keras.backend.standardize_dtype(x.dtype) in ("bfloat16", "float16")

@@ -5,41 +5,53 @@ of width d. Heads come before rows, `[n, B, Q, d]`: for shared keys `[n, P, d]` 
 of a head are then one matrix.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from keras import ops
+
+from keras_spot.base.types import Tensor
 
 MASKED = -1e9
 
 
-def split_heads(attention, x):
+def split_heads(attention: Any, x: Tensor) -> Tensor:
     """`[B, S, n d]` -> `[n, B, S, d]`, given the `T5MultiHeadAttention` that projected it."""
     shape = (-1, ops.shape(x)[1], attention.num_heads, attention.key_value_dim)
     return ops.transpose(ops.reshape(x, shape), (2, 0, 1, 3))
 
 
-def merge_heads(x):
+def merge_heads(x: Tensor) -> Tensor:
     """`[n, B, S, d]` -> `[B, S, n d]`."""
     heads, _, _, width = x.shape
     x = ops.transpose(x, (1, 2, 0, 3))
     return ops.reshape(x, (-1, ops.shape(x)[1], heads * width))
 
 
-def keys_and_values(attention, states):
+def keys_and_values(attention: Any, states: Tensor) -> list[Tensor]:
     """Return the keys and values `[n, B, K, d]` of states `[B, K, H]`."""
     projectors = attention.key_projector, attention.value_projector
     return [split_heads(attention, project(states)) for project in projectors]
 
 
-def position_bias(attention, queries, keys, first=0):
+def position_bias(attention: Any, queries: Any, keys: Any, first: int = 0) -> Tensor:
     """Return the relative position bias `[n, 1, Q, K]`; the first query stands at `first`."""
     return ops.transpose(attention.compute_bias(queries, keys, first), (1, 0, 2, 3))
 
 
-def masked(visible, dtype):
+def masked(visible: Tensor, dtype: str) -> Tensor:
     """Return what is added to scores: 0 where `visible`, else a large negative number."""
     return (1.0 - ops.cast(visible, dtype)) * MASKED
 
 
-def attend(query, key, value, bias, dropout, shared=None):
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    dropout: Callable[[Tensor], Tensor],
+    shared: Sequence[Tensor] | None = None,
+) -> Tensor:
     """Return `softmax(query key^T + bias) value`, `[n, B, Q, d]`. T5 scales no scores.
 
     Args:
@@ -55,7 +67,7 @@ def attend(query, key, value, bias, dropout, shared=None):
     return weighted_values(weights, value, shared and shared[1])
 
 
-def attention_scores(query, key, shared_key=None):
+def attention_scores(query: Tensor, key: Tensor, shared_key: Tensor | None = None) -> Tensor:
     """Return `query key^T`, `[n, B, Q, K]`; with shared keys theirs come first."""
     scores = ops.matmul(query, swap_last(key))
     if shared_key is None:
@@ -63,7 +75,7 @@ def attention_scores(query, key, shared_key=None):
     return ops.concatenate([by_head(query, swap_last(shared_key)), scores], axis=-1)
 
 
-def weighted_values(weights, value, shared_value=None):
+def weighted_values(weights: Tensor, value: Tensor, shared_value: Tensor | None = None) -> Tensor:
     """Return `weights value`, `[n, B, Q, d]`; with shared values theirs come first."""
     if shared_value is None:
         return ops.matmul(weights, value)
@@ -72,7 +84,14 @@ def weighted_values(weights, value, shared_value=None):
     return own + by_head(weights[..., :length], shared_value)
 
 
-def attend_absorbed(query, states, kernels, bias, dropout, shared=None):
+def attend_absorbed(
+    query: Tensor,
+    states: Tensor,
+    kernels: Sequence[Tensor],
+    bias: Tensor,
+    dropout: Callable[[Tensor], Tensor],
+    shared: Sequence[Tensor] | None = None,
+) -> Tensor:
     """Return cross-attention `[n, B, Q, d]` over encoder states that are never projected.
 
     With the kernels `W_k` and `W_v` of a head,
@@ -103,7 +122,9 @@ def attend_absorbed(query, states, kernels, bias, dropout, shared=None):
     return mixed + by_head(heads_first(weights[..., :length], heads), shared[1])
 
 
-def absorbed_is_cheaper(queries, keys, width, heads, head_width):
+def absorbed_is_cheaper(
+    queries: int | None, keys: int | None, width: int, heads: int, head_width: int
+) -> bool:
     """Return whether absorbed cross-attention takes fewer multiplications than projecting.
 
     Projecting: `2 K H I + 2 Q K I`; absorbed: `2 Q H I + 2 Q n K H`, for Q queries, K keys, width
@@ -120,7 +141,7 @@ def absorbed_is_cheaper(queries, keys, width, heads, head_width):
     return absorbed < keys * inner * (width + queries)
 
 
-def kernels_by_head(attention, dtype):
+def kernels_by_head(attention: Any, dtype: str) -> list[Tensor]:
     """Return the kernels of a layer's key and value projections by heads, `[n, H, d]`."""
     shape = (-1, attention.num_heads, attention.key_value_dim)
     return [
@@ -129,32 +150,32 @@ def kernels_by_head(attention, dtype):
     ]
 
 
-def _kernel(projector, dtype):
+def _kernel(projector: Any, dtype: str) -> Tensor:
     if projector.quantization_mode is None:
         return ops.cast(projector.kernel, dtype)
     # A quantised kernel is stored in the quantiser's own form; applied to the identity it is plain.
     return projector(ops.eye(projector.kernel.shape[0], dtype=dtype))
 
 
-def by_head(x, y):
+def by_head(x: Tensor, y: Tensor) -> Tensor:
     """Return the product of `[n, B, Q, a]` and one matrix a head `[n, a, c]`, `[n, B, Q, c]`."""
     heads, width, columns = y.shape
     product = ops.matmul(ops.reshape(x, (heads, -1, width)), y)
     return ops.reshape(product, (heads, -1, ops.shape(x)[2], columns))
 
 
-def rows_first(x):
+def rows_first(x: Tensor) -> Tensor:
     """`[n, B, Q, W]` -> `[B, n Q, W]`."""
     heads, queries, width = x.shape[0], ops.shape(x)[2], ops.shape(x)[3]
     return ops.reshape(ops.transpose(x, (1, 0, 2, 3)), (-1, heads * queries, width))
 
 
-def heads_first(x, heads):
+def heads_first(x: Tensor, heads: int) -> Tensor:
     """`[B, n Q, W]` -> `[n, B, Q, W]`."""
     queries, width = ops.shape(x)[1] // heads, ops.shape(x)[2]
     return ops.transpose(ops.reshape(x, (-1, heads, queries, width)), (1, 0, 2, 3))
 
 
-def swap_last(x):
+def swap_last(x: Tensor) -> Tensor:
     """`[.., Q, W]` -> `[.., W, Q]`."""
     return ops.swapaxes(x, -1, -2)

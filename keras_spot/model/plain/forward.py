@@ -5,24 +5,28 @@ K prompts of a bank, n heads of width d. What has heads is `[n, B, ...]`, see `a
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_spot.base.errors import unknown
+from keras_spot.base.types import Tensor
 from keras_spot.model import losses
 from keras_spot.model.plain import attention as att
 from keras_spot.model.plain.cached import CachedDecoder
+from keras_spot.model.plain.layers import T5Layers
+from keras_spot.model.soft_prompt import SoftPrompt
 
 PROMPT_ATTENTION = ("full", "prompt", "causal")
 
 
-class PlainT5:
+class PlainT5(T5Layers):
     """A T5 backbone behind a soft prompt, over the layers of KerasHub.
 
-    It owns no weights and may be subclassed: `norm`, `feed_forward`, `attend`, `attend_absorbed`,
-    `logits` and `cached_decoder` are what `model/fast` computes in other ways.
+    It owns no weights. `model/fast` has a subclass that computes some parts otherwise.
 
     Args:
         backbone: `T5Backbone`.
@@ -32,13 +36,19 @@ class PlainT5:
             and those before it. Tokens see everything. In the last two the prompt's states do
             not depend on the row and are computed once a prompt, not once a row.
         remat: keep only what goes from layer to layer for the gradient and compute the rest
-            again on the way back: less memory, about a third more work. Default False.
+            again in the backward pass: less memory, about a third more work. Default False.
 
     Raises:
         InvalidArgument: an unknown `prompt_attention`.
     """
 
-    def __init__(self, backbone, soft_prompt, prompt_attention="full", remat=False):
+    def __init__(
+        self,
+        backbone: Any,
+        soft_prompt: SoftPrompt,
+        prompt_attention: str = "full",
+        remat: bool = False,
+    ) -> None:
         if prompt_attention not in PROMPT_ATTENTION:
             raise unknown("prompt_attention", prompt_attention, PROMPT_ATTENTION)
         self.backbone = backbone
@@ -48,7 +58,14 @@ class PlainT5:
 
     # === Encoder ===
 
-    def encode(self, token_ids, padding_mask, prompt_index=None, prompt_states=None, joined=True):
+    def encode(
+        self,
+        token_ids: Tensor,
+        padding_mask: Tensor,
+        prompt_index: Tensor | None = None,
+        prompt_states: Any = None,
+        joined: bool = True,
+    ) -> tuple[Any, Tensor]:
         """Embed, put the prompt in front and run the encoder.
 
         Args:
@@ -75,17 +92,16 @@ class PlainT5:
             return (prompts, tokens), mask
         return dropout(self._in_front(prompt_index, prompts, tokens)), mask
 
-    def _encode_together(self, tokens, mask, prompt_index):
+    def _encode_together(self, tokens: Tensor, mask: Tensor, prompt_index: Tensor | None) -> Tensor:
         """Return the states `[B, P + T, H]` where every position sees every other."""
         prompts = self.soft_prompt.stacked(tokens.dtype)
         first, *others = self.backbone.encoder_transformer_layers
         # Before the first layer a prompt is the same in every row: it is projected once, and its
         # gradient is summed over the rows before it goes back through the projections.
+        prompts, *of_prompts = self.project(first, prompts)
+        tokens, *of_tokens = self.project(first, tokens)
         heads = [
-            self._in_front(prompt_index, of_prompts, of_tokens, rows_axis=1)
-            for of_prompts, of_tokens in zip(
-                self.project(first, prompts), self.project(first, tokens)
-            )
+            self._in_front(prompt_index, *each, rows_axis=1) for each in zip(of_prompts, of_tokens)
         ]
         x = self._in_front(prompt_index, prompts, tokens)
         length = ops.shape(x)[1]
@@ -96,7 +112,7 @@ class PlainT5:
             x = self._layer(self.encoder_layer, layer)(x, bias)
         return self.backbone.encoder_dropout(self.norm(self.backbone.encoder_layer_norm, x))
 
-    def prompt_states(self):
+    def prompt_states(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Return what prompts are that see no tokens: computed once for all rows.
 
         Returns:
@@ -109,12 +125,18 @@ class PlainT5:
             bias = bias + att.masked(np.tri(length), bias.dtype)
         keys_and_values = []
         for layer in layers:
-            query, key, value = self.project(layer, x)
+            x, query, key, value = self.project(layer, x)
             keys_and_values.append((key, value))
             x = self.after_projections(layer, x, bias, query, key, value)
         return keys_and_values, self.norm(self.backbone.encoder_layer_norm, x)
 
-    def _encode_tokens(self, x, mask, prompt_index, keys_and_values):
+    def _encode_tokens(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        prompt_index: Tensor | None,
+        keys_and_values: Sequence[tuple[Tensor, Tensor]],
+    ) -> Tensor:
         """Return the tokens' states `[B, T, H]`, given the prompts' keys and values."""
         layers, length = self.backbone.encoder_transformer_layers, self.soft_prompt.length
         tokens = ops.shape(x)[1]
@@ -127,40 +149,42 @@ class PlainT5:
                 x = self._layer(self.layer_of_a_bank, layer)(x, bias, prompt_index, key, value)
         return self.norm(self.backbone.encoder_layer_norm, x)
 
-    def encoder_layer(self, layer, x, bias):
+    def encoder_layer(self, layer: Any, x: Tensor, bias: Tensor) -> Tensor:
         """Return `x` `[B, S, H]` behind a layer in which positions see each other."""
-        return self.after_projections(layer, x, bias, *self.project(layer, x))
+        x, query, key, value = self.project(layer, x)
+        return self.after_projections(layer, x, bias, query, key, value)
 
-    def layer_sharing_keys(self, layer, x, bias, key, value):
+    def layer_sharing_keys(
+        self, layer: Any, x: Tensor, bias: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
         """Return tokens `x` behind a layer, with one prompt's keys and values `[n, P, d]`."""
-        return self.after_projections(layer, x, bias, *self.project(layer, x), (key, value))
+        x, query, *own = self.project(layer, x)
+        return self.after_projections(layer, x, bias, query, own[0], own[1], (key, value))
 
-    def layer_of_a_bank(self, layer, x, bias, prompt_index, key, value):
+    def layer_of_a_bank(
+        self,
+        layer: Any,
+        x: Tensor,
+        bias: Tensor,
+        prompt_index: Tensor | None,
+        key: Tensor,
+        value: Tensor,
+    ) -> Tensor:
         """Return tokens `x` behind a layer, with the keys and values `[n, K, P, d]` of prompts."""
-        query, *own = self.project(layer, x)
-        both = zip((key, value), own)
-        heads = [self._in_front(prompt_index, *each, rows_axis=1) for each in both]
-        return self.after_projections(layer, x, bias, query, *heads)
+        x, query, *own = self.project(layer, x)
+        key, value = (
+            self._in_front(prompt_index, *each, rows_axis=1) for each in zip((key, value), own)
+        )
+        return self.after_projections(layer, x, bias, query, key, value)
 
-    def project(self, layer, x):
-        """Return the normed `x`'s queries, keys and values `[n, B, S, d]` of a layer."""
-        attention, x = layer.self_attention, self.norm(layer.self_attention_layer_norm, x)
-        projectors = attention.query_projector, attention.key_projector, attention.value_projector
-        return [att.split_heads(attention, project(x)) for project in projectors]
-
-    def after_projections(self, layer, x, bias, query, key, value, shared=None):
-        """Return `x` behind a layer, given its queries, keys and values; see `attention.attend`."""
-        attention = layer.self_attention
-        mixed = self.attend(query, key, value, bias, attention.dropout_layer, shared)
-        mixed = attention.output_projector(att.merge_heads(mixed))
-        return self.feed_forward(layer, x + layer.self_attention_dropout(mixed))
-
-    def _layer(self, function, layer):
+    def _layer(self, function: Callable[..., Any], layer: Any) -> Callable[..., Tensor]:
         """Return the function of a layer, its inner values kept or, with `remat`, forgotten."""
         function = functools.partial(function, layer)
         return keras.remat(function) if self.remat else function
 
-    def _in_front(self, prompt_index, of_prompts, of_tokens, rows_axis=0):
+    def _in_front(
+        self, prompt_index: Tensor | None, of_prompts: Tensor, of_tokens: Tensor, rows_axis: int = 0
+    ) -> Tensor:
         """Put what each of K prompts has before what each of B rows has, by position (axis -2)."""
         rows = ops.shape(of_tokens)[rows_axis]
         of_rows = self.soft_prompt.of_rows(of_prompts, prompt_index, rows, rows_axis)
@@ -168,7 +192,9 @@ class PlainT5:
 
     # === Decoder ===
 
-    def decode(self, token_ids, padding_mask, states, mask):
+    def decode(
+        self, token_ids: Tensor, padding_mask: Tensor, states: Tensor, mask: Tensor
+    ) -> Tensor:
         """Return the logits `[B, D, V]` of decoder inputs.
 
         Args:
@@ -188,32 +214,43 @@ class PlainT5:
             x = self.decoder_layer(layer, x, bias, states, across, shared, absorb)
         return self.logits(x)
 
-    def decoder_layer(self, layer, x, bias, states, across, shared, absorb):
+    def decoder_layer(
+        self,
+        layer: Any,
+        x: Tensor,
+        bias: Tensor,
+        states: Tensor,
+        across: Tensor,
+        shared: Sequence[Tensor] | None,
+        absorb: bool,
+    ) -> Tensor:
         """Return `x` `[B, D, H]` behind a layer: self-attention, cross-attention, feed-forward."""
         attention = layer.self_attention
-        mixed = self.attend(*self.project(layer, x), bias, attention.dropout_layer)
+        x, query, key, value = self.project(layer, x)
+        mixed = self.attend(query, key, value, bias, attention.dropout_layer)
         x = x + layer.self_attention_dropout(attention.output_projector(att.merge_heads(mixed)))
         attention = layer.cross_attention
         query = attention.query_projector(self.norm(layer.cross_attention_layer_norm, x))
         query = att.split_heads(attention, query)
         if shared is not None:
             shared = [y[:, 0] for y in att.keys_and_values(attention, shared)]
+        dropout = attention.dropout_layer
         if absorb:
             kernels = att.kernels_by_head(attention, x.dtype)
-            look_up, memory = self.attend_absorbed, (states, kernels)
+            mixed = att.attend_absorbed(query, states, kernels, across, dropout, shared)
         else:
-            look_up, memory = self.attend, att.keys_and_values(attention, states)
-        mixed = look_up(query, *memory, across, attention.dropout_layer, shared)
+            key, value = att.keys_and_values(attention, states)
+            mixed = self.attend(query, key, value, across, dropout, shared)
         x = x + layer.cross_attention_dropout(attention.output_projector(att.merge_heads(mixed)))
         return self.feed_forward(layer, x)
 
-    def absorbs(self, queries, keys):
+    def absorbs(self, queries: int | None, keys: int | None) -> bool:
         """Return whether cross-attention is cheaper on the encoder's states themselves."""
         attention = self.backbone.decoder_transformer_layers[0].cross_attention
         sizes = self.backbone.hidden_dim, attention.num_heads, attention.key_value_dim
         return att.absorbed_is_cheaper(queries, keys, *sizes)
 
-    def _causal_bias(self, attention, padding_mask):
+    def _causal_bias(self, attention: Any, padding_mask: Tensor) -> Tensor:
         """Return the relative bias with causal and padding mask, `[n, B, D, D]`."""
         length = ops.shape(padding_mask)[1]
         bias = att.position_bias(attention, length, length)
@@ -221,11 +258,11 @@ class PlainT5:
         visible = ops.logical_and(earlier[None], ops.cast(padding_mask, "bool")[:, None, :])
         return bias + att.masked(visible, bias.dtype)[None]
 
-    def cached_decoder(self, states, mask, length):
+    def cached_decoder(self, states: Tensor, mask: Tensor, length: Any) -> CachedDecoder:
         """Return a decoder of one position at a time, see `cached.CachedDecoder`."""
         return CachedDecoder(self, states, mask, length)
 
-    def logits(self, x):
+    def logits(self, x: Tensor) -> Tensor:
         """Return the logits `[.., V]` of the decoder's states `[.., H]`."""
         backbone = self.backbone
         x = backbone.decoder_dropout(self.norm(backbone.decoder_layer_norm, x))
@@ -233,28 +270,6 @@ class PlainT5:
             x = x * ops.cast(backbone.hidden_dim**-0.5, x.dtype)
         return backbone.token_embedding(x, reverse=True)
 
-    def log_partition(self, logits, targets, low=0.0):
+    def log_partition(self, logits: Tensor, targets: Tensor, low: float = 0.0) -> Tensor:
         """Return what the loss needs of the logits, see `losses.log_partition`."""
         return losses.log_partition(logits, targets, low)
-
-    # === What every layer is made of ===
-
-    def norm(self, layer, x):
-        """Return `x` `[.., H]` behind a `T5LayerNorm`."""
-        return layer(x)
-
-    def attend(self, query, key, value, bias, dropout, shared=None):
-        """Return attention `[n, B, Q, d]`, see `attention.attend`."""
-        return att.attend(query, key, value, bias, dropout, shared)
-
-    def attend_absorbed(self, query, states, kernels, bias, dropout, shared=None):
-        """Return cross-attention `[n, B, Q, d]`, see `attention.attend_absorbed`."""
-        return att.attend_absorbed(query, states, kernels, bias, dropout, shared)
-
-    def feed_forward(self, layer, x):
-        """Return `x` `[.., H]` behind a layer's feed-forward block."""
-        y = self.norm(layer.layer_norm, x)
-        inner = layer.input_projector(y)
-        if layer.use_gated_activation:
-            inner = inner * layer.gate_projector(y)
-        return x + layer.dropout_layer(layer.output_projector(layer.dropout_layer(inner)))
