@@ -111,7 +111,7 @@ def save(
         overwrite: also if its own files have changed since. A folder with files of another stays.
 
     Raises:
-        ValueError: a folder that holds anything but our own earlier work.
+        InvalidArgument: a folder that holds anything but our own earlier work.
         OSError: the folder cannot be written.
     """
     with (

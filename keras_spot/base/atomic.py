@@ -35,7 +35,7 @@ def atomic_write(
         overwrite: replace any file.
 
     Raises:
-        ValueError: a file is there that is not of that kind.
+        InvalidArgument: a file is there that is not of that kind.
         OSError: the folder cannot be made or written to, or the disk is full.
     """
     path = Path(path)
@@ -80,7 +80,8 @@ def atomic_folder(path: str | os.PathLike, kind: Kind, overwrite: bool = False) 
         overwrite: also replace an older one whose own files have changed.
 
     Raises:
-        ValueError: the folder holds what is not our own earlier work, now or when the block ends.
+        InvalidArgument: the folder holds what is not our own earlier work, now or when the block
+            ends.
         OSError: the folder cannot be made there, or `path` is a file.
     """
     shown, path = os.fspath(path), Path(os.path.realpath(path))

@@ -54,7 +54,7 @@ def check(
         strict: of files, replace only what carries our mark, not what is similar.
 
     Raises:
-        ValueError: it may not be replaced.
+        InvalidArgument: it may not be replaced.
         IsADirectoryError, NotADirectoryError: a folder in a file's place, or the other way round.
         PermissionError: a file that is not to be written to.
     """
@@ -128,7 +128,7 @@ def judge(
     overwrite: bool,
     shown: str,
 ) -> None:
-    """Raise ValueError unless a folder is empty or holds our own unchanged work alone.
+    """Raise InvalidArgument unless a folder is empty or holds our own unchanged work alone.
 
     Args:
         names: paths inside of all that is there.

@@ -73,7 +73,8 @@ def run_demo(
         validation: validation examples. Default 200.
 
     Raises:
-        ValueError: another's picture, saved model or runs are in the folder; or it is an address.
+        InvalidArgument: another's picture, saved model or runs are in the folder; or it is an
+            address.
     """
     import tensorflow as tf
 
@@ -224,7 +225,7 @@ def _earlier_outputs(folder: Path) -> list[Path]:
     """Return what an earlier demo left of the two outputs that are written anew.
 
     Raises:
-        ValueError: something else is there.
+        InvalidArgument: something else is there.
     """
     from keras_spot.base import remote
     from keras_spot.base.errors import invalid

@@ -2,9 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from keras_spot.base.ownership import Kind
+    from keras_spot.prompts import Prompt
 
 Overwrite = Annotated[
     bool,
@@ -16,11 +20,11 @@ Overwrite = Annotated[
 ]
 
 
-def claim(path: str | os.PathLike, kind: Any, overwrite: bool) -> str:
+def claim(path: str | os.PathLike, kind: "Kind", overwrite: bool) -> str:
     """Return what to say behind a path that is written: that something is replaced, or nothing.
 
     Raises:
-        ValueError: what is there is not marked as ours, and `overwrite` is not given.
+        InvalidArgument: what is there is not marked as ours, and `overwrite` is not given.
     """
     from keras_spot.base import remote
 
@@ -35,10 +39,10 @@ def announce(path: str | os.PathLike, said: str) -> None:
 
 def write_prompt(
     path: str | os.PathLike,
-    prompt: Any,
+    prompt: "Prompt",
     form: str | None = None,
     overwrite: bool = False,
-    more: Mapping[str, Any] | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> str:
     """Write a prompt with more provenance; return where it is and whether it replaced something."""
     from keras_spot import prompts

@@ -131,7 +131,7 @@ def export_text(
 
 
 def export_files(
-    export: Callable[[str], Any], path: str | os.PathLike, overwrite: bool = False
+    export: Callable[[str], object], path: str | os.PathLike, overwrite: bool = False
 ) -> None:
     """Let Keras write one of its other formats, whole or not at all.
 
@@ -141,7 +141,7 @@ def export_files(
         overwrite: replace the files that are there.
 
     Raises:
-        ValueError: a file is there.
+        InvalidArgument: a file is there.
     """
     path = Path(path)
     remote.may_write(path, _OTHER, overwrite)

@@ -301,8 +301,8 @@ class PromptedT5(PromptTuning):
             **kwargs: for the other formats.
 
         Raises:
-            ValueError: a folder that holds anything but our own earlier work, or a file without
-                `overwrite`.
+            InvalidArgument: a folder that holds anything but our own earlier work, or a file
+                without `overwrite`.
         """
         if format == "tf_saved_model":
             export.export_text(self, filepath, max_length, overwrite)

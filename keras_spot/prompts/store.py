@@ -147,7 +147,7 @@ def destination(
     """Return the file or folder that `write` writes, its form and its kind.
 
     Raises:
-        ValueError: a name of no form, or the reference's form in the folder of a run of ours.
+        InvalidArgument: a name of no form, or the reference's form in the folder of a run of ours.
     """
     path = Path(path)
     form = _form_of(path) if form is None else form

@@ -169,7 +169,7 @@ class StudyFolder:
         """Collect all rows in `table.jsonl` and, without curves, in `table.csv`.
 
         Raises:
-            ValueError: a table is there that says more than our rows, without `overwrite`.
+            InvalidArgument: a table is there that says more than our rows, without `overwrite`.
         """
         rows = self.rows()
         lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -184,7 +184,7 @@ class StudyFolder:
         """Return whether tables would be replaced.
 
         Raises:
-            ValueError: as `write_table`.
+            InvalidArgument: as `write_table`.
         """
         kind = self._table_kind()
         replaced = [check(self.path / name, kind, overwrite) for name in TABLES]

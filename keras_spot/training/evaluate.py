@@ -77,9 +77,7 @@ PREDICTIONS = Kind("file of predictions", similar=_are_predictions)
 _FIELDS = {"split", "index", "idx", "input", "target", "prediction", "scores"}
 
 
-def write_predictions(
-    records: Iterable[Mapping[str, Any]], path: PathLike, overwrite: bool = False
-) -> None:
+def write_predictions(records: Iterable[Record], path: PathLike, overwrite: bool = False) -> None:
     """Write records (see `Evaluation.predictions`) as JSON lines; see `Evaluation.write`."""
     with (
         remote.writing(path, PREDICTIONS, overwrite) as local,
@@ -241,9 +239,9 @@ def submit(
     """
     task = tasks.get(task)
     remote.may_write(submission.destination(task, folder, split), submission.KIND, overwrite)
-    found = list(load_examples(task, split, data_dir=data_dir))
-    answers, _ = answer(model, task, found, method=method, batch_size=batch_size, prompt=prompt)
-    return submission.write(task, answers, found, folder, split, overwrite=overwrite)
+    examples = list(load_examples(task, split, data_dir=data_dir))
+    answers, _ = answer(model, task, examples, method=method, batch_size=batch_size, prompt=prompt)
+    return submission.write(task, answers, examples, folder, split, overwrite=overwrite)
 
 
 def answer(

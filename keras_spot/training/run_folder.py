@@ -96,7 +96,7 @@ class RunFolder:
         """Return what `run.json` holds, `{}` where a run may begin.
 
         Raises:
-            ValueError: a `run.json` that is not ours, or files of a run's names without one.
+            InvalidArgument: a `run.json` that is not ours, or files of a run's names without one.
         """
         record = self.record
         if (self.path / prompts.RUN_FILE).is_file():
@@ -307,7 +307,7 @@ class RunFolder:
 
 def _is_of_run(entry: Path) -> bool:
     """Whether a file or folder is of a run, by its name, or is the folder of another run in it."""
-    of_run = entry.name in _OWN or entry.name.startswith((LOCK, TRANSFER_LOCK))
+    of_run = entry.name in _OWN or entry.name.startswith((f"{LOCK}.", f"{TRANSFER_LOCK}."))
     return of_run or (entry / prompts.RUN_FILE).is_file()
 
 

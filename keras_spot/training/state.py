@@ -28,7 +28,6 @@ def read_state(file: Path) -> State:
 
 
 def checksum(state: Mapping[str, np.ndarray]) -> str:
-    """Return a hash of names, dtypes, shapes and numbers."""
     digest = hashlib.sha256()
     for name in sorted(state):
         array = np.ascontiguousarray(state[name])

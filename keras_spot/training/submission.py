@@ -41,7 +41,7 @@ def destination(task: str | Task, folder: str | os.PathLike[str], split: str = "
     """Return the path of a task's submission file in a folder.
 
     Raises:
-        ValueError: a task outside the benchmarks.
+        InvalidArgument: a task outside the benchmarks.
     """
     task = get(task)
     name = _benchmark(task, split)
@@ -74,8 +74,8 @@ def write(
 
     Raises:
         InvalidArgument: a task outside the benchmarks, another number of predictions than of
-            examples, an example without an `idx` or with that of another one, or a file of
-            another kind there.
+            examples, an example without an `idx` or with that of another one, or another file
+            there.
         OSError: the file cannot be written.
     """
     task = get(task)

@@ -269,7 +269,7 @@ def test_files_and_runs_record_what_their_prompt_sees(backbone, tmp_path):
     assert str(caught.value) == f"{rule}Received: prompt_attention='causal'"
     full.save_prompt(tmp_path / "full.npz")
     with pytest.raises(ValueError) as caught:
-        build(backbone, [file, tmp_path / "full.npz"])
+        build(backbone, initializers.mean_of([file, tmp_path / "full.npz"]))
     rule = "`prompt_init` must hold prompts of one prompt_attention, unless that is given. "
     assert str(caught.value) == f"{rule}Received: causal, full"
 

@@ -24,7 +24,8 @@ def check_report(folder: str | os.PathLike, overwrite: bool = False) -> bool:
     """Return whether a report is there that `write_report` would replace.
 
     Raises:
-        ValueError: it was changed, or somebody put something there, and it may not be replaced.
+        InvalidArgument: it was changed, or somebody put something there, and it may not be
+            replaced.
     """
     path = Path(folder)
     older = [StudyFolder(path).check_tables(overwrite)]

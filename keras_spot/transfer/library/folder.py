@@ -169,8 +169,8 @@ class PromptLibrary(ReadLibrary):
         """Take an entry out; it is gone at once and whole.
 
         Raises:
-            InvalidArgument: no such entry, with the closest names, or one to which somebody has put
-                files of their own.
+            InvalidArgument: no such entry, with the closest names, or one to which somebody has
+                put files of their own.
         """
         if name not in self:
             raise unknown("name", name, self)
