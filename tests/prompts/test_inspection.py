@@ -168,4 +168,5 @@ def test_the_command_with_a_backbone(tmp_path, monkeypatch, tokenizer):
 def test_the_command_with_nothing_to_look_at():
     with pytest.raises(ValueError) as error:
         command()
-    assert str(error.value) == ("`path` must be given, or `--backbone`, or both. Received: neither")
+    rule = "`path` must be given, or `--backbone`, or `--task`. "
+    assert str(error.value) == f"{rule}Received: none of them"
