@@ -141,7 +141,7 @@ def write(
 def destination(
     path: PathLike,
     values: np.ndarray,
-    provenance: Mapping[str, Any],
+    provenance: Mapping[str, object],
     form: str | None = None,
 ) -> tuple[Path, str, Kind]:
     """Return the file or folder that `write` writes, its form and its kind.

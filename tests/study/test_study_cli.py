@@ -12,7 +12,7 @@ from keras_spot.study import launch
 @pytest.fixture
 def keras_spot(monkeypatch, capsys):
     """Run the command in this process; return exit code, stdout and stderr."""
-    monkeypatch.setattr(launch, "_bench", test_study.FakeTrainer)
+    monkeypatch.setattr(launch, "_cell_trainer", test_study.FakeTrainer)
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["keras-spot", *map(str, words)])
