@@ -333,7 +333,7 @@ def test_wrong_prompts_and_names(full, make, train, tmp_path):
         "prompt. Received: prompt='cb'",
         lambda: make(num_prompts=2): "`prompt_names` must be 2 different names, good for folders. "
         f"Received: {NAMES}",
-        lambda: bank.encode(np.ones((1, 2), "int32"), np.ones((1, 2), "int32")): "`prompt_index` "
+        lambda: bank.forward_pass.encode(*[np.ones((1, 2), "int32")] * 2): "`prompt_index` "
         "must be given for a bank of prompts, and only for one. Received: prompt_index=None",
         lambda: make(names=["a", "a"]): "`prompt_names` must be 2 different names, good for "
         "folders. Received: ['a', 'a']",
