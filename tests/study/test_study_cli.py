@@ -42,8 +42,8 @@ def test_run_status_report(keras_spot, file, data_dir, tmp_path):
     assert (folder / "report.html").is_file()
     code, out, _ = keras_spot("study", "status", folder)
     assert code == 0
-    assert [line.split()[1:6:2] for line in out.splitlines() if "transfer" in line] == [
-        ["transfer", "2", "2"]
+    assert [line.split() for line in out.splitlines() if "transfer" in line] == [
+        ["transfer", "2", "2", "0", "0"]
     ]
     (folder / "report.html").unlink()
     assert keras_spot("study", "report", folder)[0] == 0
@@ -83,7 +83,7 @@ def test_a_study_that_could_not_finish(keras_spot, file, data_dir, tmp_path, mon
         def __call__(self, cell, start, partial):
             raise ValueError("`row` must have a label. Received: row 3")
 
-    monkeypatch.setattr(launch, "_bench", Failing)
+    monkeypatch.setattr(launch, "_cell_trainer", Failing)
     folder = tmp_path / "out"
     words = ["study", "run", file, "--output", folder, "--data-dir", data_dir]
     code, _, err = keras_spot(*words)
