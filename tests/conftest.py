@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+import sys
 import tempfile
 
 import pytest
@@ -72,3 +73,18 @@ def t5_tokenizer(shared):
     from keras_hub.tokenizers import T5Tokenizer
 
     return T5Tokenizer(proto=(shared / "data" / "t5_32k.spm").read_bytes())
+
+
+@pytest.fixture
+def keras_spot(monkeypatch, capsys):
+    """Run the command in this process; return exit code, stdout and stderr."""
+    from keras_spot import cli
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["keras-spot", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out = capsys.readouterr()
+        return caught.value.code, out.out, out.err
+
+    return run

@@ -3,13 +3,12 @@
 import io
 import json
 import os
-import sys
 
 import numpy as np
 import pytest
 import toy
 
-from keras_spot import backbones, cli, prompts, tasks
+from keras_spot import backbones, prompts, tasks
 from keras_spot.base import ownership
 from keras_spot.cli import answering
 from keras_spot.model import build, export
@@ -21,18 +20,6 @@ from keras_spot.transfer.library import PromptLibrary
 
 VALUES = np.arange(6, dtype="float32").reshape(2, 3)
 THESIS = "years of work"
-
-
-@pytest.fixture
-def keras_spot(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["keras-spot", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out = capsys.readouterr()
-        return caught.value.code, out.out, out.err
-
-    return run
 
 
 class Model:

@@ -28,18 +28,6 @@ def call(*words, input=b"", **environment):
     )
 
 
-@pytest.fixture
-def keras_spot(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["keras-spot", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out = capsys.readouterr()
-        return caught.value.code, out.out, out.err
-
-    return run
-
-
 def test_versions_help_and_completion(keras_spot):
     code, out, err = keras_spot("--version")
     assert (code, err) == (0, "")

@@ -1,23 +1,10 @@
 """`keras-spot tasks`: a list to read or to pipe, one task in detail, what a data file needs."""
 
 import json
-import sys
 
 import pytest
 
-from keras_spot import cli, data, tasks
-
-
-@pytest.fixture
-def keras_spot(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["keras-spot", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out = capsys.readouterr()
-        return caught.value.code, out.out, out.err
-
-    return run
+from keras_spot import data, tasks
 
 
 def test_the_list_has_whole_names_when_piped(keras_spot, tmp_path):
