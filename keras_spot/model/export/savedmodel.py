@@ -1,21 +1,15 @@
-"""A SavedModel that answers texts, and Keras' other formats under the same guard."""
+"""A SavedModel that answers texts."""
 
 import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from keras_spot.base import remote
-from keras_spot.base.atomic import atomic_folder, atomic_write
+from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.errors import invalid
 from keras_spot.base.ownership import Kind
 
 SAVED_MODEL = Kind("SavedModel", is_folder=True)
-PRESET = Kind("model preset", is_folder=True)
-_OTHER = Kind("exported model")
 
 
 def export_text(
@@ -128,33 +122,3 @@ def export_text(
             tf.saved_model.save(module, str(folder), signatures=signatures)
         except tf.errors.OpError as error:
             raise OSError(errno.EIO, error.message, str(path)) from error
-
-
-def export_files(
-    export: Callable[[str], object], path: str | os.PathLike, overwrite: bool = False
-) -> None:
-    """Let Keras write one of its other formats, whole or not at all.
-
-    Args:
-        export: writes to the path that it is given, perhaps with files beside it.
-        path: where the file shall be; may be an address.
-        overwrite: replace the files that are there.
-
-    Raises:
-        InvalidArgument: a file is there.
-    """
-    path = Path(path)
-    remote.may_write(path, _OTHER, overwrite)
-    with tempfile.TemporaryDirectory() as scratch:
-        export(str(Path(scratch, path.name)))
-        made = sorted(file for file in Path(scratch).rglob("*") if file.is_file())
-        places = [path.parent / file.relative_to(scratch) for file in made]
-        for place in places:
-            remote.may_write(place, _OTHER, overwrite)
-        for file, place in zip(made, places):
-            with (
-                remote.writing(place, _OTHER, overwrite) as local,
-                atomic_write(local, kind=_OTHER, overwrite=overwrite) as sink,
-                open(file, "rb") as source,
-            ):
-                shutil.copyfileobj(source, sink)
