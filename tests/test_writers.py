@@ -9,7 +9,8 @@ import pytest
 import toy
 
 from keras_spot import backbones, prompts, tasks
-from keras_spot.base import ownership
+from keras_spot.base import ownership, remote
+from keras_spot.base.atomic import atomic_folder
 from keras_spot.cli import answering
 from keras_spot.model import build, export
 from keras_spot.prompts import hub
@@ -36,7 +37,7 @@ class Model:
 
     def export(self, path, max_length=None, overwrite=False):
         kind = export.SAVED_MODEL
-        with export.atomic_folder(path, kind, overwrite) as folder:
+        with atomic_folder(path, kind, overwrite) as folder:
             (folder / "variables").mkdir()
             (folder / "variables" / "variables.index").write_text("weights")
             (folder / "saved_model.pb").write_text("graph")
@@ -268,7 +269,7 @@ def test_export_end_to_end(keras_spot, tmp_path, tokenizer):
     code, out, _ = keras_spot(*command, tmp_path / "served", "--max-length", 2)
     assert (code, out) == (0, f"saved: {tmp_path}/served (replaced)\n")
     assert (tmp_path / "served" / "saved_model.pb").stat().st_size > 100
-    export.remote.may_write(tmp_path / "served", export.SAVED_MODEL)
+    remote.may_write(tmp_path / "served", export.SAVED_MODEL)
 
 
 # === In Python ===

@@ -78,8 +78,8 @@ def current() -> tf.distribute.Strategy | None:
 
 def replicas() -> int:
     """Return the number of replicas of the current strategy, 1 without one."""
-    found = current()
-    return found.num_replicas_in_sync if found else 1
+    distributed = current()
+    return distributed.num_replicas_in_sync if distributed else 1
 
 
 def on_tpu() -> bool:

@@ -181,11 +181,11 @@ def marked_files(marker: str | bytes, kind: Kind) -> dict[str, str]:
 
 def digest(stream: IO[bytes], size: int) -> str:
     """Return a digest of a file's size, first and last mebibyte."""
-    found = hashlib.sha256(str(size).encode())
-    found.update(stream.read(_END))
+    digest = hashlib.sha256(str(size).encode())
+    digest.update(stream.read(_END))
     stream.seek(max(0, size - _END))
-    found.update(stream.read(_END))
-    return found.hexdigest()
+    digest.update(stream.read(_END))
+    return digest.hexdigest()
 
 
 def signed(text: str) -> str:
@@ -213,21 +213,21 @@ def listing(folder: Path) -> list[str]:
     Raises:
         OSError: a folder that cannot be read.
     """
-    found = []
+    names = []
     for root, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(SCRATCH)]
         inside = Path(root).relative_to(folder)
         links = [name for name in folders if os.path.islink(os.path.join(root, name))]
-        found += [(inside / name).as_posix() for name in (*files, *links)]
+        names += [(inside / name).as_posix() for name in (*files, *links)]
         if not folders and not files and root != str(folder):
-            found.append(f"{inside.as_posix()}/")
-    return sorted(found)
+            names.append(f"{inside.as_posix()}/")
+    return sorted(names)
 
 
 def _top(folder: Path) -> list[str]:
     """Return what lies directly in a folder, sorted: one that is not ours may be the whole disk."""
-    with os.scandir(folder) as found:
-        inside = [entry for entry in found if not entry.name.startswith(SCRATCH)]
+    with os.scandir(folder) as entries:
+        inside = [entry for entry in entries if not entry.name.startswith(SCRATCH)]
     return sorted(e.name + "/" * e.is_dir(follow_symlinks=False) for e in inside)
 
 

@@ -193,12 +193,12 @@ def _check_folder(system: Any, root: str, url: str, kind: Kind, overwrite: bool)
         marker = f"{root}/{ownership.MARKER}"
         if system.isfile(marker):
             own = ownership.marked_files(system.cat_file(marker), kind)
-        found: dict[str, Any] = {}
+        listing: dict[str, Any] = {}
         if own:
-            found = system.find(root, detail=True)
+            listing = system.find(root, detail=True)
         elif system.isdir(root):  # not ours: what lies in it directly will do
-            found = {info["name"]: info for info in system.ls(root, detail=True)}
-        files = {name.removeprefix(root).lstrip("/"): info for name, info in found.items()}
+            listing = {info["name"]: info for info in system.ls(root, detail=True)}
+        files = {name.removeprefix(root).lstrip("/"): info for name, info in listing.items()}
         files.pop("", None)  # what marks the folder itself in some stores
         for name in own.keys() & files.keys():
             with system.open(files[name]["name"], "rb") as stream:
@@ -242,16 +242,16 @@ def _listing(system: Any, root: str, url: str, patterns: Sequence[str]) -> dict[
     if info["type"] == "file" and not (web and info.get("mimetype") == "text/html"):
         return {"": info}
     root = root.rstrip("/")
-    found = {}
+    files = {}
     for name, info in system.find(root, detail=True).items():
         inside = name.removeprefix(root).lstrip("/")
         if ".." in inside.split("/"):  # would leave the cache
             raise ValueError(f"a file called {inside}")
         if inside and any(fnmatch.fnmatchcase(inside, pattern) for pattern in patterns):
-            found[inside] = system.info(name) if web else info
-    if not found:
+            files[inside] = system.info(name) if web else info
+    if not files:
         raise FileNotFoundError(url)
-    return found
+    return files
 
 
 def _writable(url: str) -> tuple[Any, str]:

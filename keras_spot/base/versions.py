@@ -11,10 +11,10 @@ def versions() -> dict[str, str]:
     >>> "keras" in versions()
     True
     """
-    found = {"keras_spot": __version__}
+    installed = {"keras_spot": __version__}
     for name in ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "numpy"):
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -45,7 +45,7 @@ def evaluate_command(
     prepare_tensorflow()
     from keras_spot.training.evaluate import PREDICTIONS, evaluate
 
-    said = claim(predictions, PREDICTIONS, overwrite) if predictions else ""
+    notice = claim(predictions, PREDICTIONS, overwrite) if predictions else ""
     model = load_model(backbone, prompt, dtype, record)
     evaluation = evaluate(
         model,
@@ -58,7 +58,7 @@ def evaluate_command(
     )
     if predictions:
         evaluation.write(predictions, overwrite)
-        announce(predictions, said)
+        announce(predictions, notice)
     typer.echo(
         json.dumps({"task": evaluation.task, "examples": evaluation.examples, **evaluation.scores})
     )
@@ -96,7 +96,7 @@ def predict_command(
     prepare_tensorflow()
     from keras_spot.training.evaluate import PREDICTIONS, predict, write_predictions
 
-    said = "" if output is None else claim(output, PREDICTIONS, overwrite)
+    notice = "" if output is None else claim(output, PREDICTIONS, overwrite)
     if record is None:
         lines = read_lines() if texts == ["-"] else check_texts(texts or [])
         model = load_model(backbone, prompt, dtype)
@@ -117,7 +117,7 @@ def predict_command(
             typer.echo(json.dumps(row, ensure_ascii=False, default=str))
     else:
         write_predictions(records, output, overwrite)
-        announce(output, said)
+        announce(output, notice)
 
 
 @app.command("submit")
@@ -141,7 +141,7 @@ def submit_command(
     from keras_spot.training.evaluate import submit
 
     place = submission.destination(record, output, split)
-    said = claim(place, submission.KIND, overwrite)
+    notice = claim(place, submission.KIND, overwrite)
     file = submit(
         load_model(backbone, prompt, dtype, record),
         record,
@@ -152,7 +152,7 @@ def submit_command(
         batch_size=batch_size,
         overwrite=overwrite,
     )
-    typer.echo(f"saved: {file}{said}")
+    typer.echo(f"saved: {file}{notice}")
 
 
 @app.command("export")
@@ -177,7 +177,7 @@ def export_command(
     prepare_tensorflow()
     from keras_spot.model.export import SAVED_MODEL
 
-    said = claim(output, SAVED_MODEL, overwrite)
+    notice = claim(output, SAVED_MODEL, overwrite)
     model = load_model(backbone, prompt, dtype)
     model.export(output, max_length=max_length, overwrite=overwrite)
-    typer.echo(f"saved: {output}{said}")
+    typer.echo(f"saved: {output}{notice}")

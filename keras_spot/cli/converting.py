@@ -67,11 +67,11 @@ def convert_command(
 
     a_prompt = to is not None or output.suffix in (".npy", ".npz")
     if not a_prompt and backbones.is_backbone(source):
-        said = claim(output, backbones.PRESET, overwrite)
+        notice = claim(output, backbones.PRESET, overwrite)
         loaded, vocabulary = backbones.load(
             source, tokenizer, dtype, activation=activation, max_distance=max_distance
         )
-        typer.echo(f"backbone: {backbones.save(loaded, vocabulary, output, overwrite)}{said}")
+        typer.echo(f"backbone: {backbones.save(loaded, vocabulary, output, overwrite)}{notice}")
         return
     which = int(step) if step is not None and step.isdigit() else step
     prompt = prompts.read(source, which, task_id=task_id)

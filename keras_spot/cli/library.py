@@ -58,16 +58,16 @@ def add_command(
 
     if name is not None and len(runs) > 1:
         raise invalid("name", "must be given for one prompt at a time", f"{len(runs)} prompts")
-    found = PromptLibrary(library)
+    prompt_library = PromptLibrary(library)
     for run in runs:
         if prompts.steps(run):
-            entry = found.add_run(run, embedding_step, name)
+            entry = prompt_library.add_run(run, embedding_step, name)
         else:
             prompt = prompts.read(run)
-            called = name or prompt.provenance.get("task")
-            if called is None:
+            entry_name = name or prompt.provenance.get("task")
+            if entry_name is None:
                 raise invalid("name", "must be given where a prompt has no task", run)
-            entry = found.add(called, prompt)
+            entry = prompt_library.add(entry_name, prompt)
         typer.echo(f"added: {entry.name}")
 
 
@@ -87,13 +87,13 @@ def rank_command(
 @commands.command("verify")
 def verify_command(library: Library) -> None:
     """Check every file against its hash; exit code 1 if something is wrong."""
-    found = _existing(library)
-    problems = found.verify()
+    prompt_library = _existing(library)
+    problems = prompt_library.verify()
     for problem in problems:
         typer.echo(problem)
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"all is well: {len(found)} prompts")
+    typer.echo(f"all is well: {len(prompt_library)} prompts")
 
 
 @commands.command("merge")

@@ -31,9 +31,9 @@ def claim(path: str | os.PathLike, kind: "Kind", overwrite: bool) -> str:
     return " (replaced)" if remote.may_write(path, kind, overwrite, strict=True) else ""
 
 
-def announce(path: str | os.PathLike, said: str) -> None:
+def announce(path: str | os.PathLike, notice: str) -> None:
     """Say on stderr that a file was replaced, where stdout is for results alone."""
-    if said:
+    if notice:
         typer.echo(f"replaced: {path}", err=True)
 
 
@@ -49,6 +49,6 @@ def write_prompt(
 
     provenance = {**prompt.provenance, **(more or {})}
     place, _, kind = prompts.destination(path, prompt.values, provenance, form)
-    said = claim(place, kind, overwrite)
+    notice = claim(place, kind, overwrite)
     prompts.write(path, prompt.values, provenance, form, overwrite=overwrite)
-    return f"{place}{said}"
+    return f"{place}{notice}"

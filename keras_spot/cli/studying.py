@@ -54,8 +54,8 @@ def report_command(folder: Folder, overwrite: Overwrite = False) -> None:
     """Write report.html, summary.md, the pictures and the tables of a study, finished or not."""
     from keras_spot.study import report
 
-    said = " (replaced)" if report.check_report(folder, overwrite) else ""
-    typer.echo(f"report: {report.write_report(folder, overwrite=overwrite)}{said}")
+    notice = " (replaced)" if report.check_report(folder, overwrite) else ""
+    typer.echo(f"report: {report.write_report(folder, overwrite=overwrite)}{notice}")
 
 
 @study_app.command("status")

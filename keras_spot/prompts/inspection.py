@@ -133,9 +133,9 @@ def nearest_tokens(
     ids = np.empty((len(rows), 0), np.int64)
     cosines = np.empty((len(rows), 0), np.float32)
     for start, block in _blocks(embeddings):
-        found = rows @ _units(block).T
-        numbers = np.broadcast_to(np.arange(start, start + len(block)), found.shape)
-        ids, cosines = np.hstack([ids, numbers]), np.hstack([cosines, found])
+        block_cosines = rows @ _units(block).T
+        numbers = np.broadcast_to(np.arange(start, start + len(block)), block_cosines.shape)
+        ids, cosines = np.hstack([ids, numbers]), np.hstack([cosines, block_cosines])
         # Stable, and the lower ids stand first.
         order = np.argsort(-cosines, axis=1, kind="stable")[:, :top]
         ids = np.take_along_axis(ids, order, axis=1)

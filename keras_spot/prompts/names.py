@@ -70,8 +70,8 @@ def numbers(names: Sequence[str] | None, prompt: Any, rows: int) -> np.ndarray |
     [1, 0]
     """
     if names is None or prompt is None or isinstance(prompt, (str, int, np.integer)):
-        found = number(names, prompt)
-        return None if found is None else np.full(rows, found, "int32")
+        index = number(names, prompt)
+        return None if index is None else np.full(rows, index, "int32")
     if len(prompt) != rows:
         rule = "must be one for all texts, or one for each"
         raise invalid("prompt", rule, f"{len(prompt)} prompts for {rows} texts")

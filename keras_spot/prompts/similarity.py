@@ -73,12 +73,12 @@ def max_inner_product(query: np.ndarray, prompts: np.ndarray) -> np.ndarray:
     """
     query, prompts = _pair(query, prompts)
     partners = _unit(query).astype("float32").T
-    found = []
+    blocks = []
     for block in _blocks(prompts, "float32"):
         best = (block.reshape(-1, block.shape[2]) @ partners).max(axis=1)
         best = best.reshape(block.shape[:2]).astype("float64")
-        found.append((best / _lengths(block)).mean(axis=1))
-    return np.concatenate(found)
+        blocks.append((best / _lengths(block)).mean(axis=1))
+    return np.concatenate(blocks)
 
 
 SIMILARITIES: Mapping[str, Similarity] = {
@@ -120,11 +120,11 @@ def similarities(
             own that does not give one finite number a prompt.
     """
     query, prompts = _pair(query, prompts)
-    found = np.asarray(similarity(by)(query, prompts), "float64")
-    if found.shape != (len(prompts),) or not np.isfinite(found).all():
+    similarities = np.asarray(similarity(by)(query, prompts), "float64")
+    if similarities.shape != (len(prompts),) or not np.isfinite(similarities).all():
         rule = f"must give one finite number for each of the {len(prompts)} prompts"
-        raise invalid("by", rule, f"shape={found.shape}, {found}")
-    return found
+        raise invalid("by", rule, f"shape={similarities.shape}, {similarities}")
+    return similarities
 
 
 Name = TypeVar("Name", bound=Hashable)

@@ -108,8 +108,8 @@ def architecture_of(config: dict[str, Any]) -> Architecture:
     by H^-0.5 unless `tie_word_embeddings` was false; transformers from version 5 writes
     that as `scale_decoder_outputs`, since it ties every head by itself, and never scales mT5's.
 
-    >>> found = architecture_of({"model_type": "t5", "feed_forward_proj": "gated-gelu"})
-    >>> found.activation, found.gated, found.tied
+    >>> architecture = architecture_of({"model_type": "t5", "feed_forward_proj": "gated-gelu"})
+    >>> architecture.activation, architecture.gated, architecture.tied
     ('gelu_new', True, True)
     """
     mt5 = config["model_type"] == "mt5"

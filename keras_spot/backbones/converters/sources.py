@@ -39,10 +39,10 @@ def fetch(url: str) -> Path:
     Raises:
         Unreachable, MissingFile, MissingExtra: see `remote.fetch`.
     """
-    found = look(url)
-    patterns = _PATTERNS.get(found or KERAS_HUB)
+    kind = look(url)
+    patterns = _PATTERNS.get(kind or KERAS_HUB)
     folder = remote.fetch(url, patterns=patterns)
-    if found == HUGGING_FACE and url.startswith("hf://") and not huggingface.has_weights(folder):
+    if kind == HUGGING_FACE and url.startswith("hf://") and not huggingface.has_weights(folder):
         converted = _converted(url)
         if converted is not None:
             folder = remote.fetch(converted, patterns=patterns)

@@ -32,8 +32,8 @@ def steps_with(folder: Path, name: str) -> list[int]:
     """Return the steps of the folders `checkpoint_{step}` that hold a file `name`, ascending."""
     if not folder.is_dir():
         return []
-    found = ((STEP.fullmatch(entry.name), entry) for entry in folder.iterdir())
-    return sorted(int(m[1]) for m, entry in found if m and (entry / name).is_file())
+    matches = ((STEP.fullmatch(entry.name), entry) for entry in folder.iterdir())
+    return sorted(int(m[1]) for m, entry in matches if m and (entry / name).is_file())
 
 
 def read_run(run_dir: str | os.PathLike) -> dict[str, Any]:
@@ -86,8 +86,8 @@ def provenance(file: Path) -> dict[str, Any]:
         "learning_rate",
         "versions",
     )
-    found: dict[str, Any] = {key: record[key] for key in kept if key in record}
-    found["step"] = int(match[1])
-    if record.get("best", {}).get("step") == found["step"]:
-        found["score"] = record["best"].get("score")
-    return found
+    provenance: dict[str, Any] = {key: record[key] for key in kept if key in record}
+    provenance["step"] = int(match[1])
+    if record.get("best", {}).get("step") == provenance["step"]:
+        provenance["score"] = record["best"].get("score")
+    return provenance
