@@ -40,7 +40,7 @@ def spaced(row: Row) -> list[Row]:
     >>> spaced({"premise": "one\\n two"})
     [{'premise': 'one two'}]
     """
-    return [{name: _SPACE.sub(" ", text) for name, text in row.items() if isinstance(text, str)}]
+    return [_in_one_line({name: text for name, text in row.items() if isinstance(text, str)})]
 
 
 def mrqa(row: Row) -> list[Row]:
@@ -50,24 +50,14 @@ def mrqa(row: Row) -> list[Row]:
     'U . S .'
     """
     accepted = [_apart(answer) for answer in row["answers"]]
-    return [
-        {
-            "question": _apart(row["question"]),
-            "context": _apart(row["context"]),
-            "answer": accepted[0] if accepted else "<unk>",
-            "answers": accepted,
-        }
-    ]
+    texts = _texts_apart({name: row[name] for name in ("question", "context")})
+    return [{**texts, "answer": accepted[0] if accepted else "<unk>", "answers": accepted}]
 
 
 def multirc(row: Row) -> list[Row]:
     """Remove the paragraph's HTML marks and group the answers of a question."""
     idx = row["idx"]
-    texts = {name: row[name] for name in ("question", "answer", "paragraph")}
-    clean = {
-        name: text.replace("<br>", " ").replace("<b>", "").replace("</b>", "")
-        for name, text in texts.items()
-    }
+    clean = _without_marks({name: row[name] for name in ("question", "answer", "paragraph")})
     return [{**clean, "group": f"{idx['paragraph']}-{idx['question']}"}]
 
 
@@ -203,6 +193,29 @@ PREPROCESS: dict[str, Callable[[Row], Sequence[Row]]] = {
 
 ONE_FOR_ONE = frozenset(PREPROCESS) - {"record"}
 """Those of them that give one row for each row."""
+
+
+def _in_one_line(texts: Mapping[str, str]) -> dict[str, str]:
+    return {name: _SPACE.sub(" ", text) for name, text in texts.items()}
+
+
+def _texts_apart(texts: Mapping[str, str]) -> dict[str, str]:
+    return {name: _apart(text) for name, text in texts.items()}
+
+
+def _without_marks(texts: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: text.replace("<br>", " ").replace("<b>", "").replace("</b>", "")
+        for name, text in texts.items()
+    }
+
+
+CLEANING: dict[str, Callable[[Mapping[str, str]], dict[str, str]]] = {
+    "mrqa": _texts_apart,
+    "multirc": _without_marks,
+    "spaced": _in_one_line,
+}
+"""What those of them do to the texts of the input that do nothing else to it."""
 
 
 def _apart(text: str) -> str:

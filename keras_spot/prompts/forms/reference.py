@@ -87,6 +87,9 @@ def provenance(file: Path) -> dict[str, Any]:
         "versions",
     )
     provenance: dict[str, Any] = {key: record[key] for key in kept if key in record}
+    task, tasks = record.get("task"), record.get("tasks")
+    if isinstance(task, str) and isinstance(tasks, dict) and task in tasks:
+        provenance["task_record"] = tasks[task]
     provenance["step"] = int(match[1])
     if record.get("best", {}).get("step") == provenance["step"]:
         provenance["score"] = record["best"].get("score")
