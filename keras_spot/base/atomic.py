@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from keras_spot.base import ownership
+from keras_spot.base import leftovers, ownership
 from keras_spot.base.ownership import Kind
+from keras_spot.base.swap import exchange, sync_folder, sync_tree
 
 Check = Callable[[Path], list[str] | None]
 _TRIES = 20  # to take a name that others of us take at the same time
@@ -50,15 +51,19 @@ def atomic_write(
     path, shown = Path(os.path.realpath(path)), str(path)
     ownership.check_file(path, kind, overwrite, shown)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    _tidy(path.parent)
+    lead = leftovers.prefix(f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=lead)
     try:
-        with open(handle, mode, encoding=encoding) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        older = ownership.check_file(path, kind, overwrite, shown)
-        os.chmod(temporary, stat.S_IMODE(older.st_mode) if older else 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with _naming(shown):
+            with open(handle, mode, encoding=encoding) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            older = ownership.check_file(path, kind, overwrite, shown)
+            os.chmod(temporary, stat.S_IMODE(older.st_mode) if older else 0o666 & ~_umask())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -91,14 +96,19 @@ def atomic_folder(path: str | os.PathLike, kind: Kind, overwrite: bool = False) 
 
     there = check(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _tidy(path.parent)
     fill = there is not None and (not there or _is_fixed(path))
-    scratch = Path(tempfile.mkdtemp(dir=path if fill else path.parent, prefix=ownership.SCRATCH))
+    lead = leftovers.prefix(f"{ownership.SCRATCH}{path.name}.")
+    scratch = Path(tempfile.mkdtemp(dir=path if fill else path.parent, prefix=lead))
     new = scratch / "new"
     try:
-        new.mkdir()
-        yield new
-        ownership.mark(new, kind)
-        (_fill if fill else _swap)(path, new, scratch, check)
+        with _naming(shown):
+            new.mkdir()
+            yield new
+            ownership.mark(new, kind)
+            sync_tree(new)
+            (_fill if fill else _swap)(path, new, scratch, check)
+            sync_folder(path if fill else path.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
         _remove_empty(scratch)
@@ -117,12 +127,15 @@ def _swap(path: Path, new: Path, scratch: Path, check: Check) -> None:
         old = scratch / f"old{number}"
         names: list[str] | None = None
         try:
-            if check(path):
-                shutil.copymode(path, new)
+            if not check(path):
+                os.rename(new, path)
+            elif (names := _exchanged(path, new, check)) is not None:
+                os.rename(new, old)
+            else:
                 os.rename(path, old)
                 # Once more, now that nobody finds it by its name.
                 names = check(old)
-            os.rename(new, path)
+                os.rename(new, path)
         except BaseException as error:
             if old.exists() and not os.path.lexists(path):
                 with contextlib.suppress(OSError):
@@ -134,6 +147,64 @@ def _swap(path: Path, new: Path, scratch: Path, check: Check) -> None:
             _remove(old, names or [])
         if not new.exists():
             return
+
+
+def _exchanged(path: Path, new: Path, check: Check) -> list[str] | None:
+    """Exchange two folders, so that the name always stands for one.
+
+    Returns:
+        What is in the older one, now where the new one was; None where no exchange can be.
+
+    Raises:
+        ValueError: somebody put a file into the older one meanwhile; it is back under its name.
+    """
+    shutil.copymode(path, new)
+    if not exchange(path, new):
+        return None
+    try:
+        return check(new) or []  # the older one, now that nobody finds it by its name
+    except BaseException:
+        exchange(path, new)
+        raise
+
+
+def _tidy(folder: Path) -> None:
+    """Clear away what dead processes have left in a folder, and end what they had begun.
+
+    A folder that a kill left without its name gets it back. Of what stood there before only the
+    files are removed that its marker names, unchanged.
+    """
+    for place in leftovers.left_in(folder):
+        with contextlib.suppress(OSError):
+            if place.is_symlink() or not place.is_dir():
+                place.unlink()
+            elif place.name.startswith(ownership.SCRATCH):
+                _end(place, folder)
+
+
+def _end(scratch: Path, folder: Path) -> None:
+    lead = leftovers.lead_of(scratch.name) or ""
+    path = folder / lead.removeprefix(ownership.SCRATCH).removesuffix(".")
+    inside = sorted(scratch.iterdir(), reverse=True)
+    for place in inside:
+        if place.name.startswith("old") and not os.path.lexists(path):
+            os.rename(place, path)
+        elif (place / ownership.MARKER).is_file():
+            _remove(place, ownership.unchanged(place))
+        elif place.name == "new":  # half of it
+            shutil.rmtree(place)
+    _remove_empty(scratch)
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Give an error of the system the file's name if it has none, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise type(error)(error.errno, os.strerror(error.errno), path) from error
 
 
 def _fill(path: Path, new: Path, scratch: Path, check: Check) -> None:

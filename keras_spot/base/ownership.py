@@ -179,6 +179,17 @@ def marked_files(marker: str | bytes, kind: Kind) -> dict[str, str]:
     return {}
 
 
+def unchanged(folder: Path) -> list[str]:
+    """Return the files of a marked folder that are as its marker says, the marker among them."""
+    try:
+        text = (folder / MARKER).read_bytes()
+        own = marked_files(text, Kind(json.loads(text)["kind"], is_folder=True))
+    except (ValueError, TypeError, KeyError):
+        return []
+    names = [name for name in listing(folder) if name in own]
+    return [MARKER, *(name for name in names if _digest_inside(folder, name) == own[name])]
+
+
 def digest(stream: IO[bytes], size: int) -> str:
     """Return a digest of a file's size, first and last mebibyte."""
     digest = hashlib.sha256(str(size).encode())

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from keras_spot.base import atomic, ownership
+from keras_spot.base import atomic, leftovers, ownership
 from keras_spot.base.atomic import atomic_folder, atomic_write
 from keras_spot.base.ownership import Kind
 
@@ -219,18 +219,23 @@ def test_a_file_that_appears_while_the_folder_is_written(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["empty", "new", "own"]
 
 
-def test_a_file_that_appears_at_the_last_moment(tmp_path, monkeypatch):
+@pytest.mark.parametrize("can", ["exchange", "two renames"])
+def test_a_file_that_appears_at_the_last_moment(tmp_path, monkeypatch, can):
     path = tmp_path / "folder"
     write(path, "one")
     before = ownership.listing(path)
-    rename = os.rename
+    rename, exchange = os.rename, atomic.exchange
 
     def late(source, target):
-        if source == path:
+        if source == path and (path / "sub" / "one").exists():
             (path / "thesis.txt").write_text("years of work")
-        rename(source, target)
+        return exchange(source, target) if can == "exchange" else rename(source, target)
 
-    monkeypatch.setattr(atomic.os, "rename", late)
+    if can == "exchange":
+        monkeypatch.setattr(atomic, "exchange", late)
+    else:
+        monkeypatch.setattr(atomic, "exchange", lambda *names: False)
+        monkeypatch.setattr(atomic.os, "rename", late)
     with pytest.raises(ValueError, match=r"holds thesis\.txt"):
         write(path, "two")
     assert ownership.listing(path) == sorted([*before, "thesis.txt"])
@@ -339,3 +344,98 @@ def test_a_read_only_file_stays(tmp_path):
     with pytest.raises(PermissionError), atomic_write(path, "w", TEXT, overwrite=True):
         pass
     assert path.read_text() == "ours"
+
+
+# === Kills ===
+
+KILLED = """
+import os, pathlib, sys
+from keras_spot.base import atomic, swap
+from keras_spot.base.ownership import Kind
+
+path, where, can = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "exchange"
+if not can:
+    atomic.exchange = lambda *names: False
+rename, exchange, count = os.rename, atomic.exchange, 0
+
+def dying(*names):
+    global count
+    if count == int(where):
+        os._exit(9)
+    count += 1
+    return rename(*names)
+
+os.rename = dying
+if sys.argv[4] == "file":
+    with atomic.atomic_write(path, "w") as file:
+        file.write("two")
+        file.flush()
+        os._exit(9)
+with atomic.atomic_folder(path, Kind("thing", is_folder=True)) as folder:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "two").write_text("two")
+"""
+
+
+def killed(path, where, can, what="folder"):
+    words = [sys.executable, "-c", KILLED, str(path), str(where), can, what]
+    assert subprocess.run(words, check=False).returncode == 9
+
+
+@pytest.mark.parametrize(
+    ("can", "where"), [("exchange", 0), ("two renames", 0), ("two renames", 1)]
+)
+def test_a_kill_between_the_renames(tmp_path, can, where):
+    """With an exchange the name always stands for one; else the next writer gives it back."""
+    path = tmp_path / "folder"
+    write(path, "one")
+    killed(path, where, can)
+    if can == "exchange":
+        assert names(path) == ["sub/two"]
+    elif where == 1:
+        assert not path.exists()
+    leftovers._looked.clear()
+    write(tmp_path / "other", "x")
+    assert sorted(os.listdir(tmp_path)) == ["folder", "other"]
+    assert names(path) in (["sub/one"], ["sub/two"])
+    write(path, "three")
+    assert names(path) == ["sub/three"]
+
+
+def test_temporaries_of_the_dead_are_cleared_and_no_others(tmp_path):
+    killed(tmp_path / "a.txt", 0, "exchange", "file")
+    (left,) = os.listdir(tmp_path)
+    *_, pid, started, _ = left.split("-")
+    others = [
+        ".a.txt.x2k9w0ab",  # without a process
+        left.replace(f"-{pid}-", f"-{os.getpid()}-").replace(f"-{started}-", "-0-")[:-1] + "A",
+        ".a.txt.00000000-1-1-x2k9w0ab",  # another host's
+        f"{leftovers.prefix('.a.txt.')}x2k9w0ab",  # ours, alive
+    ]
+    for name in others:
+        (tmp_path / name).write_text("kept")
+    leftovers._looked.clear()
+    with atomic_write(tmp_path / "a.txt", "w") as file:
+        file.write("one")
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, "a.txt"])
+
+
+def test_a_killed_swap_never_loses_a_strangers_file(tmp_path):
+    """What somebody put into the older folder stays, wherever the kill left it."""
+    path = tmp_path / "folder"
+    write(path, "one")
+    killed(path, 0, "exchange")
+    (left,) = [name for name in os.listdir(tmp_path) if name != "folder"]
+    (tmp_path / left / "new" / "mine.txt").write_text("mine")
+    leftovers._looked.clear()
+    write(tmp_path / "other", "x")
+    assert (tmp_path / left / "new" / "mine.txt").read_text() == "mine"
+    assert not (tmp_path / left / "new" / "sub").exists()
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError) as error, atomic_write(tmp_path / "a") as file:
+        file.write(b"x")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert error.value.filename == str(tmp_path / "a")
+    assert os.listdir(tmp_path) == []

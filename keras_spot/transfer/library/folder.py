@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from keras_spot import prompts
-from keras_spot.base import ownership, remote
+from keras_spot.base import leftovers, ownership, remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.swap import sync_folder, sync_tree
 from keras_spot.prompts import similarity
 from keras_spot.transfer.library.entries import (
     EMBEDDING,
@@ -217,7 +218,10 @@ class PromptLibrary(ReadLibrary):
         if not isinstance(self.folder, Path):
             raise invalid("library", "must be a local folder to write to", self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".writing-") as scratch:
+        for place in leftovers.left_in(self.folder):
+            _clear(place)
+        prefix = leftovers.prefix(".writing-")
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=prefix) as scratch:
             yield Path(scratch)
 
     @contextlib.contextmanager
@@ -229,9 +233,11 @@ class PromptLibrary(ReadLibrary):
             new.mkdir()
             yield new
             made = read_header(new / HEADER)
+            sync_tree(new)
             try:
                 # Where an entry is, this fails, as the rename of a file would not.
                 os.rename(new, self._path(entry.name).parent)
+                sync_folder(self._path(entry.name).parent.parent)
             except OSError as error:
                 place = self._path(entry.name).parent
                 if entry.name not in self and os.path.lexists(place):
@@ -259,3 +265,15 @@ class PromptLibrary(ReadLibrary):
         if self.entry(entry.name) != entry:
             rule = "must be new to the library or be of the same prompt"
             raise invalid("name", rule, f"name={entry.name!r} in {self.folder}")
+
+
+def _clear(scratch: Path) -> None:
+    """Remove what a dead writer has left: an entry's own files, and folders that are empty then."""
+    with contextlib.suppress(OSError):
+        for place in scratch.iterdir():
+            for name in (HEADER, PROMPT, EMBEDDING, SUMMARIES):
+                (place / name).unlink(missing_ok=True)
+            for left in leftovers.left_in(place):
+                left.unlink()
+            place.rmdir()
+        scratch.rmdir()
