@@ -49,13 +49,13 @@ def sync_folder(folder: str | os.PathLike) -> None:
         os.close(handle)
 
 
-def sync_tree(folder: str | os.PathLike) -> None:
+def sync_tree(folder: str | os.PathLike[str]) -> None:
     """Put all files and names below a folder on disk.
 
     Raises:
         OSError: the disk is full, or broken.
     """
-    for root, _, names in os.walk(folder):
+    for root, _, names in os.walk(os.fspath(folder)):
         for name in names:
             path = os.path.join(root, name)
             if not os.path.islink(path):
