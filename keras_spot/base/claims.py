@@ -105,7 +105,7 @@ class Claims:
         owner = _read(path)
         if owner is None or owner.get("released"):
             return True
-        if owner.get("host") == identity()["host"] and not _alive(owner):
+        if owner.get("host") == identity()["host"] and not is_alive(owner):
             return True
         # Silence is measured on our own clock, as hosts and file servers have their own times.
         try:
@@ -139,7 +139,7 @@ def identity() -> dict[str, Any]:
     return {"host": "/".join(parts), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
-def _alive(owner: dict[str, Any]) -> bool:
+def is_alive(owner: dict[str, Any]) -> bool:
     """Whether an owner on this host still runs; its number may be another process' by now."""
     pid = owner.get("pid")
     if type(pid) is not int:  # the claim is being written

@@ -7,13 +7,13 @@ and letters by chance. What a dead process of this host has left may be cleared 
 host's may still be writing, and every other name, stays.
 """
 
-import contextlib
 import functools
 import hashlib
 import os
 import re
-import socket
 from pathlib import Path
+
+from keras_spot.base.claims import identity, is_alive
 
 _LONGEST = 180  # letters of a name before the process, of the 255 that a file system takes
 _NAME = re.compile(r"(\..+[.-])([0-9a-f]{8})-([0-9]{1,10})-([0-9]{1,20})-[a-z0-9_]{8}")
@@ -26,9 +26,9 @@ def prefix(lead: str) -> str:
     Args:
         lead: how it begins: a dot first, a dot or a hyphen last.
     """
-    pid = os.getpid()
+    me = identity()
     cut = lead if len(os.fsencode(lead)) <= _LONGEST else f"{lead[: _LONGEST // 4]}."
-    return f"{cut}{_host()}-{pid}-{_started(pid) or 0}-"
+    return f"{cut}{_host()}-{me['pid']}-{me['started'] or 0}-"
 
 
 def lead_of(name: str) -> str | None:
@@ -38,9 +38,10 @@ def lead_of(name: str) -> str | None:
     (None, None)
     """
     match = _NAME.fullmatch(name)
-    if match is None or match[2] != _host() or _is_alive(int(match[3]), int(match[4])):
+    if match is None or match[2] != _host():
         return None
-    return match[1]
+    owner = {"pid": int(match[3]), "started": int(match[4]) or None}
+    return None if is_alive(owner) else match[1]
 
 
 def left_in(folder: str | os.PathLike) -> list[Path]:
@@ -60,27 +61,5 @@ def left_in(folder: str | os.PathLike) -> list[Path]:
 
 @functools.cache
 def _host() -> str:
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return hashlib.sha256("/".join(parts).encode("utf-8", "replace")).hexdigest()[:8]
-
-
-def _is_alive(pid: int, started: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return _started(pid) in (None, started)
-
-
-def _started(pid: int) -> int | None:
-    """Return when a process started, in the kernel's ticks; None where the system does not say."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(text.rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
+    host = identity()["host"].encode("utf-8", "replace")
+    return hashlib.sha256(host).hexdigest()[:8]
