@@ -13,6 +13,10 @@ VERSION = re.search(
 
 RAY = ["ray>=2.40,<3"]
 PLOTS = ["matplotlib>=3.8"]
+# No TensorStore, no safetensors to read with: the one makes whatever a checkpoint declares and ends
+# the interpreter at 10^9 x 10^5 numbers; the other maps files and ends it when one is cut short
+# meanwhile. `base/reading` reads both formats within limits. Of zarr's compressors it knows those
+# of Python: gzip, which T5X writes, zlib and bz2; blosc, lz4 and zstd are refused by name.
 T5X = ["msgpack>=1,<2"]
 GCS = ["gcsfs>=2024.6,<2027"]
 # Newer torch wheels bring CUDA, several gigabytes.

@@ -16,7 +16,12 @@ HEAVY |= {"scipy", "matplotlib", "yaml", "rich", "rouge_score"}
 HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", "aiohttp", "gcsfs"}
 # What may import them as it loads; everything else must load in milliseconds, NumPy at most.
 MAY_BE_HEAVY = ("model", "base/devices", "tasks/synthetic_data/builder", "prompts/initializers")
-MAY_BE_HEAVY += ("training/checkpoints", "training/loss_means", "training/session")
+MAY_BE_HEAVY += (
+    "training/checkpoints",
+    "training/finite",
+    "training/loss_means",
+    "training/session",
+)
 
 
 def modules():

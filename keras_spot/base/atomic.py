@@ -39,6 +39,7 @@ def atomic_write(
         InvalidArgument: a file is there that is not of that kind.
         OSError: the folder cannot be made or written to, or the disk is full.
     """
+    ownership.check_name(path)
     path = Path(path)
     encoding = None if "b" in mode else "utf-8"
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -89,6 +90,7 @@ def atomic_folder(path: str | os.PathLike, kind: Kind, overwrite: bool = False) 
             ends.
         OSError: the folder cannot be made there, or `path` is a file.
     """
+    ownership.check_name(path)
     shown, path = os.fspath(path), Path(os.path.realpath(path))
 
     def check(folder: Path) -> list[str] | None:

@@ -59,6 +59,10 @@ class Claims:
             json.dump({**identity(), "time": time.time()}, file)
         return path
 
+    def holds(self, path: Path) -> bool:
+        """Whether a claim is still there, and nobody has taken it over."""
+        return path.is_file() and self._newest(path.stem) == path
+
     @contextlib.contextmanager
     def kept(self, path: Path) -> Iterator[None]:
         """Keep a claim alive while the block runs; if it raises, free the name for others."""
@@ -74,7 +78,7 @@ class Claims:
         try:
             yield
         except BaseException:
-            if path.exists():
+            if self.holds(path):
                 path.write_text(json.dumps({"released": True}), encoding="utf-8")
             raise
         finally:

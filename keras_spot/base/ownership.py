@@ -58,11 +58,18 @@ def check(
         IsADirectoryError, NotADirectoryError: a folder in a file's place, or the other way round.
         PermissionError: a file that is not to be written to.
     """
+    check_name(path)
     real, shown = Path(os.path.realpath(path)), os.fspath(path)
     if kind.is_folder:
         return bool(check_folder(real, kind, overwrite, shown))
     known = check_file(real, kind, overwrite, shown, strict)
     return known is not None and stat.S_ISREG(known.st_mode) and known.st_size > 0
+
+
+def check_name(path: str | os.PathLike, argument: str = "path") -> None:
+    """Raise InvalidArgument for an empty path, which the system takes for the current folder."""
+    if not os.fspath(path):
+        raise invalid(argument, "must not be empty", f"{argument}=''")
 
 
 def check_file(

@@ -162,6 +162,7 @@ def writing(path: str | os.PathLike, kind: Kind, overwrite: bool = False) -> Ite
         InvalidArgument: another's work is there, or an address that cannot be written to.
     """
     if not is_remote(path):
+        ownership.check_name(path)
         yield Path(path)
         return
     url = address(path)

@@ -1,11 +1,13 @@
 """How the command line is read: what every command of it has in common."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from keras_spot.base.errors import invalid
 
 # What other tools call an option of ours.
 SYNONYMS = {
@@ -15,10 +17,18 @@ SYNONYMS = {
     "--output-dir": "--run-dir",
     "--device": "--strategy",
 }
+# Parameters of which nothing is something: no validation, an empty text.
+MAY_BE_EMPTY = ("validation_split", "prompt_init_text", "texts")
 
 
 class Command(TyperCommand):
-    """A command whose help names no type for a flag."""
+    """A command whose help names no type for a flag, and whose values are never empty."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for name in _without_value(self.get_params(ctx), args):
+            if name not in MAY_BE_EMPTY:
+                raise invalid(name, "must not be empty", f"{name}=''")
+        return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _flags_without_type(super().get_params(ctx))
@@ -96,6 +106,28 @@ def closest_option(option: str, known: Iterable[str]) -> str | None:
             close = [name]
     close = close or difflib.get_close_matches(option, known, n=1)
     return close[0] if close else None
+
+
+def _without_value(params: list[Any], args: list[str]) -> Iterator[str]:
+    """Yield the names of the parameters that are given nothing, which a parsed path hides."""
+    options = {name: param for param in params for name in param.opts}
+    arguments = [param.name for param in params if param.param_type_name == "argument"]
+    waiting, place = None, 0
+    for word in args:
+        name, equals, value = word.partition("=")
+        if waiting is not None:
+            if not word:
+                yield waiting
+            waiting = None
+        elif name in options:
+            if equals and not value:
+                yield options[name].name
+            if not equals and not options[name].is_flag:
+                waiting = options[name].name
+        else:
+            if not word and arguments:
+                yield arguments[min(place, len(arguments) - 1)]
+            place += 1
 
 
 def _flags_without_type(params: list[Any]) -> list[Any]:

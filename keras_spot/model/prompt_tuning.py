@@ -105,7 +105,10 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         class_weight: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Train the prompt on texts or token ids, see `feeding`; `**kwargs` as Keras' `fit`."""
+        """Train the prompt on texts or token ids, see `feeding`; `**kwargs` as Keras' `fit`.
+
+        Where it raises, callbacks that have an `on_fit_error` are told by a call of it.
+        """
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = feeding.split_off(
                 x, y, sample_weight, validation_split
@@ -115,7 +118,13 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, shuffle, class_weight, steps)
         if validation_data is not None:
             validation_data = feeding.validation_of(self, validation_data, batch_size)
-        return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
+        try:
+            return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
+        except BaseException:
+            for callback in _each(kwargs.get("callbacks")):
+                if hasattr(callback, "on_fit_error"):
+                    callback.on_fit_error()
+            raise
 
     def evaluate(
         self,
@@ -142,3 +151,8 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         own = {key: value for key, value in x.items() if key != "prompt_index"}
         ids, y, mask = texts.as_numbers(*super().preprocess_samples(own, y, sample_weight))
         return {**ids, "prompt_index": x["prompt_index"]}, y, mask
+
+
+def _each(callbacks: Any) -> list[Any]:
+    """Return the callbacks of all forms that `fit` takes."""
+    return keras.tree.flatten(getattr(callbacks, "callbacks", callbacks) or [])

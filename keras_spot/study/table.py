@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_spot.base import reading, remote
+from keras_spot.base import ownership, reading, remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.claims import STALE_AFTER, Claims
 from keras_spot.base.errors import damaged, invalid, missing_file, shortened
@@ -49,6 +49,7 @@ class StudyFolder:
     """The files of a study."""
 
     def __init__(self, path: str | os.PathLike, stale_after: float = STALE_AFTER):
+        ownership.check_name(path, "folder")
         self.path = Path(path)
         self.claims = Claims(self.path / "claims", stale_after)
 

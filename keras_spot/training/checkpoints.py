@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 import warnings
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import keras
 import numpy as np
 
-from keras_spot.base.claims import BEATS, STALE_AFTER
 from keras_spot.base.errors import diverged, invalid
+from keras_spot.base.fields import WHOLE
 from keras_spot.base.progress import Watcher
 from keras_spot.base.versions import versions
+from keras_spot.training.finite import FiniteSteps
 from keras_spot.training.interrupts import Interrupted, Signals
 from keras_spot.training.loss_means import LossMeans
 from keras_spot.training.run_folder import RunFolder
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 Logs: TypeAlias = Mapping[str, float] | None
 
-SIGN_OF_LIFE = STALE_AFTER / BEATS
-"""Seconds between the signs of life of a `fit`."""
 EXPLODED = 1e6
 """Norm of a prompt's row that is warned of; of trained prompts it is hundreds to thousands."""
 
@@ -60,6 +58,8 @@ class PromptCheckpoint(keras.callbacks.Callback):
         record: what `run.json` shall say beside the recipe, the backbone's fingerprint and the
             versions, such as `{"task": "super_glue/boolq"}`. JSON-able.
         prompt_records: of a bank, what each prompt's `run.json` shall say besides, by name.
+        skip_nonfinite: how many steps that leave a loss, gradient or prompt which is not finite to
+            undo at most, with a warning for each; one more stops the run. Default 0.
 
     Raises:
         InvalidArgument: `every` below 1, an unknown `mode`, a `monitor` that `validate` does not
@@ -76,6 +76,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         mode: str = "max",
         record: Mapping[str, Any] | None = None,
         prompt_records: Mapping[str, Mapping[str, Any]] | None = None,
+        skip_nonfinite: int = 0,
     ) -> None:
         super().__init__()
         steps = [every] if isinstance(every, int) else every
@@ -83,6 +84,8 @@ class PromptCheckpoint(keras.callbacks.Callback):
             raise invalid("every", "must be a positive integer", f"{every=}")
         if mode not in ("max", "min"):
             raise invalid("mode", "must be 'max' or 'min'", f"{mode=}")
+        if type(skip_nonfinite) is not int or skip_nonfinite < 0:
+            raise invalid("skip_nonfinite", WHOLE.text, f"{skip_nonfinite=}")
         self.folder = run_dir if isinstance(run_dir, RunFolder) else RunFolder(run_dir)
         self.run_dir = self.folder.path
         self.every = every
@@ -91,21 +94,19 @@ class PromptCheckpoint(keras.callbacks.Callback):
         self.mode = mode
         self.record = dict(record or {})
         self.prompt_records = dict(prompt_records or {})
+        self.skip_nonfinite = skip_nonfinite
         self.signals = Signals()
         self.watcher = Watcher()
         self.steps: int | None = None
         self.step = 0
         self.last: dict[str, Any] = {}
+        self._writer: ScalarWriter | None = None
 
     # === What Keras calls ===
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self.folder.owner.acquire()
-        try:
-            self._begin()
-        except BaseException:
-            self.folder.owner.release()
-            raise
+        self._begin()
 
     def _begin(self) -> None:
         """Open the folder and put its newest state into the model."""
@@ -132,12 +133,14 @@ class PromptCheckpoint(keras.callbacks.Callback):
         if state is not None:
             self._restore(state)
         seconds = 0.0 if state is None else float(state.get("seconds", 0.0))
-        self._alive = time.monotonic()
-        self._began = self._alive - seconds
+        self._began = time.monotonic() - seconds
         # The optimiser may have made steps before the run.
         self._offset = _iterations(model.optimizer) - self.step
         self._noted = max((line["step"] for line in self.folder.metrics()), default=0)
         self._losses = LossMeans(model)
+        self._finite = FiniteSteps(model, self._losses, self.skip_nonfinite)
+        if state is not None:
+            self._finite.skipped = int(state.get("skipped", 0))
         self._writer = ScalarWriter(self.folder.tensorboard)
         if state is None:
             self._save_state()
@@ -147,15 +150,13 @@ class PromptCheckpoint(keras.callbacks.Callback):
         if self._restored is not None and "losses" in self._restored:
             self._losses.restore(self._restored["losses"])
         self._restored = None
+        self._finite.keep()
         if self._is_due(self._noted):  # a signal came before this step was validated
             self.save()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         before, self.step = self.step, _iterations(self.model.optimizer) - self._offset
         self._check_finite(logs or {})
-        if time.monotonic() - self._alive > SIGN_OF_LIFE:
-            self._alive = time.monotonic()
-            self.folder.owner.sign_of_life()
         if self._is_due(before):
             self.save()
         elif self.signals.received is not None:
@@ -169,7 +170,16 @@ class PromptCheckpoint(keras.callbacks.Callback):
     def on_train_end(self, logs: Logs = None) -> None:
         if self.step > self._noted:
             self.save()
-        self._writer.close()
+        self._end()
+
+    def on_fit_error(self) -> None:
+        """What `PromptedT5.fit` calls when it raises, for which Keras has no method."""
+        self._end()
+
+    def _end(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         self.folder.owner.release()
 
     # === Checkpoints ===
@@ -188,7 +198,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         """Write a checkpoint of the present step, or only the state once a signal has come."""
         scores, validate = None, self.validate
         if validate is not None:
-            self._check_prompts()
+            self._check_norm()
             self._losses.look()
             self.watcher.validating(self.step)
             scores = self.signals.unless_stopped(lambda: validate(self.model))
@@ -204,7 +214,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
     def _write(self, scores: Mapping[str, Any] | None) -> None:
         """Write prompts, scores and state."""
         self.folder.check_owned()
-        self._check_prompts()
+        self._check_norm()
         model, step, bank = self.model, self.step, self._bank()
         values_of_each = model.prompt if bank else [model.prompt]
         for folder, values in zip([*bank.values()] or [self.folder], values_of_each):
@@ -213,6 +223,8 @@ class PromptCheckpoint(keras.callbacks.Callback):
         line: dict[str, Any] = {"step": step}
         if "loss" in losses:
             line["loss"] = losses["loss"]
+        if self.skip_nonfinite:
+            line["skipped"] = self._finite.skipped
         line["seconds"] = round(time.monotonic() - self._began, 3)
         for name, folder in bank.items():
             own = {"step": step, "seconds": line["seconds"]}
@@ -223,7 +235,8 @@ class PromptCheckpoint(keras.callbacks.Callback):
         line = self._note(self.folder, line, None if bank else scores)
         # The state comes last: what it does not cover is trimmed when the run continues.
         self._save_state()
-        self._writer.write(line, step)
+        if self._writer is not None:
+            self._writer.write(line, step)
         self._noted = step
         self.last = line
 
@@ -245,16 +258,22 @@ class PromptCheckpoint(keras.callbacks.Callback):
     # === Numbers that are not finite ===
 
     def _check_finite(self, logs: Mapping[str, Any]) -> None:
-        for name in self._losses.names:
-            value = float(logs.get(name, 0.0))
-            if not math.isfinite(value):
-                self._give_up(f"{name}={value}")
+        """Undo a step whose numbers are not finite, or stop at it."""
+        reason = self._finite.wrong_with(logs)
+        if reason is None:
+            self._finite.keep()
+        elif self._finite.undo():
+            warnings.warn(
+                f"{reason} at step {self.step} with {self._rates()}: the step was undone, "
+                f"{self._finite.skipped} of at most {self.skip_nonfinite}",
+                stacklevel=2,
+            )
+        else:
+            self._give_up(reason)
 
-    def _check_prompts(self) -> None:
-        prompts = np.asarray(self.model.prompt)
-        if not np.isfinite(prompts).all():
-            self._give_up("a prompt with NaN or infinity")
-        norm = float(np.linalg.norm(prompts, axis=-1).max())
+    def _check_norm(self) -> None:
+        """Warn of a prompt that has grown beyond use."""
+        norm = float(np.linalg.norm(np.asarray(self.model.prompt), axis=-1).max())
         if norm > EXPLODED:
             warnings.warn(
                 f"the prompt's largest row has the norm {norm:.3g} at step {self.step}; the "
@@ -286,12 +305,13 @@ class PromptCheckpoint(keras.callbacks.Callback):
 
     def _save_state(self) -> None:
         self.folder.check_owned()
-        self._check_prompts()
+        self._check_norm()
         model = self.model
         arrays = {"prompt": np.asarray(model.prompt)}
         arrays |= arrays_of(model.optimizer.variables, "slot")
         arrays |= arrays_of(random_states(model), "random")
         arrays["losses"] = self._losses.state()
+        arrays["skipped"] = np.array(self._finite.skipped)
         arrays["seconds"] = np.array(time.monotonic() - self._began)
         self.folder.save_state(self.step, arrays)
 

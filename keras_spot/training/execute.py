@@ -120,6 +120,7 @@ def execute(
             "strategy": type(session.strategy).__name__,
         },
         prompt_records=record.get("prompts"),
+        skip_nonfinite=run.skip_nonfinite,
     )
     description = "bank" if run.is_bank else run.members[0].name
     with (

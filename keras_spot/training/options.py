@@ -36,6 +36,7 @@ class CommonOptions(TypedDict, total=False):
     strategy: str | tf.distribute.Strategy
     dtype: str | None
     kernels: Literal["auto", "plain", "fast"]
+    skip_nonfinite: int
 
 
 class RunOptions(CommonOptions, total=False):

@@ -1,7 +1,6 @@
 """Who works in a run's folder: one process, from opening it to the end."""
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ from keras_spot.base.claims import Claims
 from keras_spot.base.errors import InvalidArgument, invalid
 
 LOCK, TRANSFER_LOCK = ".lock", ".transfer-lock"
-_FITTING: set[Path] = set()  # folders that a `fit` of this process owns
 
 
 class Owner:
@@ -26,11 +24,12 @@ class Owner:
     def __init__(self, path: Path):
         self.path = path
         self._claim: Path | None = None
+        self._held = contextlib.ExitStack()
 
     @property
     def is_lost(self) -> bool:
         """Whether the folder was owned and was taken away or taken over."""
-        return self._claim is not None and not self._claim.is_file()
+        return self._claim is not None and not Claims(self.path).holds(self._claim)
 
     @contextlib.contextmanager
     def owned(self, name: str = LOCK) -> Iterator[None]:
@@ -49,39 +48,24 @@ class Owner:
                 yield
         finally:
             self._claim = None
-            claims.drop(name)
+            if claims.holds(claim):
+                claims.drop(name)
             if is_new:  # and nothing came of it
                 with contextlib.suppress(OSError):
                     self.path.rmdir()
 
     def acquire(self) -> None:
-        """Own the folder until `release`, for a `fit` that may end anywhere; does nothing if owned.
-
-        A `fit` that raised leaves its lock to the next one of this process.
+        """Own the folder until `release`, for a `fit`; does nothing if it is owned.
 
         Raises:
-            InvalidArgument: another process works in it.
+            InvalidArgument: another process works in it, or another `fit` of this one.
         """
-        if self._claim is not None:
-            return
-        claims = Claims(self.path, at_once=True)
-        if self.path.resolve() in _FITTING:
-            claims.drop(LOCK)
-        self._take(claims, LOCK)
-        _FITTING.add(self.path.resolve())
-
-    def sign_of_life(self) -> None:
-        """Tell other hosts that the owner of `acquire` is alive."""
-        if self._claim is not None:
-            with contextlib.suppress(OSError):
-                os.utime(self._claim)
+        if self._claim is None:
+            self._held.enter_context(self.owned())
 
     def release(self) -> None:
         """Give back what `acquire` took."""
-        if self._claim is not None and self.path.resolve() in _FITTING:
-            _FITTING.discard(self.path.resolve())
-            self._claim = None
-            Claims(self.path).drop(LOCK)
+        self._held.close()
 
     def check_free(self, name: str = LOCK) -> None:
         """Raise what `owned` would raise, before work that would be lost.

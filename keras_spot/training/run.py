@@ -58,6 +58,8 @@ class Run:
         strategy: a tf.distribute strategy, or a choice of `keras_spot.strategy`. Default `"auto"`.
         dtype: dtype policy of a backbone loaded by name, see `build`. Default: Keras' own.
         kernels: `"auto"` (default), `"plain"` or `"fast"`, see `build`.
+        skip_nonfinite: how many steps that leave a loss, gradient or prompt which is not finite to
+            undo at most, with a warning for each; one more stops the run. Default 0.
 
     Raises:
         InvalidArgument: a value that breaks its rule, an unknown name, or lists of several lengths.
@@ -194,6 +196,15 @@ class Run:
         ),
     )
 
+    skip_nonfinite: int = dataclasses.field(
+        default=0,
+        metadata=about(
+            "Steps whose numbers are not finite to undo at most, before the run stops.",
+            rule=WHOLE,
+            option=int,
+        ),
+    )
+
     def __post_init__(self) -> None:
         fields.check(self)
         recipe = self.recipe or backbones.recipe_for(self.backbone)
@@ -266,6 +277,7 @@ class Run:
             "input_length": self.input_length,
             "dtype": self.dtype and str(self.dtype),
             "kernels": self.kernels,
+            "skip_nonfinite": self.skip_nonfinite,
             "tasks": {task.name: task_record(task) for task in self.tasks},
             "files": {
                 task.name: files_record(task, [self.split, *self.scored(task)])

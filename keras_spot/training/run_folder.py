@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from keras_spot import prompts
-from keras_spot.base import reading, remote
+from keras_spot.base import ownership, reading, remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import DamagedFile, invalid, missing_file
 from keras_spot.prompts.names import folder as folder_of
@@ -32,9 +32,10 @@ from keras_spot.training.state import State, checksum, read_state
 STATE, PREVIOUS = "state.npz", "state.previous.npz"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
-# May differ between a run and its continuation: how far it goes, where things lie, what it ran on.
+# May differ between a run and its continuation: how far it goes, where things lie, what it ran on,
+# how much it forgives.
 _FREE = {"best", "steps", "versions", "strategy", "backbone_name", "tokenizer"}
-_FREE |= {"kernels", "kernels_used"}
+_FREE |= {"kernels", "kernels_used", "skip_nonfinite"}
 _FREE_WITHIN = {"recipe.steps"}
 _BY_TASK = ("tasks.", "files.")
 # Of a file only the contents count, not the path.
@@ -53,10 +54,11 @@ class RunFolder:
         path: the folder; made when something is written.
 
     Raises:
-        InvalidArgument: an address, which is no folder of this machine.
+        InvalidArgument: an address, which is no folder of this machine, or nothing.
     """
 
     def __init__(self, path: str | os.PathLike):
+        ownership.check_name(path, "run_dir")
         if remote.is_remote(path):
             raise invalid("run_dir", "must be a folder of this machine", remote.address(path))
         self.path = Path(path)
@@ -235,10 +237,15 @@ class RunFolder:
     # === Metrics ===
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """Add a line to `metrics.jsonl`; a number that is not finite is written as null."""
+        """Add a line to `metrics.jsonl`, on disk before the state that stands for it.
+
+        A number that is not finite is written as null.
+        """
         finite = {key: None if _is_nan(value) else value for key, value in line.items()}
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(finite, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def metrics(self) -> list[Line]:
         """Return the lines of `metrics.jsonl`; one that was damaged or cut off is left out."""

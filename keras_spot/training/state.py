@@ -24,6 +24,9 @@ def read_state(file: Path) -> State:
     step = state.get("step", np.zeros(0))
     if "prompt" not in state or step.shape != () or step.dtype.kind not in "iu":
         raise damaged(file, rule, "prompt or step is missing")
+    for name in ("seconds", "skipped"):
+        if name in state and (state[name].shape != () or state[name].dtype.kind not in "iuf"):
+            raise damaged(file, rule, f"{name} is no number")
     return state
 
 

@@ -1,8 +1,13 @@
 """A run's log for TensorBoard, with TensorFlow alone."""
 
-from collections.abc import Mapping
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from keras_spot.base.reading.files import reason
 
 
 class ScalarWriter:
@@ -10,16 +15,21 @@ class ScalarWriter:
 
     Args:
         folder: where the events go.
+
+    Raises:
+        OSError: by each method: the folder cannot be written to, or the disk is full.
     """
 
     def __init__(self, folder: Path):
         import keras
 
+        self._folder = folder
         self._writer = None
         if keras.config.backend() == "tensorflow":
             import tensorflow as tf
 
-            self._writer = tf.summary.create_file_writer(str(folder))
+            with self._naming():  # bytes, for a path need not be UTF-8
+                self._writer = tf.summary.create_file_writer(os.fsencode(folder))
 
     def write(self, line: Mapping[str, Any], step: int) -> None:
         """Write the numbers of a line."""
@@ -31,13 +41,25 @@ class ScalarWriter:
         # tf.summary.scalar lives in the tensorboard package; its metadata is just this.
         metadata = summary_pb2.SummaryMetadata()
         metadata.plugin_data.plugin_name = "scalars"
-        with self._writer.as_default():
-            for name, value in line.items():
-                if name.rpartition("/")[2] not in ("step", "best"):
-                    tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)
-        self._writer.flush()
+        with self._naming():
+            with self._writer.as_default():
+                for name, value in line.items():
+                    if name.rpartition("/")[2] not in ("step", "best"):
+                        tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""
         if self._writer is not None:
-            self._writer.close()
+            with self._naming():
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Turn TensorFlow's errors into the system's, which names the folder."""
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, reason(error), os.fspath(self._folder)) from error

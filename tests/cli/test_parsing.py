@@ -13,7 +13,7 @@ from keras_spot import cli
 from keras_spot.base import remote
 from keras_spot.base.versions import __version__
 from keras_spot.cli import options
-from keras_spot.cli.parsing import closest_option
+from keras_spot.cli.parsing import MAY_BE_EMPTY, closest_option
 
 
 def call(*words, input=b"", **environment):
@@ -43,16 +43,37 @@ def test_versions_help_and_completion(keras_spot):
     assert shown.stdout.split() == [b"library"]
 
 
-def test_every_option_says_its_default():
-    def commands(group, path=""):
-        for word, command in group.commands.items():
-            if hasattr(command, "commands"):
-                yield from commands(command, f"{path} {word}")
-            else:
-                yield f"{path} {word}", command
+def commands(group=None, path=""):
+    """Yield the words of every command, and the command."""
+    for word, command in (group or typer.main.get_command(cli.app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path} {word}")
+        else:
+            yield f"{path} {word}", command
 
+
+def test_nothing_is_no_name_of_anything(keras_spot):
+    """An empty path would be the current folder; in every verb, of every text that it takes."""
+    for words, command in commands():
+        for empty in command.params:
+            if getattr(empty, "is_flag", False):
+                continue
+            given = []
+            for parameter in command.params:
+                if parameter is empty or parameter.required:
+                    value = "" if parameter is empty else "x"
+                    is_option = parameter.param_type_name == "option"
+                    given += [parameter.opts[0], value] if is_option else [value]
+            if empty.name in MAY_BE_EMPTY:
+                continue
+            code, _, err = keras_spot(*words.split(), *given)
+            expected = f"error: `{empty.name}` must not be empty. Received: {empty.name}=''\n"
+            assert (code, err) == (2, expected), (words, given)
+
+
+def test_every_option_says_its_default():
     silent = []
-    for name, command in commands(typer.main.get_command(cli.app)):
+    for name, command in commands():
         for option in command.params:
             if option.param_type_name != "option" or option.required or option.is_flag:
                 continue

@@ -5,10 +5,13 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
+import warnings
 
 import keras
 import numpy as np
@@ -19,7 +22,7 @@ import keras_spot
 from keras_spot import Recipe, Run, execute, prompts
 from keras_spot.base.claims import identity
 from keras_spot.base.errors import Diverged
-from keras_spot.training import options
+from keras_spot.training import options, owner
 from keras_spot.training.interrupts import Interrupted
 from keras_spot.training.run_folder import RunFolder
 from keras_spot.training.session import Session
@@ -345,6 +348,39 @@ def test_a_folder_has_one_owner(go, copied):
     go(copied)
 
 
+def test_a_fit_keeps_its_folder_through_a_long_validation(tmp_path, monkeypatch):
+    """And gives it back whatever happens."""
+    monkeypatch.setattr(owner, "Claims", functools.partial(owner.Claims, stale_after=0.3))
+    model = keras_spot.build(toy.backbone(num_layers=1), "uniform", prompt_length=3)
+    x, y, weight = toy.batch(rows=8)
+    data = {"x": x, "y": y, "sample_weight": weight, "batch_size": 4, "verbose": 0}
+
+    def validate(model):
+        time.sleep(1)
+        with pytest.raises(ValueError, match=r"must not be in use by another process"):
+            RunFolder(tmp_path).owner.check_free()
+        raise RuntimeError("no scores")
+
+    checkpoint = keras_spot.PromptCheckpoint(tmp_path, every=1, validate=validate)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no scores"):
+            model.fit(**data, callbacks=[checkpoint])
+        assert not list(tmp_path.glob(".lock*"))
+
+
+def test_a_folder_that_is_taken_over_is_an_error(go, tmp_path):
+    """As from a machine that slept too long."""
+
+    def take(step, steps, logs):
+        if step == 5:
+            (tmp_path / "run" / ".lock.1").write_text(json.dumps({**identity(), "pid": 1}))
+
+    with pytest.raises(FileNotFoundError, match=r"`run_dir` must stay where it is while a run"):
+        go(tmp_path / "run", take)
+    locks = sorted(lock.name for lock in (tmp_path / "run").glob(".lock*"))
+    assert locks == [".lock.0", ".lock.1"]
+
+
 def test_a_folder_that_is_taken_away_is_an_error(go, tmp_path):
     def remove(step, steps, logs):
         if step == 5:
@@ -373,6 +409,57 @@ def test_a_loss_that_is_no_number_stops_the_run(go, session, tmp_path):
     assert prompts.steps(tmp_path / "run") == [4]
     kept = prompts.read(tmp_path / "run", 4).values
     np.testing.assert_array_equal(session.model.prompt, kept)
+
+
+def test_steps_that_are_not_finite_are_undone(go, session, tmp_path):
+    """At most as many as are asked for; a continued run knows how many there were."""
+    slots = session.model.optimizer.variables
+
+    def poison(step, steps, logs):
+        if step == 2:
+            session.model.soft_prompt.prompt.assign(np.full((3, 16), np.nan))
+        if step == 5:  # what a gradient that overflows leaves
+            slots[-1].assign(np.full(slots[-1].shape, np.inf))
+        if step == stop:
+            raise KeyboardInterrupt
+
+    def warnings_of(folder, skip, ends=None):
+        with warnings.catch_warnings(record=True) as caught, ends or contextlib.nullcontext():
+            warnings.simplefilter("always")
+            go(folder, poison, skip_nonfinite=skip)
+        texts = [str(w.message) for w in caught if w.category is UserWarning]
+        return [text.partition(" with learning")[0] + text.partition(":")[2] for text in texts]
+
+    undone = [
+        "loss=nan at step 3 the step was undone, 1 of at most 2",
+        "a prompt with NaN or infinity at step 6 the step was undone, 2 of at most 2",
+    ]
+    stop = 9
+    assert warnings_of(tmp_path / "once", 2) == undone
+    once = RunFolder(tmp_path / "once")
+    assert [line["skipped"] for line in once.metrics()] == [1, 2]
+    assert all(np.isfinite(line["loss"]) for line in once.metrics())
+    assert np.isfinite(session.model.prompt).all()
+    stop = 4
+    assert warnings_of(tmp_path / "twice", 2, pytest.raises(KeyboardInterrupt)) == undone[:1]
+    stop = 9
+    assert warnings_of(tmp_path / "twice", 2) == undone[1:]
+    same(tmp_path / "twice", once.path)
+    with pytest.raises(Diverged) as error:
+        warnings_of(tmp_path / "thrice", 1)
+    assert "a prompt with NaN or infinity at step 6" in str(error.value)
+
+
+def test_a_prompt_that_explodes_is_warned_of(go, session, tmp_path):
+    def grow(step, steps, logs):
+        if step == 3:
+            session.model.soft_prompt.prompt.assign(np.full((3, 16), 1e9))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        go(tmp_path / "run", grow, steps=4)
+    texts = [str(w.message) for w in caught if w.category is UserWarning]
+    assert re.match(r"the prompt's largest row has the norm 4e\+09 at step 4; the", texts[0])
 
 
 def test_a_score_that_is_no_number_is_never_the_best(tmp_path):

@@ -1,4 +1,8 @@
-"""safetensors: a header of JSON with names, dtypes, shapes and places, then the numbers."""
+"""safetensors: a header of JSON with names, dtypes, shapes and places, then the numbers.
+
+The format's own library writes our files. It is not read with, for it maps files, and a mapped file
+that is cut short meanwhile ends the interpreter.
+"""
 
 import dataclasses
 import math

@@ -1,4 +1,7 @@
-"""Zarr arrays of format 2 as T5X writes them: `.zarray`, and chunks that gzip compressed."""
+"""Zarr arrays of format 2 as T5X writes them: `.zarray`, and chunks that gzip compressed.
+
+No library reads them here, for TensorStore makes what a header declares (see setup.py).
+"""
 
 import bz2
 import concurrent.futures
@@ -62,7 +65,8 @@ class ZarrArray:
         compressor = header.get("compressor")
         self._compressor = compressor.get("id") if isinstance(compressor, dict) else compressor
         if self._compressor not in (None, "gzip", "zlib", "bz2"):
-            raise ValueError(f"the compressor {self._compressor!r}, not gzip, zlib, bz2 or none")
+            rule = "not gzip as T5X writes it, zlib, bz2 or none: write it anew with one of them"
+            raise ValueError(f"the compressor {self._compressor!r}, {rule}")
 
     def _check_files(self) -> None:
         """Compare what is declared with the chunks' files before anything is made."""

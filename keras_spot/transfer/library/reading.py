@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_spot import prompts
-from keras_spot.base import remote
+from keras_spot.base import ownership, remote
 from keras_spot.base.errors import damaged, invalid, shortened, unknown
 from keras_spot.base.reading.arrays import read_npy
 from keras_spot.prompts import Prompt, similarity
@@ -36,6 +36,7 @@ class ReadLibrary:
     """What may be asked of a `PromptLibrary` without writing to it; see there."""
 
     def __init__(self, folder: str | os.PathLike):
+        ownership.check_name(folder, "library")
         self.folder = remote.address(folder) if remote.is_remote(folder) else Path(folder)
         self._fetched: dict[str, Path] = {}
 
