@@ -11,11 +11,11 @@ import toy
 from keras_spot import backbones, prompts, tasks
 from keras_spot.base import ownership, remote
 from keras_spot.base.atomic import atomic_folder
-from keras_spot.cli import answering
+from keras_spot.cli import answering, predicting
 from keras_spot.model import build, export
 from keras_spot.prompts import hub
 from keras_spot.study import report
-from keras_spot.training import evaluate
+from keras_spot.training import evaluate, evaluation, predict
 from keras_spot.training.run_folder import RunFolder
 from keras_spot.transfer.library import PromptLibrary
 
@@ -30,10 +30,6 @@ class Model:
 
     def __init__(self):
         self.answers = 0
-
-    def generate(self, texts, **options):
-        self.answers += 1
-        return [f"answer {self.answers}" for _ in texts]
 
     def export(self, path, max_length=None, overwrite=False):
         kind = export.SAVED_MODEL
@@ -52,13 +48,14 @@ def stage(tmp_path, monkeypatch):
     """Inputs of every command in a folder, and stand-ins for what is slow."""
     here = tmp_path / "inputs"
     prompts.write(here / "p.npz", VALUES, {"task": "glue/sst2"})
+    prompts.write(here / "of_no_task.npz", VALUES)
     PromptLibrary(here / "library").add("glue/sst2", VALUES)
     model = Model()
 
     def records(*args, **options):
-        answers = model.generate(range(2))
-        rows = enumerate(answers)
-        return [{"split": "test", "index": i, "input": "a", "prediction": b} for i, b in rows]
+        model.answers += 1
+        record = {"split": "test", "input": "a", "prediction": f"answer {model.answers}"}
+        return [{**record, "index": i} for i in range(2)]
 
     def submit(model, task, folder, split, overwrite, **options):
         examples = [tasks.Example("a", "b", i, idx=i) for i in range(2)]
@@ -67,8 +64,10 @@ def stage(tmp_path, monkeypatch):
         return evaluate.submission.write(task, labels, examples, folder, split, overwrite=overwrite)
 
     monkeypatch.setattr(answering, "load_model", lambda *args: model)
-    monkeypatch.setattr(evaluate, "predict", records)
-    scored = evaluate.Evaluation("glue/sst2", {"score": 50.0}, records())
+    monkeypatch.setattr(predicting, "load_model", lambda *args: model)
+    monkeypatch.setattr(predict, "predict", records)
+    monkeypatch.setattr(predict, "predict_texts", records)
+    scored = evaluation.Evaluation("glue/sst2", {"score": 50.0}, records())
     monkeypatch.setattr(evaluate, "evaluate", lambda *args, **options: scored)
     monkeypatch.setattr(evaluate, "submit", submit)
     monkeypatch.setattr(hub, "pull_prompt", lambda repository: prompts.read(here / "p.npz"))
@@ -95,7 +94,7 @@ OTHER_FILES = {
     "pull to npy": "pull owner/name OUT.npy",
     "library export to npy": "library export glue/sst2 OUT.npy --library IN/library",
     "evaluate": "evaluate --task glue/sst2 --prompt IN/p.npz --predictions OUT.jsonl",
-    "predict texts": "predict --prompt IN/p.npz text --output OUT.jsonl",
+    "predict texts": "predict --prompt IN/of_no_task.npz text --output OUT.jsonl",
     "predict a split": "predict --prompt IN/p.npz --task glue/sst2 --output OUT.jsonl",
     "submit": "submit --task glue/sst2 --prompt IN/p.npz OUT/SST-2.tsv",
 }
@@ -192,7 +191,8 @@ def test_a_file_without_a_mark_is_replaced_when_told_to(keras_spot, stage, tmp_p
 
 
 def test_nothing_is_loaded_for_an_output_that_is_refused(keras_spot, stage, tmp_path, monkeypatch):
-    monkeypatch.setattr(answering, "load_model", lambda *args: pytest.fail("was loaded"))
+    for module in (answering, predicting):
+        monkeypatch.setattr(module, "load_model", lambda *args: pytest.fail("was loaded"))
     monkeypatch.setattr(backbones, "load", lambda *args, **options: pytest.fail("was loaded"))
     for command in [*FOLDERS.values(), *OTHER_FILES.values()]:
         if command.startswith(("pull", "library")) or ".npz OUT" in command:
@@ -346,11 +346,11 @@ def test_prompts_of_one_shape_are_replaced(tmp_path):
 def test_predictions_replace_predictions(tmp_path):
     path = tmp_path / "p.jsonl"
     for answer in ("good", "bad"):
-        evaluate.write_predictions([{"input": "a", "prediction": answer}], path)
+        evaluation.write_predictions([{"input": "a", "prediction": answer}], path)
         assert json.loads(path.read_text())["prediction"] == answer
     path.write_text('{"input": "a", "prediction": "b", "remark": "mine"}\n')
     with pytest.raises(ValueError, match="not recognised as file of predictions"):
-        evaluate.Evaluation("glue/sst2", {}, []).write(path)
+        evaluation.Evaluation("glue/sst2", {}, []).write(path)
     assert "remark" in path.read_text()
 
 

@@ -1,4 +1,4 @@
-"""Progress of long work: bars in a terminal, a line at every checkpoint elsewhere (rich)."""
+"""Progress of long work: bars in a terminal (rich) or notebook (Keras'), lines elsewhere."""
 
 import contextlib
 import time
@@ -14,6 +14,8 @@ Report = Callable[[int, int, Mapping[str, Any]], None]
 
 _COUNT, _CLOCK, _SCORES, _GAPS = 11, 10, 24, 4
 _BAR, _WIDEST_BAR, _WIDEST_NAME = 10, 40, 40
+_SILENT = 60.0  # seconds after which a run says a line though there was no checkpoint
+_BETWEEN_COUNTS = 10.0  # seconds between two lines about what is counted
 
 
 class Watcher:
@@ -70,40 +72,112 @@ def bars(console: "Console | None" = None) -> Iterator[Callable[[str, int], Watc
     from rich.progress import Progress
 
     console = console or Console()
-    if not (console.is_terminal or console.is_jupyter):
+    if console.is_jupyter:  # where rich shows nothing without a package of its own
+        yield lambda description, total: _KerasBar(description, total)
+    elif not console.is_terminal:
         yield lambda description, total: _Lines(console, description)
-        return
-    with Progress(*_columns(console.width), console=console) as progress:
-        yield lambda description, total: _Bar(progress, description, total)
+    else:
+        with Progress(*_columns(console.width), console=console) as progress:
+            yield lambda description, total: _Bar(progress, description, total)
+
+
+@contextlib.contextmanager
+def counting(
+    progress: Report | Literal["auto"] | None,
+    description: str,
+    total: int,
+    console: "Console | None" = None,
+) -> Iterator[Callable[[int], None]]:
+    """Yield a function that is told how many more of `total` are done.
+
+    Args:
+        progress: `"auto"` shows a bar that goes away, or a line every ten seconds where there is no
+            terminal; a function is called with the number done, the total and an empty mapping;
+            None is silent.
+        description: what is counted.
+        total: how many there are.
+        console: where to. Default: standard error, as the result goes to standard output.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    done = 0
+
+    def counted(report: Report) -> Callable[[int], None]:
+        def add(number: int) -> None:
+            nonlocal done
+            done += number
+            report(done, total, {})
+
+        return add
+
+    console = console or Console(stderr=True)
+    if progress != "auto":
+        yield (lambda number: None) if progress is None else counted(progress)
+    elif console.is_jupyter:
+        yield counted(_KerasBar(description, total))
+    elif not console.is_terminal:
+        yield counted(_CountLines(console, description))
+    else:
+        with Progress(*_columns(console.width), console=console, transient=True) as shown:
+            yield counted(_Bar(shown, description, total))
 
 
 class _Bar(Watcher):
-    """A bar for the steps, and one that moves while the run validates."""
+    """A bar for the steps, and one that moves while the run compiles or validates."""
 
     def __init__(self, progress: "Progress", description: str, total: int):
         super().__init__()
         self.progress, self.description = progress, description
         self.bar = progress.add_task(description, total=total, scores="")
-        self.validation: TaskID | None = None
+        self.moving: TaskID | None = None
 
     def started(self, step: int, steps: int) -> None:
         self.progress.update(self.bar, completed=step, total=steps)
         if step:
             text = f"{self.description}: continuing at step {step} of {steps}"
             self.progress.console.print(text, markup=False, highlight=False)
+        if step < steps:
+            self._move("compiling")
 
     def __call__(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
+        self._stop()
         scores = "  ".join(_scores(logs))
         self.progress.update(self.bar, completed=step, total=steps, scores=scores)
 
     def validating(self, step: int) -> None:
-        text = f"  validating, step {step}"
-        self.validation = self.progress.add_task(text, total=None, scores="")
+        self._move(f"validating, step {step}")
 
     def validated(self) -> None:
-        if self.validation is not None:
-            self.progress.remove_task(self.validation)
-            self.validation = None
+        self._stop()
+
+    def _move(self, text: str) -> None:
+        self._stop()
+        self.moving = self.progress.add_task(f"  {text}", total=None, scores="")
+
+    def _stop(self) -> None:
+        if self.moving is not None:
+            self.progress.remove_task(self.moving)
+            self.moving = None
+
+
+class _KerasBar(Watcher):
+    """Keras' own bar, as `fit` shows it, which every notebook can show."""
+
+    def __init__(self, description: str, total: int):
+        import keras
+
+        super().__init__()
+        self.description, self.total = description, total
+        self.bar: Any = None
+        self.make = keras.utils.Progbar
+
+    def __call__(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
+        if self.bar is None:
+            print(self.description)
+            self.bar = self.make(steps, stateful_metrics=["loss", "score"])
+        values = [(name, float(logs[name])) for name in ("loss", "score") if name in logs]
+        self.bar.update(step, values, finalize=step >= steps)
 
 
 class _Lines(Watcher):
@@ -112,7 +186,8 @@ class _Lines(Watcher):
     def __init__(self, console: "Console", description: str):
         super().__init__()
         self.console, self.description = console, description
-        self.began, self.first, self.checkpoint = time.monotonic(), 0, None
+        self.began = self.told = time.monotonic()
+        self.first, self.checkpoint = 0, None
 
     def started(self, step: int, steps: int) -> None:
         self.began, self.first = time.monotonic(), step
@@ -121,9 +196,10 @@ class _Lines(Watcher):
 
     def __call__(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
         before, self.checkpoint = self.checkpoint, logs.get("step")
-        if self.checkpoint == before and step < steps:
+        now = time.monotonic()
+        if self.checkpoint == before and step < steps and now - self.told < _SILENT:
             return
-        spent = time.monotonic() - self.began
+        self.told, spent = now, now - self.began
         cells = [f"step {step}/{steps}", *_scores(logs), clock(spent)]
         if step < steps:
             cells.append(f"{clock(spent / max(1, step - self.first) * (steps - step))} left")
@@ -132,6 +208,18 @@ class _Lines(Watcher):
     def _print(self, cells: list[str]) -> None:
         text = f"{self.description}: {', '.join(cells)}"
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+class _CountLines(_Lines):
+    """A line every ten seconds, none for what takes less."""
+
+    def __call__(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self.told < _BETWEEN_COUNTS:
+            return
+        self.told, spent = now, now - self.began
+        left = clock(spent / max(1, step) * (steps - step))
+        self._print([f"{step:,}/{steps:,}", clock(spent), f"{left} left"])
 
 
 def _scores(logs: Mapping[str, Any]) -> list[str]:

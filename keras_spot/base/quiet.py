@@ -8,8 +8,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-__all__ = ["quiet_logger", "without_start_up_notes"]
+from keras_spot.base.registration import when_imported
 
+__all__ = ["quiet_logger", "quiet_tensorflow", "without_start_up_notes"]
+
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # Lines of absl's logging below an error, its own preamble, and what continues such a line.
 _NOTE = re.compile(
     r"[IW]\d{4} \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] "
@@ -45,6 +48,25 @@ def without_start_up_notes() -> Iterator[None]:
             if rest:
                 os.write(2, b"".join(rest))
             os.close(terminal)
+
+
+def quiet_tensorflow() -> None:
+    """Keep TensorFlow's start-up notes off stderr if it is imported later on.
+
+    Its warnings and errors stay; so does everything where `TF_CPP_MIN_LOG_LEVEL` is set.
+    """
+    if "tensorflow" not in sys.modules:
+        when_imported("tensorflow", lambda: None, _without_information)
+
+
+@contextlib.contextmanager
+def _without_information() -> Iterator[None]:
+    if _LEVEL in os.environ:
+        yield
+        return
+    os.environ[_LEVEL] = "1"
+    with without_start_up_notes():
+        yield
 
 
 @contextlib.contextmanager

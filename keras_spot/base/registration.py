@@ -5,11 +5,13 @@ first use, so that a name stands there for each until then: an object that impor
 soon as it is asked for anything.
 """
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -50,19 +52,35 @@ def register_late(package: str, classes: Mapping[str, str]) -> None:
     when_imported("keras", register)
 
 
-def when_imported(name: str, action: Callable[[], None]) -> None:
-    """Call `action` now if the module is imported, else right after it has been."""
+def when_imported(
+    name: str,
+    action: Callable[[], None],
+    within: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> None:
+    """Call `action` now if the module is imported, else right after it has been.
+
+    Args:
+        name: the module.
+        action: what to do.
+        within: makes the context in which the module is imported, if it is not yet.
+    """
     if name in sys.modules:
         action()
     else:
-        sys.meta_path.insert(0, _Watch(name, action))
+        sys.meta_path.insert(0, _Watch(name, action, within))
 
 
 class _Watch(importlib.abc.MetaPathFinder):
-    """Finds one module as the other finders do, once, with an action behind its import."""
+    """Finds one module as the other finders do, with an action behind its import."""
 
-    def __init__(self, name: str, action: Callable[[], None]) -> None:
-        self.name, self.action = name, action
+    def __init__(
+        self,
+        name: str,
+        action: Callable[[], None],
+        within: Callable[[], contextlib.AbstractContextManager[None]],
+    ) -> None:
+        self.name, self.action, self.within = name, action, within
+        self._state = threading.local()
 
     def find_spec(
         self,
@@ -70,20 +88,24 @@ class _Watch(importlib.abc.MetaPathFinder):
         path: Sequence[str] | None,
         target: types.ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self.name:
+        if fullname != self.name or getattr(self._state, "asks_others", False):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._state.asks_others = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._state.asks_others = False
+        # Whoever only looks whether the module is there does not import it.
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self.action)
+            spec.loader = _Loader(spec.loader, self)
         return spec
 
 
 class _Loader(importlib.abc.Loader):
     """Loads as another loader does, then acts."""
 
-    def __init__(self, loader: importlib.abc.Loader, action: Callable[[], None]) -> None:
-        self.loader, self.action = loader, action
+    def __init__(self, loader: importlib.abc.Loader, watch: _Watch) -> None:
+        self.loader, self.watch = loader, watch
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
         return self.loader.create_module(spec)
@@ -92,5 +114,8 @@ class _Loader(importlib.abc.Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         module.__loader__ = self.loader
-        self.loader.exec_module(module)
-        self.action()
+        with self.watch.within():
+            self.loader.exec_module(module)
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self.watch)
+        self.watch.action()

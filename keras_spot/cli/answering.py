@@ -1,32 +1,43 @@
-"""`keras-spot evaluate`, `predict`, `submit` and `export`: what a trained prompt is for."""
+"""`keras-spot evaluate`, `submit` and `export`: what a trained prompt is for."""
 
+import dataclasses
 import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_spot.base.errors import invalid
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
     BatchSize,
     Limit,
     PromptPath,
     TaskName,
-    check_texts,
     find_task,
     like_run,
     load_model,
     prepare_tensorflow,
-    read_lines,
+    recorded_task,
 )
 from keras_spot.cli.outputs import Overwrite, announce, claim
+
+if TYPE_CHECKING:
+    from keras_spot.training.evaluation import Evaluation
 
 
 @app.command("evaluate")
 @like_run
 def evaluate_command(
-    task: TaskName,
     prompt: PromptPath,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            help="Task name (see `tasks`) or a .yaml/.json task record. Default: the run's own.",
+        ),
+    ] = None,
     backbone: str | None = None,
     split: Annotated[str | None, typer.Option(help="Default: the validation splits.")] = None,
     data_dir: str | None = None,
@@ -38,12 +49,21 @@ def evaluate_command(
         Path | None,
         typer.Option(help="Write every example's answer here, as JSON lines. Default: nowhere."),
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report", help="Show each class and what is taken for what, too, also in the JSON."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score a prompt on a task and print the scores as JSON."""
-    record = find_task(task)
+    """Score a prompt on a task: tables in a terminal, elsewhere one line of JSON."""
+    record = recorded_task(prompt) if task is None else find_task(task)
+    if record is None:
+        raise invalid("task", "must be given for a prompt that records none", prompt)
     prepare_tensorflow()
-    from keras_spot.training.evaluate import PREDICTIONS, evaluate
+    from keras_spot.training.evaluate import evaluate
+    from keras_spot.training.evaluation import PREDICTIONS
 
     notice = claim(predictions, PREDICTIONS, overwrite) if predictions else ""
     model = load_model(backbone, prompt, dtype, record)
@@ -59,65 +79,25 @@ def evaluate_command(
     if predictions:
         evaluation.write(predictions, overwrite)
         announce(predictions, notice)
-    typer.echo(
-        json.dumps({"task": evaluation.task, "examples": evaluation.examples, **evaluation.scores})
-    )
-
-
-@app.command("predict")
-@like_run
-def predict_command(
-    prompt: PromptPath,
-    texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts to answer; '-' reads lines of stdin.")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option("--task", help="Answer this task's split. Default: the texts.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split of the task.")] = "test",
-    backbone: str | None = None,
-    data_dir: str | None = None,
-    method: str = "generate",
-    batch_size: BatchSize = 32,
-    limit: Limit = None,
-    dtype: str | None = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Write JSON lines here. Default: to stdout.")
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Answer texts, or every example of a task's split, as JSON lines."""
-    from keras_spot.base.errors import invalid
-
-    if (task is None) == (not texts):
-        received = f"texts={texts or []}, task={task!r}"
-        raise invalid("texts", "must be given, or `task` instead", received)
-    record = None if task is None else find_task(task)
-    prepare_tensorflow()
-    from keras_spot.training.evaluate import PREDICTIONS, predict, write_predictions
-
-    notice = "" if output is None else claim(output, PREDICTIONS, overwrite)
-    if record is None:
-        lines = read_lines() if texts == ["-"] else check_texts(texts or [])
-        model = load_model(backbone, prompt, dtype)
-        answers = model.generate(lines, batch_size=batch_size)
-        records = iter([{"input": a, "prediction": b} for a, b in zip(lines, answers)])
+    if sys.stdout.isatty():
+        typer.echo(evaluation.report(classes=report))
     else:
-        records = predict(
-            load_model(backbone, prompt, dtype, record),
-            record,
-            split,
-            method=method,
-            data_dir=data_dir,
-            batch_size=batch_size,
-            limit=limit,
-        )
-    if output is None:
-        for row in records:
-            typer.echo(json.dumps(row, ensure_ascii=False, default=str))
-    else:
-        write_predictions(records, output, overwrite)
-        announce(output, notice)
+        typer.echo(json.dumps(_as_json(evaluation, report)))
+
+
+def _as_json(evaluation: "Evaluation", report: bool) -> dict[str, Any]:
+    """Return the scores, and with a report each class and the counts of its answers."""
+    scores = {name: round(value, 4) for name, value in evaluation.scores.items()}
+    record = {"task": evaluation.task, "examples": evaluation.examples, **scores}
+    if not report or evaluation.confusion is None:
+        return record
+    answers = [*evaluation.labels, ""]
+    counts = [dict(zip(answers, map(int, row))) for row in evaluation.confusion]
+    classes = [
+        {**dataclasses.asdict(of_class), "answered": {k: v for k, v in row.items() if v}}
+        for of_class, row in zip(evaluation.classes, counts)
+    ]
+    return {**record, "classes": classes}
 
 
 @app.command("submit")

@@ -1,10 +1,13 @@
 """The application, and how its errors end."""
 
 import codecs
+import contextlib
 import errno
 import io
 import sys
-from typing import Annotated
+import warnings
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
@@ -43,7 +46,7 @@ def main() -> None:
             ascii_alone = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding="utf-8" if ascii_alone else None, errors="backslashreplace")
     try:
-        with errors.unwrapped():
+        with errors.unwrapped(), _warnings_in_one_line():
             code = app(prog_name="keras-spot", standalone_mode=False)
         sys.exit(code or 0)
     except (KeyboardInterrupt, typer.Abort):  # before or after the training of a run
@@ -58,6 +61,22 @@ def main() -> None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Write a warning to the user without the line of the program that gave it."""
+    with warnings.catch_warnings():
+        write = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, UserWarning):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                write(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def user_message(error: Exception) -> str | None:

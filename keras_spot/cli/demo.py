@@ -32,7 +32,8 @@ class DemoResult:
         scores: name of the initial prompt -> validation accuracy at the last step, by seed.
         curves: name -> for every seed the (step, accuracy) pairs, from step 0 on: the initial
             prompt as it is.
-        kept: name -> the step that validation would keep, of the highest mean over the seeds.
+        kept: name -> the step that validation would keep, of the highest mean over the seeds. The
+            exported model has the first seed's transferred prompt of that step.
         text: the text asked of the exported model.
         answer: its answer.
         folder: where everything lies.
@@ -113,9 +114,13 @@ def run_demo(
             (backbone, tokenizer), source.run_dir, seeds, validation, folder / "tfds"
         )
         curves, model = _target_runs(run, source.run_dir, first, seeds, recipe)
-    answer = _served(model, folder / _SAVED_MODEL)
     scores = {name: [curve[-1][1] for curve in runs] for name, runs in curves.items()}
     kept = {name: _kept(runs) for name, runs in curves.items()}
+    step = kept[TRANSFERRED]
+    model.load_prompt(
+        folder / "runs" / f"spot-{seeds[0]}" if step else source.run_dir, step or None
+    )
+    answer = _served(model, folder / _SAVED_MODEL)
     result = DemoResult(
         source.history[-1]["score"],
         scores,
@@ -265,7 +270,8 @@ def show(result: DemoResult) -> None:
     for text in (
         *[f"replaced: {path}" for path in result.replaced],
         f"picture: {result.folder / _PICTURE}",
-        f"served from {result.folder / _SAVED_MODEL}:",
+        f"served from {result.folder / _SAVED_MODEL}, {TRANSFERRED} at step "
+        f"{result.kept[TRANSFERRED]}:",
         f"  {result.text!r} -> {result.answer!r}",
     ):
         console.print(text, soft_wrap=True)

@@ -156,18 +156,19 @@ def prepare_tensorflow() -> None:
     tf.get_logger().setLevel("ERROR")
 
 
-def read_lines() -> list[str]:
-    """Return the lines of stdin, which end at a newline alone.
+def read_lines(file: Path | None = None) -> list[str]:
+    """Return the lines of a file, by default of stdin, which end at a newline alone.
 
     Raises:
         InvalidArgument: bytes that are not UTF-8.
     """
-    data = sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read() if file is None else file.read_bytes()
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = data.count(b"\n", 0, error.start) + 1
-        raise invalid("stdin", "must be UTF-8", f"{error.reason} in line {number}") from None
+        source = "stdin" if file is None else "input_file"
+        raise invalid(source, "must be UTF-8", f"{error.reason} in line {number}") from None
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
 
@@ -210,31 +211,47 @@ def find_task(name: str) -> Any:
     return tasks.get(name)
 
 
-def recorded_backbone(prompt: str | Path) -> str | None:
-    """Return the name or address of the backbone that a prompt's run recorded, None if none."""
+def recorded(prompt: str | Path) -> dict[str, Any]:
+    """Return what is known of a prompt: its run's record, or its file's provenance, else `{}`."""
     from keras_spot import prompts
 
     try:
-        name = prompts.read_provenance(prompt).get("backbone_name")
+        record = prompts.read_provenance(prompt)
     except (OSError, ValueError):  # `build` says what is wrong with the prompt
-        return None
+        return {}
+    return {**record, **(prompts.read_run(prompt) if os.path.isdir(prompt) else {})}
+
+
+def recorded_backbone(prompt: str | Path) -> str | None:
+    """Return the name or address of the backbone that a prompt's run recorded, None if none."""
+    name = recorded(prompt).get("backbone_name")
     return None if name is None else str(name)
+
+
+def recorded_task(prompt: str) -> Any:
+    """Return the task that a prompt was trained on, None where it is not recorded."""
+    from keras_spot.training import contents
+
+    return contents.recorded_task(recorded(prompt))
 
 
 def load_model(
     backbone: str | None, prompt: str | list[str], dtype: str | None, task: Any = None
 ) -> Any:
-    """Return a model with a trained prompt, its lengths those of the task if there is one.
+    """Return a model with a trained prompt, its lengths those of the run, else of the task.
 
     Of several prompts it is a bank, each called by the name of its file or folder. Without a
     backbone's name it is the one that the prompt's run recorded, else `"tiny"`.
     """
     from keras_spot.model.build import build
 
-    lengths = {} if task is None else {"input_length": task.max_input_length}
     paths = [Path(one) for one in ([prompt] if isinstance(prompt, str) else prompt)]
     if backbone is None:
         backbone = recorded_backbone(paths[0]) or "tiny"
+    lengths = {} if task is None else {"input_length": task.max_input_length}
+    input_length = recorded(paths[0]).get("input_length")
+    if input_length is not None:  # longer texts were cut there, too
+        lengths = {"input_length": input_length}
     if len(paths) == 1:
         model = build(backbone, paths[0], dtype=dtype, **lengths)
     else:

@@ -4,12 +4,13 @@ import contextlib
 import io
 import itertools
 import os
+import re
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from keras_spot import tasks
-from keras_spot.base import remote
+from keras_spot.base import reading, remote
 from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, unknown, unreachable
 from keras_spot.data.own import Rows, open_own
 from keras_spot.data.readers import Row
@@ -17,6 +18,8 @@ from keras_spot.tasks.sentences import WITHOUT_BUILDER
 
 BLOCK = 1024
 """Rows read, formatted and tokenised at a time."""
+
+_EXACT = re.compile(r":\d+\.\d+\.\d+$")
 
 
 def open_rows(task: tasks.Task, split: str, data_dir: str | os.PathLike[str] | None = None) -> Rows:
@@ -129,6 +132,40 @@ def _folder(task: tasks.Task, data_dir: str | os.PathLike[str] | None) -> str:
     """Return where TFDS keeps a task's prepared data."""
     root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return os.path.join(os.path.expanduser(root), *str(task.tfds).replace(":", "/").split("/"))
+
+
+def prepared_record(
+    task: tasks.Task, splits: Iterable[str], data_dir: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """Return which version of a TFDS data set is read and how many rows its splits have.
+
+    `{}` where nothing is prepared (who reads it says so), and for synthetic data, which are made on
+    use. TensorFlow is needed only where the task names no exact version.
+    """
+    if task.tfds is None or task.tfds.startswith("synthetic/"):
+        return {}
+    folder = _folder(task, data_dir)
+    if not _EXACT.search(task.tfds):
+        try:
+            folder = str(find_builder(task, data_dir).data_path)
+        except (InvalidArgument, MissingFile):
+            return {}
+    info = os.path.join(folder, "dataset_info.json")
+    if not os.path.isfile(info):
+        return {}
+    record = reading.read_record(info, argument="data_dir", rule="must hold a data set of TFDS")
+    stored = {split["name"]: split for split in record.get("splits", ())}
+    rows = {}
+    for name in _names(task, splits):
+        if name in stored:
+            rows[name] = sum(map(int, stored[name].get("shardLengths", ())))
+    return {"read": f"{task.tfds.partition(':')[0]}:{os.path.basename(folder)}", "rows": rows}
+
+
+def _names(task: tasks.Task, splits: Iterable[str]) -> list[str]:
+    """Return the stored names of the splits in slices such as "train[:50%]+dev"."""
+    names = (part.partition("[")[0].strip() for split in splits for part in split.split("+"))
+    return sorted({task.splits.get(name, name).partition("[")[0] for name in names})
 
 
 def find_builder(task: tasks.Task, data_dir: str | os.PathLike[str] | None) -> Any:

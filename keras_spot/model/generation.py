@@ -1,6 +1,7 @@
 """Cached decoding of texts and token ids."""
 
 import functools
+from collections.abc import Iterable, Mapping
 
 import keras
 import keras_hub
@@ -10,7 +11,8 @@ from keras import ops
 from keras_spot.base.errors import invalid
 from keras_spot.data.texts import clean, clean_text
 from keras_spot.model import samplers
-from keras_spot.model.texts import pad_rows
+from keras_spot.model.texts import pad_rows, token_rows
+from keras_spot.tasks.values import shown
 
 INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
 _FUNCTIONS = 8  # compiled functions that are remembered
@@ -32,30 +34,47 @@ class Generator:
         self._functions.clear()
 
     def generate(
-        self, inputs, max_length, stop_token_ids, strip_prompt, batch_size, prompt, sampler
+        self,
+        inputs,
+        max_length,
+        stop_token_ids,
+        strip_prompt,
+        batch_size,
+        prompt,
+        sampler,
+        answered=None,
+        warns=False,
     ):
-        """Answer texts or token ids, see `PromptedT5.generate`."""
+        """Answer texts or token ids, see `PromptedT5.generate`.
+
+        `answered` is called with the number of texts of every batch, once they are answered; with
+        `warns` texts that are cut are counted in a `DataWarning`.
+        """
         if not isinstance(batch_size, int) or batch_size < 1:
             raise invalid("batch_size", "must be a positive integer", f"{batch_size=}")
         if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
             raise invalid("max_length", "must be a positive integer", f"{max_length=}")
-        texts = None if self.model.preprocessor is None else _as_texts(inputs)
-        if texts is None:
+        given = None if self.model.preprocessor is None else _as_texts(inputs)
+        if given is None:
             view = _WithFunction(self.model, self.function(sampler))
             return keras_hub.models.Seq2SeqLM.generate(
                 view, inputs, max_length, stop_token_ids, strip_prompt
             )
-        answers = self._answers(texts, max_length, stop_token_ids, batch_size, prompt, sampler)
-        return answers[0] if isinstance(inputs, str) else answers
+        texts, is_one = given
+        options = max_length, stop_token_ids, batch_size, prompt, sampler, answered, warns
+        answers = self._answers(texts, *options)
+        return answers[0] if is_one else answers
 
-    def _answers(self, texts, max_length, stop_token_ids, batch_size, prompt, sampler):
+    def _answers(
+        self, texts, max_length, stop_token_ids, batch_size, prompt, sampler, answered, warns
+    ):
         """Return the answers to a list of texts, decoded sorted by length."""
         model, preprocessor = self.model, self.model.preprocessor
         stops = stop_token_ids
         if isinstance(stops, str) and stops == "auto":
             stops = (preprocessor.tokenizer.end_token_id,)
         length = max_length or preprocessor.decoder_sequence_length
-        rows = model.token_rows(texts)
+        rows = token_rows(preprocessor, texts, warns)
         index = model.prompt_numbers(prompt, len(rows))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         answers = [""] * len(rows)
@@ -74,6 +93,8 @@ class Generator:
             mask = ops.convert_to_numpy(out["decoder_padding_mask"])[:, 1:]
             for i, answer in zip(chunk, model.detokenize(ids, mask)):
                 answers[i] = answer
+            if answered is not None:
+                answered(len(chunk))
         return answers
 
     def step(self, inputs, stop_token_ids=None, prompt_states=None, sampler=None):
@@ -181,24 +202,23 @@ class _WithFunction:
 
 
 def _as_texts(inputs):
-    """Return a list of texts, None for what the preprocessor takes apart (dictionaries, tensors).
+    """Return a list of texts and whether it was one text, not a list of one.
+
+    None for what KerasHub takes apart: mappings and data sets.
 
     Raises:
-        InvalidArgument: a list with something in it that is no text, or what holds no texts at all.
+        InvalidArgument: something in it that is no text, or what holds no texts at all.
     """
-    if isinstance(inputs, str):
-        return [clean_text("inputs", inputs)]
-    if isinstance(inputs, np.ndarray) or hasattr(inputs, "__next__"):
-        inputs = list(inputs)
-    if isinstance(inputs, (list, tuple)):
-        for place, text in enumerate(inputs):
-            if not isinstance(text, str):
-                rule = "must be a text or a list of texts"
-                raise invalid("inputs", rule, f"{text!r} at place {place}")
-        return clean("inputs", inputs)
-    if inputs is None or isinstance(inputs, (bytes, int, float)):
-        raise invalid("inputs", "must be a text or a list of texts", f"{inputs!r}")
-    return None
+    if isinstance(inputs, Mapping) or hasattr(inputs, "element_spec"):
+        return None
+    if getattr(inputs, "shape", None) == ():  # an array or tensor of one text
+        inputs = inputs.numpy() if hasattr(inputs, "numpy") else inputs.item()
+    if isinstance(inputs, (str, bytes)):
+        return [clean_text("inputs", inputs)], True
+    if not isinstance(inputs, Iterable) or hasattr(inputs, "columns"):
+        kind = type(inputs).__name__
+        raise invalid("inputs", "must be a text or a list of texts", f"{shown(inputs)} ({kind})")
+    return clean("inputs", inputs), False
 
 
 def _hidden_states(next, ids, decoder):

@@ -7,7 +7,7 @@ import keras
 
 from keras_spot.base import devices
 from keras_spot.base.errors import invalid, unknown
-from keras_spot.base.types import Tensor
+from keras_spot.base.types import Record, Tensor
 from keras_spot.model.plain.forward import PlainT5
 from keras_spot.model.soft_prompt import SoftPrompt
 
@@ -149,6 +149,18 @@ class ForwardPass(keras.layers.Layer):
         return forward.decode(
             inputs["decoder_token_ids"], inputs["decoder_padding_mask"], states, mask
         )
+
+    def get_config(self) -> Record:
+        """Raise: this layer is made by its model, whose backbone and prompt it works with.
+
+        Raises:
+            InvalidArgument: always.
+        """
+        rule = (
+            "must be copied or saved as a whole PromptedT5 (model.save, "
+            "PromptedT5.from_config), not layer by layer as by clone_model"
+        )
+        raise invalid("model", rule, self.name)
 
     def compute_output_spec(
         self, inputs: dict[str, Tensor], training: bool | None = None

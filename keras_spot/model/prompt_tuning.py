@@ -1,6 +1,6 @@
 """How a soft prompt is trained and scored: `compile`, `fit` and `evaluate`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.types import Record, Tensor
 from keras_spot.model import feeding, optimizers, samplers, texts
 from keras_spot.model.losses import LabelAccuracy, TokenAccuracy, TokenCrossEntropy, bank_loss
+from keras_spot.model.summary import show_prompts
 
 __all__ = ["PromptTuning"]
 
@@ -140,6 +141,26 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         steps = kwargs.get("steps")
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, steps=steps)
         return super().evaluate(x, **kwargs)
+
+    def quantize(self, mode: str, **kwargs: Any) -> None:
+        """Raise: Keras would quantize layers that were already called.
+
+        Raises:
+            InvalidArgument: always; nothing is changed.
+        """
+        rule = "must be given when the model is made: build(..., quantize=...)"
+        raise invalid("mode", rule, f"quantize({mode!r}) of a PromptedT5")
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Print KerasHub's summary, and the prompts, which its layers hide."""
+        super().summary(line_length, positions, print_fn, **kwargs)
+        show_prompts(self, line_length, print_fn)
 
     def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Tokenise texts; pass token ids and the numbers of prompts as they are."""

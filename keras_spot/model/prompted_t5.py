@@ -180,7 +180,7 @@ class PromptedT5(PromptTuning):
         """Answer texts (or token ids), greedily by default.
 
         Texts are sorted by length and padded only to the longest of their batch; the order
-        of the answers is that of the inputs.
+        of the answers is that of the inputs. A `DataWarning` counts those that are cut.
 
         Args:
             inputs: a text, a list of texts, or whatever `Seq2SeqLM.generate` takes
@@ -202,7 +202,14 @@ class PromptedT5(PromptTuning):
                 integer, an unknown sampler or prompt.
         """
         return self.generator.generate(
-            inputs, max_length, stop_token_ids, strip_prompt, batch_size, prompt, sampler
+            inputs,
+            max_length,
+            stop_token_ids,
+            strip_prompt,
+            batch_size,
+            prompt,
+            sampler,
+            warns=True,
         )
 
     def generate_step(

@@ -33,6 +33,7 @@ class Ranker:
         labels: Sequence[str],
         batch_size: int = 32,
         prompt: Any = None,
+        answered: Callable[[int], object] | None = None,
     ) -> np.ndarray:
         """Return the log-likelihood of every label after every text, float32 `[texts, labels]`.
 
@@ -45,6 +46,7 @@ class Ranker:
             batch_size: texts at once. Default 32.
             prompt: of a bank, one prompt for all texts by name or number, or a list with one for
                 each.
+            answered: called with the number of texts of every batch, once they are ranked.
 
         Raises:
             InvalidArgument: no labels, or a batch size that is no positive integer.
@@ -66,6 +68,8 @@ class Ranker:
             if index is not None:
                 inputs.append(index[chunk])
             result[chunk] = np.stack(list(map(np.asarray, function(inputs, targets))), axis=1)
+            if answered is not None:
+                answered(len(chunk))
         return result
 
     def _function(self, lengths: tuple[int, ...]) -> Callable[..., Any]:

@@ -6,12 +6,27 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_spot.data.survey import Survey
 
-def token_rows(preprocessor: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Return a list of token ids for each text: cut to the input length, end token last."""
+
+def token_rows(preprocessor: Any, texts: Sequence[str], warns: bool = False) -> list[list[int]]:
+    """Return a list of token ids for each text: cut to the input length, end token last.
+
+    With `warns`, one `DataWarning` says how many were cut.
+    """
     tokenizer, limit = preprocessor.tokenizer, preprocessor.encoder_sequence_length - 1
     rows = tokenizer(texts) if texts else []
     rows = rows.to_list() if hasattr(rows, "to_list") else [list(map(int, r)) for r in rows]
+    if warns and any(len(row) > limit for row in rows):
+        Survey(
+            "texts",
+            "given",
+            limit + 1,
+            0,
+            inputs=len(rows),
+            inputs_cut=sum(len(row) > limit for row in rows),
+            longest_input=max(map(len, rows)) + 1,
+        ).warn()
     return [[*row[:limit], tokenizer.end_token_id] for row in rows]
 
 

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_spot import tasks
+from keras_spot.base.errors import invalid
+from keras_spot.tasks.rows import PREPROCESS
 
 WHOLE = 64 * 2**20
 """Bytes of a file that are hashed; of a longer one as many from both ends, and its size."""
 
 _NAME = re.compile(r"\w+")
+_UNKNOWN = 32  # target tokens where nothing tells, as `build` has them
 
 
 def task_record(task: tasks.Task) -> dict[str, Any]:
@@ -26,11 +29,47 @@ def task_record(task: tasks.Task) -> dict[str, Any]:
     return record
 
 
-def files_record(task: tasks.Task, splits: Iterable[str]) -> dict[str, Any]:
-    """Return path and hash of the files of some splits, a hash of rows in memory; else `{}`.
+def recorded_task(record: Mapping[str, Any], name: str | None = None) -> tasks.Task | None:
+    """Return the task of a run's record, with those of its files that are still there.
 
-    A file that is not there is left out: who reads it says so.
+    Args:
+        record: what `run.json` holds, or a prompt file's provenance.
+        name: which of a mixture's tasks. Default: the one that the prompt was trained on.
+
+    Raises:
+        InvalidArgument: a task that a record cannot tell whole: of a `preprocess` function.
     """
+    own = record.get("task_record") if name is None else None  # a prompt file has but one
+    name = record.get("task") if name is None else name
+    fields = dict(record.get("tasks") or {}).get(name, own)
+    if fields is None:
+        return tasks.get(name) if name in tasks.names() else None
+    if fields.get("preprocess") not in (None, *PREPROCESS):
+        rule = "must be given where a function prepares its rows"
+        raise invalid("task", rule, f"{name} with preprocess={fields['preprocess']}")
+    facts = dict(record.get("files") or {}).get(name) or {}
+    paths = {split: of_split["path"] for split, of_split in facts.items() if "path" in of_split}
+    files = {split: path for split, path in paths.items() if os.path.isfile(path)}
+    task = tasks.Task(**fields, files=files)
+    if task.labels or task.max_target_length or files:
+        return task
+    return dataclasses.replace(task, max_target_length=_UNKNOWN)  # its data, which told, are gone
+
+
+def files_record(
+    task: tasks.Task, splits: Iterable[str], data_dir: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """Return path and hash of the files of some splits, or a hash of rows in memory.
+
+    Of TFDS data, as `"tfds"`, the version that is read and the number of its rows. What is not
+    there is left out: who reads it says so.
+    """
+    splits = list(splits)
+    if task.tfds is not None:
+        from keras_spot.data.sources import prepared_record
+
+        prepared = prepared_record(task, splits, data_dir)
+        return {"tfds": prepared} if prepared else {}
     paths, in_memory = {}, set()
     for part in "+".join(splits).split("+"):
         name = "".join(_NAME.findall(part)[:1])

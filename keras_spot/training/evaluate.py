@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from keras_spot import tasks
 from keras_spot.base import remote
-from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid, unknown
-from keras_spot.base.ownership import Kind
+from keras_spot.base.progress import Report, counting
 from keras_spot.base.types import PathLike, Record
 from keras_spot.data import load_examples
 from keras_spot.data.labels import check_labels, is_label_task, longest_label
 from keras_spot.data.survey import measure
 from keras_spot.tasks import metrics
+from keras_spot.tasks.classes import confusion
 from keras_spot.training import submission
+from keras_spot.training.evaluation import Evaluation
 from keras_spot.training.run import METHODS
 
 if TYPE_CHECKING:
@@ -31,60 +31,8 @@ if TYPE_CHECKING:
 BEAMS = 4
 _BLOCK = 1024  # examples sorted by length together
 
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What came out of one task.
-
-    Attributes:
-        task: the task's name.
-        scores: metric -> value, x100; `score` is their mean, `invalid` counts the answers that
-            are no label. With several validation splits, their means and every `split/metric`.
-        predictions: one record an example: `split`, `index`, `idx`, `input`, `target`,
-            `prediction`, and with `method="rank"` the log-likelihood of every label.
-        examples: the number of examples scored.
-    """
-
-    task: str
-    scores: dict[str, float]
-    predictions: list[Record]
-
-    @property
-    def examples(self) -> int:
-        return len(self.predictions)
-
-    def write(self, path: PathLike, overwrite: bool = False) -> None:
-        """Write the predictions as JSON lines.
-
-        Args:
-            path: may be an address. A file of such lines is replaced.
-            overwrite: replace any file.
-
-        Raises:
-            InvalidArgument: another file is there.
-            OSError: the file cannot be written.
-        """
-        write_predictions(self.predictions, path, overwrite)
-
-
-def _are_predictions(file: Path) -> bool:
-    with open(file, encoding="utf-8") as lines:
-        first = json.loads(lines.readline())
-    return isinstance(first, dict) and {"input", "prediction"} <= set(first) <= _FIELDS
-
-
-PREDICTIONS = Kind("file of predictions", similar=_are_predictions)
-_FIELDS = {"split", "index", "idx", "input", "target", "prediction", "scores"}
-
-
-def write_predictions(records: Iterable[Record], path: PathLike, overwrite: bool = False) -> None:
-    """Write records (see `Evaluation.predictions`) as JSON lines; see `Evaluation.write`."""
-    with (
-        remote.writing(path, PREDICTIONS, overwrite) as local,
-        atomic_write(local, "w", PREDICTIONS, overwrite) as file,
-    ):
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
+Answered = Callable[[int], object]
+"""Told how many more examples are answered."""
 
 
 def evaluate(
@@ -97,6 +45,7 @@ def evaluate(
     batch_size: int = 32,
     limit: int | None = None,
     prompt: str | int | None = None,
+    progress: Literal["auto"] | Report | None = "auto",
 ) -> Evaluation:
     """Score a model on a task.
 
@@ -113,6 +62,13 @@ def evaluate(
         batch_size: examples at once. Default 32.
         limit: only the first examples of each split.
         prompt: of a bank of prompts, which one, by name or number.
+        progress: `"auto"` shows a bar in a terminal or notebook, elsewhere a line on stderr every
+            ten seconds; or a function, called with the number of examples answered, their total
+            and an empty mapping; None is silent.
+
+    Returns:
+        An `Evaluation`: `scores`, `predictions`, and of a task with labels `classes` and
+        `confusion`; `print(evaluation.report())` shows them.
 
     Raises:
         InvalidArgument: an unknown task, split or method, ranking without labels, or a split
@@ -127,7 +83,17 @@ def evaluate(
         read = load_examples(task, part, data_dir=data_dir, limit=limit, labelled=True)
         examples[part] = list(read)
         warn_of_cut(model, task, part, examples[part])
-    return score(model, task, examples, method=method, batch_size=batch_size, prompt=prompt)
+    total = sum(map(len, examples.values()))
+    with counting(progress, f"evaluating {task.name}", total) as answered:
+        return score(
+            model,
+            task,
+            examples,
+            method=method,
+            batch_size=batch_size,
+            prompt=prompt,
+            answered=answered,
+        )
 
 
 def score(
@@ -138,17 +104,32 @@ def score(
     method: str = "generate",
     batch_size: int = 32,
     prompt: str | int | None = None,
+    answered: Answered | None = None,
 ) -> Evaluation:
-    """Score a model on the examples of a task's splits; the other arguments are `evaluate`'s."""
+    """Score a model on the examples of a task's splits.
+
+    `answered` is told of every batch; the other arguments are `evaluate`'s.
+    """
     parts: dict[str, dict[str, float]] = {}
     records: list[Record] = []
+    counts = np.zeros((len(task.labels), len(task.labels) + 1), np.int64)
     for part, of_part in examples.items():
         answers, extra = answer(
-            model, task, of_part, method=method, batch_size=batch_size, prompt=prompt
+            model,
+            task,
+            of_part,
+            method=method,
+            batch_size=batch_size,
+            prompt=prompt,
+            answered=answered,
         )
         parts[part] = metrics.score(task, answers, of_part)
+        if task.labels:
+            right = [metrics.INVALID if e.label is None else e.label for e in of_part]
+            given = metrics.predicted_labels(task, answers, of_part)
+            counts += confusion(right, given, len(task.labels))
         for example, prediction, more in zip(of_part, answers, extra):
-            records.append({"split": part, **_record(example, prediction), **more})
+            records.append({"split": part, **record_of(example, prediction), **more})
     scores = metrics.mean(list(parts.values()))
     if len(parts) > 1:
         scores |= {
@@ -156,7 +137,7 @@ def score(
             for part, part_scores in parts.items()
             for name in part_scores
         }
-    return Evaluation(task.name, scores, records)
+    return Evaluation(task.name, scores, records, task.labels, counts if task.labels else None)
 
 
 def check_method(task: tasks.Task, method: str) -> None:
@@ -186,33 +167,6 @@ def warn_of_cut(
     length = model.preprocessor.encoder_sequence_length
     tokenizer = model.preprocessor.tokenizer
     measure(task, split, unlabelled, tokenizer, length, length).warn()
-
-
-def predict(
-    model: PromptedT5,
-    task: str | tasks.Task,
-    split: str = "test",
-    *,
-    method: str = "generate",
-    data_dir: PathLike | None = None,
-    batch_size: int = 32,
-    limit: int | None = None,
-    prompt: str | int | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Yield a record (see `Evaluation.predictions`) for every example, labelled or not.
-
-    Arguments and errors are those of `evaluate`, except that labels are not needed.
-    """
-    task = tasks.get(task)
-    examples = load_examples(task, split, data_dir=data_dir, limit=limit)
-    for number, block in enumerate(_blocks(examples, _BLOCK)):
-        if not number:
-            warn_of_cut(model, task, split, block)
-        answers, extra = answer(
-            model, task, block, method=method, batch_size=batch_size, prompt=prompt
-        )
-        for example, prediction, more in zip(block, answers, extra):
-            yield {"split": split, **_record(example, prediction), **more}
 
 
 def submit(
@@ -252,8 +206,12 @@ def answer(
     method: str = "generate",
     batch_size: int = 32,
     prompt: Any = None,
+    answered: Answered | None = None,
 ) -> tuple[list[str], list[Record]]:
-    """Return the answer to each example and, for `"rank"`, `{"scores": {label: log p}}`."""
+    """Return the answer to each example and, for `"rank"`, what it gives each label.
+
+    That is `{"scores": {label: log p}, "probabilities": {label: p}}`, the latter among the labels.
+    """
     check_method(task, method)
     if model.preprocessor is None:
         raise invalid("model", "must have a preprocessor to read texts", "preprocessor=None")
@@ -266,16 +224,21 @@ def answer(
         if length is None and is_label_task(task):
             length = longest_label(task, model.preprocessor.tokenizer)
         for block in _blocks(texts, _BLOCK):
-            answers += model.generate(
-                block, max_length=length, batch_size=batch_size, prompt=prompt, sampler=sampler
+            answers += model.generator.generate(
+                block, length, "auto", False, batch_size, prompt, sampler, answered
             )
         return answers, [{} for _ in answers]
-    likelihoods = label_log_likelihoods(
-        model, texts, task.labels, batch_size=batch_size, prompt=prompt
-    )
+    likelihoods = model.ranker.log_likelihoods(texts, task.labels, batch_size, prompt, answered)
     best = [task.labels[i] for i in likelihoods.argmax(axis=1)]
-    scores = [dict(zip(task.labels, map(float, row))) for row in likelihoods]
-    return best, [{"scores": row} for row in scores]
+    shares = np.exp(likelihoods - likelihoods.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return best, [
+        {
+            "scores": dict(zip(task.labels, map(float, row))),
+            "probabilities": dict(zip(task.labels, map(float, share))),
+        }
+        for row, share in zip(likelihoods, shares)
+    ]
 
 
 def _beam_sampler() -> Any:
@@ -301,15 +264,12 @@ def label_log_likelihoods(
     return model.ranker.log_likelihoods(texts, labels, batch_size, prompt)
 
 
-def _record(example: tasks.Example, prediction: str) -> Record:
+def record_of(example: tasks.Example, prediction: str) -> Record:
+    """Return an example and its answer as a record, see `Evaluation.predictions`."""
     record = {"index": example.index, "input": example.input, "target": example.target}
     if example.idx is not None:
         record["idx"] = example.idx
     return {**record, "prediction": prediction}
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _blocks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -280,7 +280,7 @@ class Run:
             "skip_nonfinite": self.skip_nonfinite,
             "tasks": {task.name: task_record(task) for task in self.tasks},
             "files": {
-                task.name: files_record(task, [self.split, *self.scored(task)])
+                task.name: files_record(task, [self.split, *self.scored(task)], self.data_dir)
                 for task in self.tasks
             },
         }
@@ -364,7 +364,7 @@ def _member_fields(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[st
     elif name not in record["tasks"]:
         raise unknown("task", name, record["tasks"])
     else:
-        facts = record["files"][name]
+        facts = {k: v for k, v in record["files"][name].items() if k != "tfds"}
         if any("path" not in of_split for of_split in facts.values()):
             raise invalid("record", "must be of data that are not in memory", f"task={name!r}")
         files = {split: of_split["path"] for split, of_split in facts.items()}

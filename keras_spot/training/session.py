@@ -81,6 +81,8 @@ class Session:
         if self.model.preprocessor is None:
             raise invalid("tokenizer", "must be given with a backbone object", "tokenizer=None")
         self.tokenizer = self.model.preprocessor.tokenizer
+        for task in members if run.validation_split != "" and run.method != "rank" else ():
+            data.check_labels(task, self.tokenizer, run.method)
         data.set_target_length(self.model, members, run.data_dir)
         # D of kept batches: no longer than the longest label where all tasks have labels.
         lengths = (self.input_length, self.target_length, BUCKETS)

@@ -52,6 +52,13 @@ def test_train_evaluate_predict_export(keras_spot, preset, data_dir, tmp_path):
     code, out, _ = keras_spot("evaluate", *task, *common, *options, "--predictions", file)
     scores = json.loads(out)
     assert (code, scores["examples"], len(file.read_text().splitlines())) == (0, 5, 5)
+    words = [*common, *options, "--report"]  # the run knows its task
+    code, out, _ = keras_spot("evaluate", *words)
+    report = json.loads(out)
+    classes = report.pop("classes")
+    assert report == scores
+    assert [c["label"] for c in classes] == ["negative", "positive"]
+    assert sum(sum(c["answered"].values()) for c in classes) == 5
 
     code, out, _ = keras_spot("predict", *task, *common, *options, "--method", "rank")
     assert [json.loads(line)["index"] for line in out.splitlines()] == [0, 1, 2, 3, 4]

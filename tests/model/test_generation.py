@@ -7,10 +7,12 @@ import keras
 import keras_hub
 import numpy as np
 import oracle
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 import toy
 
+from keras_spot.data import DataWarning
 from keras_spot.model import build, samplers
 from keras_spot.model.samplers import NAMES
 
@@ -120,6 +122,11 @@ def test_texts_come_in_many_forms(model):
     assert model.generate(iter(TEXTS)) == expected
     assert model.generate(np.array(TEXTS)) == expected
     assert model.generate(np.array(TEXTS, "object")) == expected
+    assert model.generate(tuple(TEXTS)) == model.generate(tf.constant(TEXTS)) == expected
+    assert model.generate([text.encode() for text in TEXTS]) == expected
+    for one in (TEXTS[0].encode(), np.array(TEXTS[0]), np.str_(TEXTS[0]), tf.constant(TEXTS[0])):
+        assert model.generate(one) == expected[0]
+    assert model.generate(iter([])) == []
     data = tf.data.Dataset.from_tensor_slices({"encoder_text": TEXTS, "decoder_text": ["", ""]})
     assert len(model.generate(data.batch(2))) == 2
 
@@ -136,13 +143,14 @@ def test_no_stop_token_fills_every_answer(model):
         ({"max_length": 0}, "`max_length` must be a positive integer. Received: max_length=0"),
         ({"max_length": -1}, "`max_length` must be a positive integer. Received: max_length=-1"),
         ({"batch_size": 0}, "`batch_size` must be a positive integer. Received: batch_size=0"),
-        ({"inputs": b"film"}, "`inputs` must be a text or a list of texts. Received: b'film'"),
-        ({"inputs": None}, "`inputs` must be a text or a list of texts. Received: None"),
-        ({"inputs": float("nan")}, "`inputs` must be a text or a list of texts. Received: nan"),
-        (
-            {"inputs": ["film", None]},
-            "`inputs` must be a text or a list of texts. Received: None at place 1",
-        ),
+        ({"inputs": b"\xff"}, "`inputs` must be text in UTF-8. Received: 'utf-8' codec can't "),
+        ({"inputs": None}, "`inputs` must be a text or a list of texts. Received: None (NoneType)"),
+        ({"inputs": float("nan")}, "`inputs` must be a text or a list of texts. Received: nan ("),
+        ({"inputs": ["film", None]}, "`inputs` must be texts, none missing. Received: None at pla"),
+        ({"inputs": ["film", 3]}, "`inputs` must be texts. Received: 3 (int) at place 1"),
+        ({"inputs": [{"text": "a"}]}, "`inputs` must be texts. Received: {'text': 'a'} (dict) at"),
+        ({"inputs": pa.table({"text": ["a"]})}, "`inputs` must be a text or a list of texts."),
+        ({"inputs": np.ones((2, 3), "int32")}, "`inputs` must be texts. Received: [1, 1, 1] (list"),
         (
             {"sampler": "beams"},
             "`sampler` must be a known name. Received: sampler='beams' (did you mean 'beam'?)",
@@ -152,7 +160,14 @@ def test_no_stop_token_fills_every_answer(model):
 def test_bad_arguments(model, arguments, message):
     with pytest.raises(ValueError) as caught:
         model.generate(**{"inputs": TEXTS, **arguments})
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(message)
+
+
+def test_texts_that_are_cut_are_counted(model, monkeypatch):
+    monkeypatch.setattr(model.preprocessor, "encoder_sequence_length", 6)
+    message = r"texts given: 1 of 2 inputs \(50.0%\) are longer than 6 tokens and cut \(up to"
+    with pytest.warns(DataWarning, match=message):
+        model.generate(["good " * 50, "good"])
 
 
 def test_a_model_and_its_functions_go_together(tokenizer):

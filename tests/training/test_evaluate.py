@@ -7,7 +7,8 @@ import toy
 
 from keras_spot import tasks
 from keras_spot.model import build
-from keras_spot.training.evaluate import evaluate, label_log_likelihoods, predict, submit
+from keras_spot.training.evaluate import evaluate, label_log_likelihoods, submit
+from keras_spot.training.predict import predict
 
 
 @pytest.fixture(scope="module")
