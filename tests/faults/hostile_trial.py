@@ -11,7 +11,6 @@ long       a message of more than 2,000 letters
 """
 
 import json
-import math
 import os
 import re
 import shutil
@@ -32,20 +31,14 @@ def read_here(reader, count):
     return _one_reader(reader, count, _Here(reader))
 
 
-def run(readers, inputs, report=None):
-    """Read so many hostile inputs, shared among readers; return a row of counts for each.
+def run_one(reader, count):
+    """Read so many hostile inputs of one reader in a process that may die of it.
 
-    Rows have `reader`, `inputs`, `accepted`, `refused`, `faults` (kind -> count), `examples` of
-    faults, and the largest `seconds` and `megabytes`.
+    Returns:
+        A row: `inputs`, `accepted`, `refused`, `faults` (kind -> count), `examples` of faults, and
+        the largest `seconds` and `megabytes`.
     """
-    total = sum(reader.share for reader in readers)
-    rows = []
-    for reader in readers:
-        count = math.ceil(inputs * reader.share / total)
-        rows.append(_one_reader(reader, count, _Child(reader.name)))
-        if report is not None:
-            report(rows[-1])
-    return rows
+    return _one_reader(reader, count, _Child(reader.name))
 
 
 def _one_reader(reader, count, place):

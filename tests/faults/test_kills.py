@@ -1,0 +1,60 @@
+"""A few kills, losses of power and pairs of commands; `python -m tests.faults --full` has more."""
+
+import clients
+import forks
+import kills
+import pairs
+import pytest
+import world as worlds
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toys") / "world"
+    worlds.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def light():
+    with forks.Server(light=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def heavy():
+    with forks.Server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["kills", "losses of power"])
+def test_an_add_that_is_killed(world, light, tmp_path, power):
+    chains = kills.Chains(worlds.BY_NAME["library add"], world, tmp_path, light)
+    ended = [chains.chain(number, power, kills=4) for number in range(2)]
+    assert sum(killed for killed, _ in ended) >= 3
+    assert [wrong for _, wrong in ended if wrong] == []
+
+
+def test_a_run_that_loses_power(world, heavy, tmp_path):
+    chains = kills.Chains(worlds.BY_NAME["train"], world, tmp_path, heavy, twice=False)
+    assert chains.chain(0, power=True, kills=1) == (1, [])
+
+
+def test_two_adds_at_once(world, light, tmp_path):
+    with forks.Server(light=True) as other:
+        both = pairs.Pairs(world, tmp_path, [light, other])
+        add = worlds.BY_NAME["library add"]
+        assert both.pair(add, add, delay=pairs.DELAY) == (["done", "done"], [])
+
+
+def test_clients_of_an_exported_model(world, heavy, tmp_path):
+    words = worlds.BY_NAME["export"].words(world)
+    assert heavy.run(words, tmp_path, tmp_path / "out.txt")[0] == 0
+    asked = clients.ask(tmp_path / "out", 2, 4)
+    assert (asked["count"], asked["errors"]) == (0, [])
+    assert asked["requests"] > 10
+
+
+def test_a_server_has_one_thread(light, heavy):
+    """More would not be in its forks, which could wait for them for ever."""
+    assert (light.threads, heavy.threads) == (1, 1)
