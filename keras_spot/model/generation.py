@@ -110,12 +110,23 @@ class Generator:
         Returns:
             `decoder_token_ids` `[B, D]` and the boolean `decoder_padding_mask` `[B, D]`.
         """
+        texts = inputs["encoder_token_ids"], inputs["encoder_padding_mask"]
+        states, mask = self.model.forward_pass.encode(
+            *texts, inputs.get("prompt_index"), prompt_states
+        )
+        ids, given = inputs["decoder_token_ids"], inputs["decoder_padding_mask"]
+        return self.decode(states, mask, ids, given, stop_token_ids, sampler)
+
+    def decode(self, states, mask, ids, given, stop_token_ids=None, sampler=None):
+        """Decode one batch of encoder states `[B, P + T, H]` with their mask; see `step`.
+
+        Args:
+            ids: `[B, D]`, the given tokens.
+            given: `[B, D]`, 1 where a token is given.
+        """
         model = self.model
         sampler = model.sampler if sampler is None else sampler
-        texts = inputs["encoder_token_ids"], inputs["encoder_padding_mask"]
-        states, mask = model.forward_pass.encode(*texts, inputs.get("prompt_index"), prompt_states)
-        ids = inputs["decoder_token_ids"]
-        given = ops.cast(inputs["decoder_padding_mask"], "bool")
+        given = ops.cast(given, "bool")
         decoder = model.forward_pass.chosen.cached_decoder(states, mask, ops.shape(ids)[1])
 
         def next(tokens, cache, index):

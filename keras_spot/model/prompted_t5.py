@@ -305,14 +305,15 @@ class PromptedT5(PromptTuning):
             max_length: target tokens at most. Default: the preprocessor's.
             overwrite: also replace an earlier SavedModel of ours that was changed since, or a file
                 of the other formats.
-            **kwargs: for the other formats.
+            **kwargs: for the SavedModel `tasks`, `version` and `buckets`, see
+                `export.export_text`; else for the other formats.
 
         Raises:
             InvalidArgument: a folder that holds anything but our own earlier work, or a file
                 without `overwrite`.
         """
         if format == "tf_saved_model":
-            export.export_text(self, filepath, max_length, overwrite)
+            export.export_text(self, filepath, max_length, overwrite, **kwargs)
         else:
             write = functools.partial(super().export, format=format, **kwargs)
             export.export_files(write, filepath, overwrite)

@@ -110,11 +110,19 @@ class Ranker:
         """Return a score `[B]` for each target `[1, D]`."""
         states, mask = self.model.forward_pass.encode(*inputs)
         batch = ops.shape(states)[0]
-        scores = []
-        for target in targets:
-            target = ops.broadcast_to(target, (batch, ops.shape(target)[1]))
-            shifted = ops.pad(target[:, :-1], [[0, 0], [1, 0]])
-            logits = self.model.forward_pass.decode(shifted, ops.ones_like(shifted), states, mask)
-            logits = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-            scores.append(ops.sum(ops.take_along_axis(logits, target[..., None], axis=-1), (1, 2)))
-        return scores
+        rows = [ops.broadcast_to(target, (batch, ops.shape(target)[1])) for target in targets]
+        return [self.of_targets(states, mask, target) for target in rows]
+
+    def of_targets(self, states: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
+        """Return the log-likelihoods `[B]` of a target for each row, given encoder states.
+
+        Args:
+            states: `[B, P + T, H]`.
+            mask: `[B, P + T]`.
+            targets: `[B, D]` token ids, padded with 0, which counts for nothing.
+        """
+        shifted = ops.pad(targets[:, :-1], [[0, 0], [1, 0]])
+        logits = self.model.forward_pass.decode(shifted, ops.ones_like(shifted), states, mask)
+        logits = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+        scores = ops.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        return ops.sum(ops.where(targets == 0, 0.0, scores), axis=1)

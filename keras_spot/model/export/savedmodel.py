@@ -2,14 +2,19 @@
 
 import errno
 import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from keras_spot.base import remote
 from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.errors import invalid
 from keras_spot.base.ownership import Kind
+from keras_spot.model.export import described
+from keras_spot.tasks.card import TASK_FILE, write_cards
 
 SAVED_MODEL = Kind("SavedModel", is_folder=True)
+FORM = "savedmodel"
 
 
 def export_text(
@@ -17,14 +22,17 @@ def export_text(
     path: str | os.PathLike,
     max_length: int | None = None,
     overwrite: bool = False,
+    *,
+    tasks: Any = None,
+    version: int | None = None,
+    buckets: Sequence[int] | None = None,
 ) -> None:
-    """Write a SavedModel with the signature `text [B] -> outputs [B], output_ids [B, D]`.
+    """Write a SavedModel that takes texts; `signatures` has the table of what it gives.
 
-    That of a bank of prompts also takes `prompt` [B], the name of each text's prompt.
-
-    The tokeniser and the greedy (or otherwise compiled) decoding loop are inside; a process that
-    imports only tensorflow and tensorflow_text (for its ops) can run it. A second
-    signature `generate_ids` takes token ids, of a bank with `prompt_index` [B].
+    The tokeniser and the decoding loop with the compiled sampler are inside; a process that
+    imports only tensorflow and tensorflow_text (for its ops) can run it, and so can TensorFlow
+    Serving, which finds requests to warm up with. What the prompts were trained on stands in
+    `task.json`.
 
     Args:
         model: a `PromptedT5` with a preprocessor.
@@ -32,93 +40,72 @@ def export_text(
         max_length: target tokens at most. Default: the preprocessor's.
         overwrite: also replace an earlier SavedModel of ours whose files have changed since. A
             folder with files of another stays.
+        tasks: what the prompts were trained on, for `classify` and for callers, see
+            `described.cards_of`. Default: not known.
+        version: write into a folder of this number inside `path`, as TensorFlow Serving wants it.
+            Default: into `path` itself.
+        buckets: pad every input to the narrowest of these widths that holds it (the input length
+            is always one), for accelerators and `compile(jit_compile=True)`. Default: to the
+            longest of its batch.
 
     Raises:
-        InvalidArgument: a model without a preprocessor, another backend than TensorFlow, or a
-            folder that holds anything but our own earlier work.
+        InvalidArgument: a model without a preprocessor, another backend than TensorFlow, an
+            argument that breaks its rule, or a folder that holds anything but our own earlier work.
         OSError: the folder cannot be written; an older one stays as it was.
     """
     import keras
-    import tensorflow as tf
-    import tensorflow_text
 
     if keras.config.backend() != "tensorflow":
         raise invalid("model", "must run on the tensorflow backend", keras.config.backend())
     if model.preprocessor is None:
         raise invalid("model", "must have a preprocessor to take texts", "preprocessor=None")
+    if version is not None:
+        if type(version) is not int or version < 0:
+            raise invalid("version", "must be an integer from 0 on", f"{version=}")
+        path = f"{os.fspath(path)}/{version}"
+    longest = model.preprocessor.encoder_sequence_length
+    for width in buckets or ():
+        if type(width) is not int or not 1 <= width <= longest:
+            raise invalid("buckets", f"must be integers from 1 to {longest}", f"{buckets=}")
+    cards = described.cards_of(model, tasks)
     remote.may_write(path, SAVED_MODEL, overwrite)
-    tokenizer = model.preprocessor.tokenizer
-    end, pad = tokenizer.end_token_id, tokenizer.pad_token_id
-    known = tokenizer.vocabulary_size()
-    limit = model.preprocessor.encoder_sequence_length - 1
-    length = (max_length or model.preprocessor.decoder_sequence_length) + 1
-    pieces = tensorflow_text.SentencepieceTokenizer(model=tokenizer.proto)
-
-    # A prompt that does not see the tokens is encoded now, once for all.
-    states = model.forward_pass.prompt_states()
-    names = model.prompt_names
-    by_name, by_number = (
-        [] if names is None else [tf.TensorSpec([None], dtype, name)]
-        for name, dtype in (("prompt", tf.string), ("prompt_index", tf.int32))
-    )
-
-    def decode(ids, mask, *prompt_index):
-        batch = tf.shape(ids)[0]
-        given = tf.concat(
-            [tf.ones((batch, 1), "int32"), tf.zeros((batch, length - 1), "int32")], axis=1
-        )
-        inputs = {
-            "encoder_token_ids": ids,
-            "encoder_padding_mask": mask,
-            "decoder_token_ids": tf.zeros_like(given),
-            "decoder_padding_mask": given,
-            **dict(zip(["prompt_index"], prompt_index)),
-        }
-        out = model.generate_step(inputs, (end,), states)
-        return out["decoder_token_ids"][:, 1:], out["decoder_padding_mask"][:, 1:]
-
-    def number(prompt):
-        same = prompt[:, None] == tf.constant(names)
-        known_names = tf.debugging.Assert(
-            tf.reduce_all(tf.reduce_any(same, axis=1)),
-            [f"`prompt` must be one of {', '.join(names)}. Received:", prompt],
-        )
-        with tf.control_dependencies([known_names]):
-            return tf.argmax(same, axis=1, output_type=tf.int32)
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None], tf.int32, "encoder_token_ids"),
-            tf.TensorSpec([None, None], tf.int32, "encoder_padding_mask"),
-            *by_number,
-        ]
-    )
-    def generate_ids(encoder_token_ids, encoder_padding_mask, *prompt_index):
-        ids, mask = decode(encoder_token_ids, encoder_padding_mask, *prompt_index)
-        return {"output_ids": ids, "output_mask": tf.cast(mask, tf.int32)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text"), *by_name])
-    def serve(text, *prompt):
-        rows = pieces.tokenize(text)[:, :limit]
-        ends = tf.fill([tf.shape(text)[0], 1], end)
-        rows = tf.concat([rows, tf.RaggedTensor.from_tensor(ends)], axis=1)
-        mask = tf.sequence_mask(rows.row_lengths(), dtype=tf.int32)
-        ids, kept = decode(rows.to_tensor(pad), mask, *map(number, prompt))
-        # Ids past the vocabulary pad the embedding table; the detokeniser would fail on them.
-        kept = kept & (ids != end) & (ids != pad) & (ids < known)
-        return {"outputs": pieces.detokenize(tf.ragged.boolean_mask(ids, kept)), "output_ids": ids}
-
-    module = tf.Module()
-    # A SavedModel only holds the variables and resources that hang from its root.
-    variables = [*model.weights, *model.sampler.variables]
-    module.variables_ = [variable.value for variable in variables]
-    module.pieces = pieces
-    signatures = {"serving_default": serve, "generate_ids": generate_ids}
     with (
         remote.writing(path, SAVED_MODEL, overwrite) as local,
         atomic_folder(local, SAVED_MODEL, overwrite) as folder,
     ):
-        try:
-            tf.saved_model.save(module, str(folder), signatures=signatures)
-        except tf.errors.OpError as error:
-            raise OSError(errno.EIO, error.message, str(path)) from error
+        _write(model, folder, str(path), cards, max_length, buckets and (*buckets, longest))
+
+
+def _write(
+    model: Any,
+    folder: Path,
+    shown: str,
+    cards: Any,
+    max_length: int | None,
+    buckets: Sequence[int] | None,
+) -> None:
+    import tensorflow as tf
+
+    from keras_spot.model.export import warmup
+    from keras_spot.model.export.signatures import Signatures
+
+    length = max_length or model.preprocessor.decoder_sequence_length
+    write_cards(folder / TASK_FILE, cards, form=FORM, **described.facts_of(model, length))
+    description = (folder / TASK_FILE).read_text(encoding="utf-8")
+    module = Signatures(model, cards, description, length, buckets)
+    signatures = module.signatures()
+    try:
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+        warmup.write(folder, _requests(signatures, next(iter(cards))))
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, error.message, shown) from error
+
+
+def _requests(signatures: Any, prompt: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield requests that make every function that texts go through ready: one row, then more."""
+    given = {"text": "a short text", "prompt": prompt}
+    for name in ("serving_default", "classify"):
+        if name in signatures:
+            inputs = [spec.name for spec in signatures[name].input_signature]
+            for rows in (1, 2):
+                yield name, {key: [given[key]] * rows for key in inputs}

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_spot.base.errors import unknown
@@ -122,7 +121,7 @@ class PlainT5(T5Layers):
         layers = self.backbone.encoder_transformer_layers
         bias = att.position_bias(layers[0].self_attention, length, length)
         if self.prompt_attention == "causal":
-            bias = bias + att.masked(np.tri(length), bias.dtype)
+            bias = bias + att.masked(_earlier(length), bias.dtype)
         keys_and_values = []
         for layer in layers:
             x, query, key, value = self.project(layer, x)
@@ -254,8 +253,8 @@ class PlainT5(T5Layers):
         """Return the relative bias with causal and padding mask, `[n, B, D, D]`."""
         length = ops.shape(padding_mask)[1]
         bias = att.position_bias(attention, length, length)
-        earlier = ops.arange(length)[None, :] <= ops.arange(length)[:, None]
-        visible = ops.logical_and(earlier[None], ops.cast(padding_mask, "bool")[:, None, :])
+        given = ops.cast(padding_mask, "bool")[:, None, :]
+        visible = ops.logical_and(_earlier(length)[None], given)
         return bias + att.masked(visible, bias.dtype)[None]
 
     def cached_decoder(self, states: Tensor, mask: Tensor, length: Any) -> CachedDecoder:
@@ -273,3 +272,9 @@ class PlainT5(T5Layers):
     def log_partition(self, logits: Tensor, targets: Tensor, low: float = 0.0) -> Tensor:
         """Return what the loss needs of the logits, see `losses.log_partition`."""
         return losses.log_partition(logits, targets, low)
+
+
+def _earlier(length: Any) -> Tensor:
+    """Return for each of `length` positions which ones it may see, `[length, length]`."""
+    places = ops.arange(length)
+    return places[None, :] <= places[:, None]

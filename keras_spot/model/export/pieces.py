@@ -1,0 +1,49 @@
+"""Texts to token ids and back, inside a TensorFlow graph."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_text
+
+
+class Pieces(tf.Module):
+    """A SentencePiece model as TensorFlow operations.
+
+    Args:
+        preprocessor: KerasHub's, with tokenizer and input length.
+        buckets: widths to which inputs are padded. Default: to their longest.
+    """
+
+    def __init__(self, preprocessor: Any, buckets: Sequence[int] | None = None) -> None:
+        super().__init__()
+        tokenizer = preprocessor.tokenizer
+        self.limit = preprocessor.encoder_sequence_length
+        self._buckets = buckets and tf.constant(sorted(buckets), tf.int64)
+        self._end, self._pad = tokenizer.end_token_id, tokenizer.pad_token_id
+        self._known = tokenizer.vocabulary_size()
+        self._pieces = tensorflow_text.SentencepieceTokenizer(model=tokenizer.proto)
+
+    def inputs(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return ids and mask `[B, T]` of texts `[B]`: cut to the input length, end token last."""
+        rows = self._with_end(self._pieces.tokenize(texts)[:, : self.limit - 1])
+        width = tf.maximum(tf.reduce_max(rows.row_lengths()), 1)
+        if self._buckets is not None:
+            width = self._buckets[tf.reduce_sum(tf.cast(self._buckets < width, tf.int32))]
+        mask = tf.sequence_mask(rows.row_lengths(), width, tf.int32)
+        return rows.to_tensor(self._pad, shape=tf.stack([-1, width])), mask
+
+    def targets(self, texts: tf.Tensor) -> tf.Tensor:
+        """Return ids `[N, D]` of texts `[N]`, end token last, padded with 0; of "" only padding."""
+        ids = self._with_end(self._pieces.tokenize(texts)).to_tensor(self._pad)
+        return tf.where(texts[:, None] == "", 0, ids)
+
+    def texts(self, ids: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
+        """Return texts `[B]` of ids `[B, D]` where `kept`, without special and unknown ids."""
+        # Ids past the vocabulary pad the embedding table; the detokeniser would fail on them.
+        kept = kept & (ids != self._end) & (ids != self._pad) & (ids < self._known)
+        return self._pieces.detokenize(tf.ragged.boolean_mask(ids, kept))
+
+    def _with_end(self, rows: tf.RaggedTensor) -> tf.RaggedTensor:
+        ends = tf.fill([rows.nrows(), 1], self._end)
+        return tf.concat([rows, tf.RaggedTensor.from_tensor(ends)], axis=1)
