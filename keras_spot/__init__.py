@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time names load 
     from keras_spot.base.errors import InvalidArgument
     from keras_spot.base.recipe import Recipe
     from keras_spot.data import load_bank, load_examples, load_mixture, load_task
-    from keras_spot.model import losses, optimizers
+    from keras_spot.model import losses, optimizers, reparameterizations
     from keras_spot.model.build import build
     from keras_spot.model.prompted_t5 import PromptedT5
     from keras_spot.model.soft_prompt import SoftPrompt
@@ -46,6 +46,7 @@ _MODULES = {
     "optimizers": "model.optimizers",
     "plots": "study.plots",
     "prompts": "prompts",
+    "reparameterizations": "model.reparameterizations",
     "retrieval": "transfer.retrieval",
     "study": "study",
     "submission": "training.submission",
@@ -99,6 +100,7 @@ __all__ = [
     "optimizers",
     "plots",
     "prompts",
+    "reparameterizations",
     "retrieval",
     "strategy",
     "study",
@@ -117,6 +119,9 @@ _REGISTERED = {
     "FromNumpy": "prompts.initializers.values",
     "FromText": "prompts.initializers.embeddings",
     "GreedySampler": "model.samplers",
+    "LowRank": "model.reparameterizations.low_rank",
+    "Residual": "model.reparameterizations.residual",
+    "VocabularyMixture": "model.reparameterizations.vocabulary_mixture",
     "PromptedT5": "model.prompted_t5",
     "SampledVocab": "prompts.initializers.embeddings",
     "SoftPrompt": "model.soft_prompt",

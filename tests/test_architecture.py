@@ -110,6 +110,7 @@ def test_the_public_surface():
         "optimizers",
         "plots",
         "prompts",
+        "reparameterizations",
         "retrieval",
         "strategy",
         "study",

@@ -11,6 +11,7 @@ from keras_spot import backbones
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, Initializer, PathLike, Tokenizer
+from keras_spot.model import reparameterizations
 from keras_spot.model.kernels import Kernels
 from keras_spot.model.prompted_t5 import PromptedT5
 from keras_spot.prompts import Prompt, initializers
@@ -37,6 +38,7 @@ def build(
     prompt_names: Sequence[str] | None = None,
     remat: bool = False,
     kernels: Kernels = "auto",
+    reparameterization: reparameterizations.Spec | None = None,
 ) -> PromptedT5:
     """Return a frozen T5 with a soft prompt in front, compiled with the paper's recipe.
 
@@ -72,10 +74,13 @@ def build(
         remat: less memory for more work, see `PromptedT5`. Default False.
         kernels: `"auto"` (default), `"plain"` or `"fast"`: how the numbers are computed, see
             `PromptedT5`.
+        reparameterization: what is trained in the prompt's place: `"residual"`, `"low-rank"`,
+            `"vocabulary-mixture"`, one of these with settings as `{"low-rank": {"rank": 16}}`, or a
+            `Reparameterization`; of a bank the same for all. Default: None, the prompt itself.
 
     Returns:
-        A compiled `PromptedT5`; its one trainable variable is the prompt, P x H numbers; a bank's
-        are its K prompts.
+        A compiled `PromptedT5` that trains the prompt's variables and nothing else: the P x H
+        numbers of each prompt, or those of its reparameterization.
 
     Raises:
         InvalidArgument: an argument that breaks its rule, a prompt of another width or backbone.
@@ -94,6 +99,10 @@ def build(
         for start in uncompleted
     ]
     sources = _check_width(starts, loaded.hidden_dim)
+    layer = reparameterizations.get(reparameterization)
+    if layer is not None:
+        first = seed if isinstance(seed, int) else seed[0]
+        layer = layer.completed(table).reseeded(first)
     if prompt_length is None and all(getattr(start, "length", None) is None for start in starts):
         prompt_length = recipe.prompt_length
     preprocessor = own_tokenizer and keras_hub.models.T5Seq2SeqLMPreprocessor(
@@ -113,11 +122,14 @@ def build(
         prompt_names=prompt_names,
         remat=remat,
         kernels=kernels,
+        reparameterization=layer,
     )
     for source in sources:
         backbones.check_fingerprint(source, model.fingerprint)
-    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    expected = len(starts) * model.prompt_length * loaded.hidden_dim
+    trainable, expected = (
+        sum(int(np.prod(v.shape)) for v in layer.trainable_variables)
+        for layer in (model, model.soft_prompt)
+    )
     if trainable != expected:
         rule = f"must have {expected} trainable numbers, the prompt's, and no others"
         raise invalid("backbone", rule, f"{trainable}")

@@ -194,7 +194,8 @@ class Generator:
             if batch[INPUTS[2]].shape[1] < 2:
                 rule = "must leave room behind the start token"
                 raise invalid("decoder_token_ids", rule, f"shape={batch[INPUTS[2]].shape}")
-            return compiled(batch, stop_token_ids=stops)
+            with model.soft_prompt.folded():
+                return compiled(batch, stop_token_ids=stops)
 
         return generate_function
 

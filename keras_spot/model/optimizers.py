@@ -37,6 +37,8 @@ class Adafactor(keras.optimizers.Optimizer):
         learning_rate: float or schedule. Default 0.3.
         learning_rates: constant rates instead, one for each variable in their order, as for the
             prompts of a bank. Default: none, `learning_rate` for all.
+        rate_multipliers: factors on the rate, one for each variable in their order, as
+            reparameterizations have them. Default: none.
         decay_rate: exponent of the second-moment decay, in (0, 1]. Default 0.8.
         weight_decay: absolute rate a step. Default 1e-5, the published value; 0 for none.
         clipping_threshold: bound on the root mean square of an update. Default 1.0.
@@ -59,6 +61,7 @@ class Adafactor(keras.optimizers.Optimizer):
         min_dim_size_to_factor: int = 128,
         name: str = "adafactor",
         learning_rates: Sequence[float] | None = None,
+        rate_multipliers: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         # The base class would multiply weight decay by the rate: it is told of none.
@@ -70,6 +73,7 @@ class Adafactor(keras.optimizers.Optimizer):
         if clipping_threshold <= 0:
             raise invalid("clipping_threshold", "must be positive", f"{clipping_threshold=}")
         self.learning_rates = None if learning_rates is None else tuple(learning_rates)
+        self.rate_multipliers = None if rate_multipliers is None else tuple(rate_multipliers)
         self.decay_rate = decay_rate
         self.absolute_weight_decay = weight_decay or 0.0
         self.clipping_threshold = clipping_threshold
@@ -88,9 +92,11 @@ class Adafactor(keras.optimizers.Optimizer):
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
-        if self.learning_rates is not None and len(self.learning_rates) != len(variables):
-            rule = f"must be {len(variables)}, one for each variable"
-            raise invalid("learning_rates", rule, f"{len(self.learning_rates)}")
+        for name in ("learning_rates", "rate_multipliers"):
+            given = getattr(self, name)
+            if given is not None and len(given) != len(variables):
+                rule = f"must be {len(variables)}, one for each variable"
+                raise invalid(name, rule, f"{len(given)}")
         super().build(variables)
         self._moments = []
         for variable in variables:
@@ -116,6 +122,8 @@ class Adafactor(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         own = learning_rate if self.learning_rates is None else self.learning_rates[index]
         rate = ops.cast(own, "float32")
+        if self.rate_multipliers is not None:
+            rate = rate * self.rate_multipliers[index]
         step = ops.cast(self.iterations + 1, "float32")
         # 1 - t^-d directly: 1 - beta is then exact at the first step, where beta is 0.
         fresh = ops.power(step, -self.decay_rate)
@@ -158,12 +166,21 @@ class Adafactor(keras.optimizers.Optimizer):
             factored=self.factored,
             min_dim_size_to_factor=self.min_dim_size_to_factor,
             learning_rates=self.learning_rates,
+            rate_multipliers=self.rate_multipliers,
         )
         return config
 
 
-def from_recipe(recipe: Recipe) -> Adafactor:
-    """Return the `Adafactor` of a `Recipe`."""
+def from_recipe(
+    recipe: Recipe,
+    learning_rates: Sequence[float] | None = None,
+    rate_multipliers: Sequence[float] | None = None,
+) -> Adafactor:
+    """Return the `Adafactor` of a `Recipe`, perhaps with rates or factors of each variable."""
     return Adafactor(
-        recipe.learning_rate, decay_rate=recipe.decay_rate, weight_decay=recipe.weight_decay
+        recipe.learning_rate,
+        decay_rate=recipe.decay_rate,
+        weight_decay=recipe.weight_decay,
+        learning_rates=learning_rates,
+        rate_multipliers=rate_multipliers,
     )

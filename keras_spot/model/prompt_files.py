@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from keras import ops
-
 from keras_spot import backbones, prompts
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import PathLike
@@ -26,7 +24,7 @@ def save(
         "versions": versions(),
         **provenance,
     }
-    values = ops.convert_to_numpy(model.prompt_variable(prompt))
+    values = model.soft_prompt.values(model.prompt_number(prompt))
     return prompts.write(path, values, record, form, overwrite=overwrite)
 
 
@@ -37,14 +35,15 @@ def load(
     prompt: str | int | None = None,
 ) -> None:
     """Replace a prompt of a `PromptedT5`, see `PromptedT5.load_prompt`."""
-    variable = model.prompt_variable(prompt)
+    number = model.prompt_number(prompt)
     file = prompts.read(path, step)
     backbones.check_fingerprint(file, model.fingerprint)
     recorded = file.provenance.get("prompt_attention", model.prompt_attention)
     if recorded != model.prompt_attention:
         rule = f"must hold a prompt trained with prompt_attention={model.prompt_attention!r}"
         raise invalid("path", rule, f"{recorded!r} in {file.path}")
-    if file.values.shape != variable.shape:
-        rule = f"must hold a prompt of shape {tuple(variable.shape)}"
+    shape = (model.prompt_length, model.backbone.hidden_dim)
+    if file.values.shape != shape:
+        rule = f"must hold a prompt of shape {shape}"
         raise invalid("path", rule, f"shape={file.values.shape} in {file.path}")
-    variable.assign(file.values)
+    model.soft_prompt.start(number, file.values, trained=True)

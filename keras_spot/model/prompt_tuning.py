@@ -19,6 +19,9 @@ __all__ = ["PromptTuning"]
 class PromptTuning(keras_hub.models.Seq2SeqLM):
     """A KerasHub `Seq2SeqLM` that trains a soft prompt; `PromptedT5` has one, and answers, too."""
 
+    test_function: Callable[..., Any] | None
+    predict_function: Callable[..., Any] | None
+
     def compile(
         self,
         optimizer: keras.optimizers.Optimizer | str = "auto",
@@ -44,7 +47,8 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
                 `kernels="fast"` where that cannot be right.
         """
         if optimizer == "auto":
-            optimizer = optimizers.from_recipe(self.recipe)
+            multipliers = self.rate_multipliers()
+            optimizer = optimizers.from_recipe(self.recipe, rate_multipliers=multipliers)
         if loss == "auto":
             loss = TokenCrossEntropy(self.recipe.z_loss, self.recipe.label_smoothing)
         if isinstance(loss, TokenCrossEntropy):
@@ -66,6 +70,40 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         self.forward_pass.compile_whole_steps(bool(self.jit_compile))
         self.generator.forget()
         self.ranker.forget()
+
+    def rate_multipliers(self) -> list[float] | None:
+        """Return the factor on the rate of each trainable variable, None where all are 1."""
+        own = {id(v): multiplier for v, _, multiplier in self.soft_prompt.multipliers()}
+        factors = [own.get(id(variable), 1.0) for variable in self.trainable_variables]
+        return None if set(factors) <= {1.0} else factors
+
+    def make_test_function(self, force: bool = False) -> Any:
+        before = self.test_function
+        super().make_test_function(force)
+        if self.test_function is not before:
+            self.test_function = self._with_folded_prompts(self.test_function)
+        return self.test_function
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        before = self.predict_function
+        super().make_predict_function(force)
+        if self.predict_function is not before:
+            self.predict_function = self._with_folded_prompts(self.predict_function)
+        return self.predict_function
+
+    def _with_folded_prompts(self, function: Any) -> Any:
+        """Return a function of Keras' that computes with folded prompts, see `SoftPrompt`.
+
+        JAX' gets the variables as they were before it is called, and folds by itself.
+        """
+        if not self.soft_prompt.reparameterized or keras.config.backend() != "tensorflow":
+            return function
+
+        def folded(*arguments: Any) -> Any:
+            with self.soft_prompt.folded():
+                return function(*arguments)
+
+        return folded
 
     def compute_loss(
         self,

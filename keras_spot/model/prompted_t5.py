@@ -19,7 +19,7 @@ from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Initializer, PathLike, Record, Tensor
-from keras_spot.model import export, prompt_files, texts
+from keras_spot.model import export, prompt_files, reparameterizations, texts
 from keras_spot.model.generation import INPUTS, Generator
 from keras_spot.model.kernels import ForwardPass, Kernels
 from keras_spot.model.prompt_tuning import PromptTuning
@@ -38,7 +38,7 @@ _CONFIG += ["remat", "kernels"]
 
 @keras.saving.register_keras_serializable("keras_spot")
 class PromptedT5(PromptTuning):
-    """A KerasHub `Seq2SeqLM` whose only trainable variable is a soft prompt; see `build`.
+    """A KerasHub `Seq2SeqLM` of which only a soft prompt is trained; see `build`.
 
     The prompt's P vectors stand before the embedded encoder input; relative positions and
     attention run over the P + T positions, the decoder's cross-attention sees them all, and
@@ -65,6 +65,8 @@ class PromptedT5(PromptTuning):
         kernels: how the numbers are computed: `"auto"` (default): fast where it is right and
             gains, a large frozen backbone on one TensorFlow CPU; `"plain"`; `"fast"`, refused
             where it cannot be right.
+        reparameterization: what is trained in the prompt's place, see `SoftPrompt`. Default: None,
+            the prompt itself.
         **kwargs: `name`, `compile`.
 
     Call arguments (a dictionary):
@@ -98,6 +100,7 @@ class PromptedT5(PromptTuning):
         prompt_names: Sequence[str] | None = None,
         remat: bool = False,
         kernels: Kernels = "auto",
+        reparameterization: reparameterizations.Spec | None = None,
         **kwargs: Any,
     ) -> None:
         if remat and dropout:
@@ -108,7 +111,9 @@ class PromptedT5(PromptTuning):
         backbones.freeze(backbone, dropout)
         self.backbone = backbone
         self.preprocessor = preprocessor
-        soft_prompt = SoftPrompt(prompt_length, prompt_initializer, num_prompts, name="soft_prompt")
+        soft_prompt = SoftPrompt(
+            prompt_length, prompt_initializer, num_prompts, reparameterization, name="soft_prompt"
+        )
         soft_prompt.build((None, None, backbone.hidden_dim))
         self.soft_prompt = soft_prompt
         self.forward_pass = ForwardPass(backbone, soft_prompt, prompt_attention, remat, kernels)
@@ -282,8 +287,16 @@ class PromptedT5(PromptTuning):
         prompt_files.load(self, path, step, prompt)
 
     def prompt_variable(self, prompt: str | int | None = None) -> keras.Variable:
-        """Return the variable `[P, H]` of the prompt, of a bank's by name or number."""
-        return self.soft_prompt.prompts[naming.number(self.prompt_names, prompt) or 0]
+        """Return the variable `[P, H]` of the prompt, of a bank's by name or number.
+
+        Raises:
+            InvalidArgument: with a reparameterization, which trains other variables.
+        """
+        return self.soft_prompt.prompts[self.prompt_number(prompt)]
+
+    def prompt_number(self, prompt: str | int | None = None) -> int:
+        """Return the number of a bank's prompt by its name or number, 0 without a bank."""
+        return naming.number(self.prompt_names, prompt) or 0
 
     # === Saving ===
 
@@ -312,11 +325,12 @@ class PromptedT5(PromptTuning):
             InvalidArgument: a folder that holds anything but our own earlier work, or a file
                 without `overwrite`.
         """
-        if format == "tf_saved_model":
-            export.export_text(self, filepath, max_length, overwrite, **kwargs)
-        else:
-            write = functools.partial(super().export, format=format, **kwargs)
-            export.export_files(write, filepath, overwrite)
+        with self.soft_prompt.folded():
+            if format == "tf_saved_model":
+                export.export_text(self, filepath, max_length, overwrite, **kwargs)
+            else:
+                write = functools.partial(super().export, format=format, **kwargs)
+                export.export_files(write, filepath, overwrite)
 
     def save_to_preset(
         self, preset_dir: PathLike, max_shard_size: float = 10, overwrite: bool = False
@@ -328,6 +342,7 @@ class PromptedT5(PromptTuning):
     def get_config(self) -> Record:
         config = super().get_config() | {name: getattr(self, name) for name in _CONFIG}
         texts.add_lengths(config["preprocessor"], self.preprocessor)
+        config["reparameterization"] = self.soft_prompt.get_config()["reparameterization"]
         return {**config, "recipe": dataclasses.asdict(self.recipe)}
 
     @classmethod

@@ -67,7 +67,9 @@ class Ranker:
             inputs = list(pad_rows([rows[i] for i in chunk]))
             if index is not None:
                 inputs.append(index[chunk])
-            result[chunk] = np.stack(list(map(np.asarray, function(inputs, targets))), axis=1)
+            with model.soft_prompt.folded():
+                scores = function(inputs, targets)
+            result[chunk] = np.stack(list(map(np.asarray, scores)), axis=1)
             if answered is not None:
                 answered(len(chunk))
         return result

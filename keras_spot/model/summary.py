@@ -1,5 +1,6 @@
 """The prompts of a model as a table, in the form of Keras' summaries."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,9 +30,14 @@ def show_prompts(
     columns += [Column(name, justify="right", width=w) for name, w in zip(others, widths[1:])]
     table = Table(*columns, width=line_length)
     names = model.prompt_names or [model.soft_prompt.name]
-    for name, variable in zip(names, model.soft_prompt.prompts):
-        numbers = variable.shape[0] * variable.shape[1] if variable.trainable else 0
-        table.add_row(f"{name} (SoftPrompt)", str(tuple(variable.shape)), f"{numbers:,}")
+    numbers = [0] * len(names)
+    for variable, number, _ in model.soft_prompt.multipliers():
+        numbers[number] += math.prod(variable.shape) if variable.trainable else 0
+    shape = str((model.prompt_length, model.backbone.hidden_dim))
+    layer = model.soft_prompt.reparameterization
+    kind = "SoftPrompt" if layer is None else f"SoftPrompt, {layer.name_in_records}"
+    for name, of_prompt in zip(names, numbers):
+        table.add_row(f"{name} ({kind})", shape, f"{of_prompt:,}")
     plain: dict[str, Any] = {} if print_fn is None else {"color_system": None}
     console = Console(highlight=False, width=line_length, **plain)
     if print_fn is None:

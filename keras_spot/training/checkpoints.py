@@ -16,6 +16,7 @@ from keras_spot.base.errors import diverged, invalid
 from keras_spot.base.fields import WHOLE
 from keras_spot.base.progress import Watcher
 from keras_spot.base.versions import versions
+from keras_spot.model import reparameterizations
 from keras_spot.training.finite import FiniteSteps
 from keras_spot.training.interrupts import Interrupted, Signals
 from keras_spot.training.loss_means import LossMeans
@@ -119,6 +120,9 @@ class PromptCheckpoint(keras.callbacks.Callback):
             "prompt_length": model.prompt_length,
             "optimizer": optimizer_record(model.optimizer),
             "kernels_used": model.kernels_used,
+            "reparameterization": reparameterizations.describe(
+                model.soft_prompt.reparameterization
+            ),
             "versions": versions(),
             **self.record,
         }
@@ -308,6 +312,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         self._check_norm()
         model = self.model
         arrays = {"prompt": np.asarray(model.prompt)}
+        arrays |= arrays_of(model.soft_prompt.factors, "factor")
         arrays |= arrays_of(model.optimizer.variables, "slot")
         arrays |= arrays_of(random_states(model), "random")
         arrays["losses"] = self._losses.state()
@@ -318,9 +323,13 @@ class PromptCheckpoint(keras.callbacks.Callback):
     def _restore(self, state: State) -> None:
         """Put a state into the prompts, the optimiser and the random generators."""
         model = self.model
+        soft_prompt = model.soft_prompt
         values = [state["prompt"]] if state["prompt"].ndim == 2 else list(state["prompt"])
         named = {f"prompt_{i}": value for i, value in enumerate(values)}
-        assign(model.soft_prompt.prompts, named, "prompt")
+        if soft_prompt.reparameterized:
+            assign(soft_prompt.factors, state, "factor")
+        else:
+            assign(soft_prompt.prompts, named, "prompt")
         assign(model.optimizer.variables, state, "slot")
         assign(random_states(model), state, "random", optional=True)
 

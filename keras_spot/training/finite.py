@@ -33,7 +33,7 @@ class FiniteSteps:
 
     def __init__(self, model: PromptedT5, losses: LossMeans, skip: int = 0) -> None:
         self._losses = losses
-        self._prompts = model.soft_prompt.prompts
+        self._prompts = model.soft_prompt.trainable_variables
         # An undone step counts: its batch is not drawn again.
         count = model.optimizer.iterations
         self._slots = [v for v in model.optimizer.variables if v is not count]

@@ -12,10 +12,12 @@ from keras_spot.base.types import Backbone, PathLike, Tokenizer
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from keras_spot.model.reparameterizations import Spec
     from keras_spot.prompts.initializers import PromptInit
 
 TaskLike: TypeAlias = str | tasks.Task | tasks.Mixture
 Start: TypeAlias = "PromptInit | None"
+Reparameterized: TypeAlias = "Spec | None"
 
 
 class CommonOptions(TypedDict, total=False):
@@ -37,6 +39,7 @@ class CommonOptions(TypedDict, total=False):
     dtype: str | None
     kernels: Literal["auto", "plain", "fast"]
     skip_nonfinite: int
+    reparameterization: Reparameterized
 
 
 class RunOptions(CommonOptions, total=False):

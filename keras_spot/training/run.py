@@ -15,7 +15,7 @@ from keras_spot.base.recipe import PROMPT_ATTENTION, Recipe
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
 from keras_spot.training.contents import files_record, task_record
 from keras_spot.training.members import Member, members_of
-from keras_spot.training.options import Start, TaskLike
+from keras_spot.training.options import Reparameterized, Start, TaskLike
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 METHODS = ("generate", "beam", "rank")
 KERNELS = ("auto", "plain", "fast")
+REPARAMETERIZATIONS = ("residual", "low-rank", "vocabulary-mixture")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,8 @@ class Run:
         kernels: `"auto"` (default), `"plain"` or `"fast"`, see `build`.
         skip_nonfinite: how many steps that leave a loss, gradient or prompt which is not finite to
             undo at most, with a warning for each; one more stops the run. Default 0.
+        reparameterization: what is trained in the prompts' place, see `build`. Default: None, the
+            prompts themselves.
 
     Raises:
         InvalidArgument: a value that breaks its rule, an unknown name, or lists of several lengths.
@@ -195,6 +198,15 @@ class Run:
             option=KERNELS,
         ),
     )
+    reparameterization: Reparameterized = dataclasses.field(
+        default=None,
+        metadata=about(
+            f"Train this in the prompt's place: {', '.join(REPARAMETERIZATIONS)}, or one with "
+            """settings: '{"low-rank": {"rank": 16}}'. Default: the prompt itself.""",
+            option=str,
+            metavar="NAME",
+        ),
+    )
 
     skip_nonfinite: int = dataclasses.field(
         default=0,
@@ -207,6 +219,9 @@ class Run:
 
     def __post_init__(self) -> None:
         fields.check(self)
+        name = self.reparameterization
+        if isinstance(name, str) and name not in REPARAMETERIZATIONS and "{" not in name:
+            raise unknown("reparameterization", name, REPARAMETERIZATIONS)
         recipe = self.recipe or backbones.recipe_for(self.backbone)
         if isinstance(self.learning_rate, (int, float)):
             recipe = dataclasses.replace(recipe, learning_rate=float(self.learning_rate))
@@ -278,6 +293,7 @@ class Run:
             "dtype": self.dtype and str(self.dtype),
             "kernels": self.kernels,
             "skip_nonfinite": self.skip_nonfinite,
+            "reparameterization": self._described_reparameterization(),
             "tasks": {task.name: task_record(task) for task in self.tasks},
             "files": {
                 task.name: files_record(task, [self.split, *self.scored(task)], self.data_dir)
@@ -313,6 +329,13 @@ class Run:
         from keras_spot.prompts import initializers
 
         return initializers.describe(prompt_init)
+
+    def _described_reparameterization(self) -> dict[str, Any] | None:
+        if self.reparameterization is None:
+            return None
+        from keras_spot.model import reparameterizations
+
+        return reparameterizations.describe(self.reparameterization)
 
     def scored(self, task: Task) -> tuple[str, ...]:
         """Return the splits of a task that are scored at every checkpoint."""

@@ -16,8 +16,8 @@ from keras_spot.base.errors import invalid, unknown
 from keras_spot.data import BUCKETS
 from keras_spot.data.dataset import Shape
 from keras_spot.data.kept import KeptSplit
+from keras_spot.model import optimizers
 from keras_spot.model.build import build
-from keras_spot.model.optimizers import Adafactor
 from keras_spot.prompts import initializers
 from keras_spot.prompts.initializers import PromptInitializer
 from keras_spot.training.checkpoints import random_states
@@ -76,6 +76,7 @@ class Session:
                 input_length=run.input_length or max(task.max_input_length for task in members),
                 prompt_names=[member.name for member in run.members] if run.is_bank else None,
                 kernels=run.kernels,
+                reparameterization=run.reparameterization,
             )
             self._compile(run)
         if self.model.preprocessor is None:
@@ -91,18 +92,16 @@ class Session:
         self._kept_target_length = shape.target_length
         self._examples: dict[Any, list[tasks.Example]] = {}
         self._fresh: list[np.ndarray] | None = None
-        self._is_used = False
+        # The numbers that a reparameterization draws are by the members' own seeds.
+        self._needs_start = run.reparameterization is not None
 
     def _compile(self, run: Run) -> None:
         model, recipe = self.model, self.recipe
         if run.is_bank:
-            rates = [member.learning_rate for member in run.members]
-            optimizer = Adafactor(
-                learning_rates=rates,
-                decay_rate=recipe.decay_rate,
-                weight_decay=recipe.weight_decay,
-            )
-            model.compile(optimizer=optimizer)
+            number = {id(v): k for v, k, _ in model.soft_prompt.multipliers()}
+            own = [run.members[number[id(v)]].learning_rate for v in model.trainable_variables]
+            multipliers = model.rate_multipliers()
+            model.compile(optimizer=optimizers.from_recipe(recipe, own, multipliers))
         elif devices.jit_pays(
             model.backbone.count_params(), model.backbone.compute_dtype, run.total_steps
         ):
@@ -126,33 +125,31 @@ class Session:
         model.optimizer.build(model.trainable_variables)
         if self._fresh is None:
             self._fresh = [ops.convert_to_numpy(v) for v in model.optimizer.variables]
-        values = self._initial_prompts(run) if self._is_used else []
-        for variable, value in zip(model.soft_prompt.prompts, values):
-            variable.assign(value)
+        for number, member in enumerate(run.members) if self._needs_start else ():
+            value, trained = self._initial_prompt(member)
+            model.soft_prompt.start(number, value, trained, member.seed)
         for variable, value in zip(model.optimizer.variables, self._fresh, strict=True):
             variable.assign(value)
         # Dropout gets the state of the run's seed, whatever ran before.
         for number, variable in enumerate(random_states(model)):
             state = [run.members[0].seed, number]
             variable.assign(np.asarray(state, variable.dtype))
-        self._is_used = True
+        self._needs_start = True
 
     def _initializer(self, member: Member) -> keras.initializers.Initializer:
         given = self.recipe.prompt_init if member.prompt_init is None else member.prompt_init
         return initializers.get(given, member.labels, member.seed)
 
-    def _initial_prompts(self, run: Run) -> list[np.ndarray]:
-        model = self.model
+    def _initial_prompt(self, member: Member) -> tuple[np.ndarray, bool]:
+        """Return the initial prompt `[P, H]`, and whether it is a trained one."""
+        model, start = self.model, self._initializer(member)
+        trained = isinstance(start, PromptInitializer) and start.length is not None
+        if isinstance(start, PromptInitializer):
+            for source in start.sources:
+                backbones.check_fingerprint(source, model.fingerprint)
+            start = start.completed(self.tokenizer, model.backbone.token_embedding.embeddings)
         shape = (model.prompt_length, model.backbone.hidden_dim)
-        values = []
-        for member in run.members:
-            start = self._initializer(member)
-            if isinstance(start, PromptInitializer):
-                for source in start.sources:
-                    backbones.check_fingerprint(source, model.fingerprint)
-                start = start.completed(self.tokenizer, model.backbone.token_embedding.embeddings)
-            values.append(ops.convert_to_numpy(start(shape)))
-        return values
+        return ops.convert_to_numpy(start(shape)), trained
 
     # === Data ===
 

@@ -160,6 +160,11 @@ MISTAKES = {
     "train --task glue/sst2 --run-dir R --prompt-init a --prompt-init b": "error: `prompt_init` "
     "must be given once; a mean is --prompt-init-mean, once for each prompt. Received: "
     "prompt_init='a', prompt_init='b'",
+    "train --task synthetic/movies --run-dir R --reparameterization low_rank": "error: "
+    "`reparameterization` must be a known name. Received: reparameterization='low_rank' (did you "
+    "mean 'low-rank'?)",
+    "train --task synthetic/movies --run-dir R --reparameterization {low-rank:3}": "error: "
+    "`reparameterization` must be a name or JSON. Received: {low-rank:3}",
     "train --task glue/sst2": "error: Missing option '--run-dir'",
     "trian": "error: No such command 'trian'",
     "evaluate --task synthetic/movies --prompt nowhere": "error: `prompt_init` must be an "

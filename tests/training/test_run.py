@@ -488,3 +488,40 @@ def test_steps_are_the_optimisers_and_the_record_is_of_what_ran(tmp_path):
     model.compile(keras.optimizers.AdamW(1e-2), steps_per_execution=4)
     with pytest.raises(ValueError, match=r"with the same optimizer\.learning_rate"):
         model.fit(**data, callbacks=[keras_spot.PromptCheckpoint(tmp_path, every=4)])
+
+
+# === Reparameterizations ===
+
+
+@pytest.mark.parametrize("name", ["residual", "low-rank", "vocabulary-mixture"])
+def test_a_reparameterized_run_goes_on_and_leaves_plain_prompts(movies, tmp_path, name):
+    run = dataclasses.replace(movies, reparameterization=name, seed=3)
+    made = Session(run)
+    whole = execute(run, tmp_path / "whole", session=made, progress=None)
+    folder = tmp_path / "halves"
+    execute(dataclasses.replace(run, steps=4), folder, session=made, progress=None)
+    execute(run, folder, session=made, progress=None)
+    same(folder, tmp_path / "whole")
+    record = prompts.read_run(folder)
+    assert list(record["reparameterization"]) == [name]
+    again = Run.from_record({**record, "backbone_name": "tiny"})
+    assert again.reparameterization == record["reparameterization"]
+    plain = prompts.read(folder, 8).values
+    np.testing.assert_array_equal(plain, whole.model.prompt)
+    with np.load(folder / "state.npz") as state:
+        assert {"prompt", "factor_0", "factor_1", "slot_0"} <= set(state.files)
+        np.testing.assert_array_equal(state["prompt"], plain)
+    started = prompts.read(folder, 4).values
+    assert (started != plain).mean() > 0.9
+    with pytest.raises(
+        ValueError, match=r"`run_dir` must be new or hold a run with the same repar"
+    ):
+        execute(movies, folder, session=made, progress=None)
+    transfer = dataclasses.replace(run, prompt_init=folder, steps=4)
+    made.start(transfer)
+    np.testing.assert_array_equal(made.model.prompt, prompts.read(folder).values)
+
+
+def test_an_unknown_reparameterization_is_refused_before_anything_loads():
+    with pytest.raises(ValueError, match=r"'low_rank' \(did you mean 'low-rank'\?\)"):
+        Run(task="synthetic/movies", reparameterization="low_rank")
