@@ -19,6 +19,10 @@ PLOTS = ["matplotlib>=3.8"]
 # of Python: gzip, which T5X writes, zlib and bz2; blosc, lz4 and zstd are refused by name.
 T5X = ["msgpack>=1,<2"]
 GCS = ["gcsfs>=2024.6,<2027"]
+# Each is an engine's own library; 0.2 of sentencepiece is what KerasHub brings anyway. Graphs are
+# written in ONNX's opset 20, with onnx alone.
+CTRANSLATE2 = ["ctranslate2>=4.5,<5", "sentencepiece>=0.2"]
+ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.19,<2", "sentencepiece>=0.2"]
 # Newer torch wheels bring CUDA, several gigabytes.
 PARITY = ["peft>=0.17", "torch>=2.6,<2.14", "transformers>=5"]
 DEV = [
@@ -69,8 +73,10 @@ setup(
         "ray": RAY,
         "t5x": T5X,
         "gcs": GCS,
+        "ctranslate2": CTRANSLATE2,
+        "onnx": ONNX,
         "parity": PARITY,
-        "dev": PLOTS + RAY + T5X + GCS + DEV,
+        "dev": PLOTS + RAY + T5X + GCS + CTRANSLATE2 + ONNX + DEV,
     },
     entry_points={"console_scripts": ["keras-spot=keras_spot.cli:main"]},
     classifiers=[

@@ -12,7 +12,8 @@ sys.path.insert(0, str(PACKAGE.parent / "tools"))
 import rooms
 
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets", "tensorflow_text", "sklearn"}
-HEAVY |= {"scipy", "matplotlib", "yaml", "rich", "rouge_score"}
+HEAVY |= {"scipy", "matplotlib", "yaml", "rich", "rouge_score", "sentencepiece"}
+HEAVY |= {"onnx", "onnxruntime", "ctranslate2", "transformers", "torch"}
 HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", "aiohttp", "gcsfs"}
 # What may import them as it loads; everything else must load in milliseconds, NumPy at most.
 MAY_BE_HEAVY = ("model", "base/devices", "tasks/synthetic_data/builder", "prompts/initializers")

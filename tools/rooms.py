@@ -50,6 +50,12 @@ ROOMS = [
         "the run, checkpoints, the run's folder, evaluation, submissions",
     ),
     (
+        5,
+        "serving",
+        "from an exported model to answers",
+        "engines: one class for each library that runs a model",
+    ),
+    (
         6,
         "transfer",
         "from other tasks' prompts to a start",

@@ -19,6 +19,7 @@ from keras_spot.cli.options import (
     like_run,
     load_model,
     prepare_tensorflow,
+    recorded_cards,
     recorded_task,
 )
 from keras_spot.cli.outputs import Overwrite, announce, claim
@@ -145,7 +146,29 @@ def export_command(
             "name of its prompt, that of the file or folder."
         ),
     ],
-    output: Annotated[Path, typer.Argument(help="Folder of the SavedModel.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    format: Annotated[
+        str,
+        typer.Option(
+            help="savedmodel (TensorFlow), transformers (a Hugging Face folder), ctranslate2 or "
+            "onnx."
+        ),
+    ] = "savedmodel",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            help="What the prompt was trained on, of several prompts one each: then callers give "
+            "fields. Default: what the prompt recorded.",
+        ),
+    ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            help="int8: smaller and faster, with other answers now and then. Of "
+            "ctranslate2 and onnx. Default: float32."
+        ),
+    ] = None,
     backbone: str | None = None,
     max_length: Annotated[
         int | None, typer.Option(help="Target tokens at most. Default: 32.")
@@ -153,11 +176,19 @@ def export_command(
     dtype: str | None = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a SavedModel: text in, text out, tensorflow and tensorflow_text to run it."""
-    prepare_tensorflow()
-    from keras_spot.model.export import SAVED_MODEL
+    """Write a model for those who serve it, each in a form that some engine runs alone."""
+    from keras_spot.base.errors import invalid, unknown
 
-    notice = claim(output, SAVED_MODEL, overwrite)
+    tasks = recorded_cards(prompt) if task is None else [find_task(name) for name in task]
+    prepare_tensorflow()
+    from keras_spot.model.export import FORMATS, KINDS
+
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    more = {} if quantize is None else {"quantize": quantize}
+    if more and format not in ("ctranslate2", "onnx"):
+        raise invalid("quantize", "must come with ctranslate2 or onnx", f"{format=}")
+    notice = claim(output, KINDS[format], overwrite)
     model = load_model(backbone, prompt, dtype)
-    model.export(output, max_length=max_length, overwrite=overwrite)
+    model.export(output, format, max_length=max_length, overwrite=overwrite, tasks=tasks, **more)
     typer.echo(f"saved: {output}{notice}")

@@ -6,7 +6,7 @@ import inspect
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
@@ -235,6 +235,19 @@ def recorded_task(prompt: str) -> Any:
     return contents.recorded_task(recorded(prompt))
 
 
+def recorded_cards(prompts: Sequence[str | Path]) -> list[Any]:
+    """Return the cards of the tasks that prompts' files or runs recorded, see `card_of`."""
+    from keras_spot.tasks.card import card_of
+
+    return [card_of(recorded(one), name) for one, name in zip(prompts, prompt_names(prompts))]
+
+
+def prompt_names(prompts: Sequence[str | Path]) -> list[str]:
+    """Return what prompts are called: the names of their files or folders."""
+    names = [Path(one).name for one in prompts]
+    return [name.removesuffix(".npz").removesuffix(".npy") for name in names]
+
+
 def load_model(
     backbone: str | None, prompt: str | list[str], dtype: str | None, task: Any = None
 ) -> Any:
@@ -255,8 +268,7 @@ def load_model(
     if len(paths) == 1:
         model = build(backbone, paths[0], dtype=dtype, **lengths)
     else:
-        names = [path.name.removesuffix(".npz").removesuffix(".npy") for path in paths]
-        model = build(backbone, paths, dtype=dtype, prompt_names=names, **lengths)
+        model = build(backbone, paths, dtype=dtype, prompt_names=prompt_names(paths), **lengths)
     if task is not None:
         from keras_spot.data import set_target_length
 

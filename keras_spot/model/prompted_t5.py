@@ -311,23 +311,28 @@ class PromptedT5(PromptTuning):
         """Write a servable model.
 
         Args:
-            filepath: folder of the SavedModel.
-            format: `"tf_saved_model"` gives a signature text in, text out, which a process
-                with only tensorflow and tensorflow_text runs; other Keras formats export
-                the logits.
+            filepath: folder to write; may be an address.
+            format: `"tf_saved_model"` or `"savedmodel"`: texts in, texts out, for TensorFlow;
+                `"transformers"`: a Hugging Face T5 whose vocabulary has the prompts' words;
+                `"ctranslate2"`, `"onnx"`: the same for these engines, which need neither
+                TensorFlow nor PyTorch. Keras' other formats export the logits.
             max_length: target tokens at most. Default: the preprocessor's.
-            overwrite: also replace an earlier SavedModel of ours that was changed since, or a file
-                of the other formats.
-            **kwargs: for the SavedModel `tasks`, `version` and `buckets`, see
-                `export.export_text`; else for the other formats.
+            overwrite: also replace an earlier one of ours that was changed since, or a file of the
+                other formats.
+            **kwargs: `tasks`: what the prompts were trained on, so that callers can give fields
+                (see `export.described.cards_of`); `quantize="int8"` of CTranslate2 and ONNX;
+                `version` and `buckets` of the SavedModel, see `export.savedmodel.export_text`; else
+                those of Keras' formats.
 
         Raises:
-            InvalidArgument: a folder that holds anything but our own earlier work, or a file
-                without `overwrite`.
+            InvalidArgument: a folder that holds anything but our own earlier work, a file without
+                `overwrite`, or a model that the format cannot hold.
+            MissingExtra: the engine is not installed that tries what was written.
         """
         with self.soft_prompt.folded():
-            if format == "tf_saved_model":
-                export.export_text(self, filepath, max_length, overwrite, **kwargs)
+            if format in export.FORMATS:
+                lengths = {"max_length": max_length, "overwrite": overwrite}
+                export.export(self, filepath, format, **lengths, **kwargs)
             else:
                 write = functools.partial(super().export, format=format, **kwargs)
                 export.export_files(write, filepath, overwrite)

@@ -12,6 +12,7 @@ TANH_GELU = "keras_hub>gelu_approximate"
 ACTIVATIONS = {
     "relu": "relu",
     "gelu": "gelu",
+    "gelu_python": "gelu",
     "gelu_new": TANH_GELU,
     "gelu_pytorch_tanh": TANH_GELU,
     "silu": "silu",

@@ -1,5 +1,6 @@
 """Hugging Face T5 folders: config.json, safetensors whole or sharded, spiece.model."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,33 @@ def architecture_of(config: dict[str, Any]) -> Architecture:
         gated=prefix == "gated",
         tied=bool(config.get("scale_decoder_outputs", scaled)),
     )
+
+
+def config_of(architecture: Architecture) -> dict[str, Any]:
+    """Return a config.json of T5 that says what `architecture` is; the inverse of the above.
+
+    >>> shape = Architecture(40, 12, 1, 1, 3, 5, 20, "gelu", gated=True, tied=False)
+    >>> config_of(shape)["feed_forward_proj"], architecture_of(config_of(shape)).gated
+    ('gated-gelu_python', True)
+    """
+    activation = architecture.activation
+    if architecture.gated:
+        # "gated-gelu" has the tanh approximation, whatever "gelu" is elsewhere.
+        activation = f"gated-{'gelu_python' if activation == 'gelu' else activation}"
+    values = {**dataclasses.asdict(architecture), "activation": activation}
+    return {
+        "model_type": "t5",
+        "architectures": ["T5ForConditionalGeneration"],
+        **{key: values[ours] for key, (ours, *_) in _KEYS.items()},
+        "num_decoder_layers": architecture.decoder_layers,
+        # Whether outputs are scaled by H^-0.5. From version 5 on transformers goes by the second
+        # key, and ties the head unless the weights hold another matrix for it.
+        "tie_word_embeddings": architecture.tied,
+        "scale_decoder_outputs": architecture.tied,
+        "is_encoder_decoder": True,
+        "use_cache": True,
+        **_SPECIAL,
+    }
 
 
 class SafeTensors:

@@ -1,0 +1,134 @@
+"""The layers of a T5 as ONNX nodes.
+
+Letters: B rows, S positions, Q queries, K keys, H hidden width, n heads of width d, I = n d,
+F width of the feed-forward block.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_spot.model.export.onnx.graph import Graph
+
+FAR = 128  # distances from here on have one bias
+MASKED = -1e9
+
+
+class Layers:
+    """Layers of KerasHub's T5, added to a graph.
+
+    Args:
+        graph: what gets the nodes.
+        backbone: a `T5Backbone`.
+        activation: Hugging Face's name of its activation.
+    """
+
+    def __init__(self, graph: Graph, backbone: Any, activation: str) -> None:
+        self.graph, self.backbone, self.activation = graph, backbone, activation
+        attention = backbone.encoder_transformer_layers[0].self_attention
+        self.heads, self.width = attention.num_heads, attention.key_value_dim
+
+    def norm(self, name: str, layer: Any, x: str) -> str:
+        """Return `x` behind a `T5LayerNorm`: x / sqrt(mean(x^2) + epsilon), scaled."""
+        g = self.graph
+        square = g.op("Pow", x, g.constant(2.0, "float32"))
+        mean = g.op("ReduceMean", square, g.constant([-1]), keepdims=1)
+        root = g.op("Sqrt", g.op("Add", mean, g.constant(layer.epsilon, "float32")))
+        return g.op("Mul", g.op("Div", x, root), g.weight(name, numbers(layer.weight)))
+
+    def product(self, name: str, x: str, projectors: Sequence[Any]) -> Any:
+        """Return the products of `x` with the kernels of projectors, made in one."""
+        g = self.graph
+        kernels = [numbers(projector.kernel) for projector in projectors]
+        product = g.op("MatMul", x, g.weight(name, np.concatenate(kernels, axis=1)))
+        if len(kernels) == 1:
+            return product
+        sizes = g.constant([kernel.shape[1] for kernel in kernels])
+        return g.op("Split", product, sizes, axis=-1, outputs=len(kernels))
+
+    def by_head(self, x: str) -> str:
+        """`[B, S, I]` -> `[B, n, S, d]`."""
+        g = self.graph
+        apart = g.op("Reshape", x, g.constant([0, 0, self.heads, self.width]))
+        return g.op("Transpose", apart, perm=[0, 2, 1, 3])
+
+    def attend(self, query: str, key: str, value: str, bias: str) -> str:
+        """Return attention `[B, Q, I]` of heads `[B, n, ., d]`; T5 scales no scores."""
+        g = self.graph
+        scores = g.op("MatMul", query, g.op("Transpose", key, perm=[0, 1, 3, 2]))
+        weights = g.op("Softmax", g.op("Add", scores, bias), axis=-1)
+        mixed = g.op("Transpose", g.op("MatMul", weights, value), perm=[0, 2, 1, 3])
+        return g.op("Reshape", mixed, g.constant([0, 0, self.heads * self.width]))
+
+    def feed_forward(self, name: str, layer: Any, x: str) -> str:
+        """Return `x` behind a layer's feed-forward block."""
+        g = self.graph
+        y = self.norm(f"{name}.norm", layer.layer_norm, x)
+        projectors = [layer.input_projector]
+        if layer.use_gated_activation:
+            inner, gate = self.product(
+                f"{name}.in", y, [layer.input_projector, layer.gate_projector]
+            )
+            inner = g.op("Mul", self.activated(inner), gate)
+        else:
+            inner = self.activated(self.product(f"{name}.in", y, projectors))
+        return g.op("Add", x, self.product(f"{name}.out", inner, [layer.output_projector]))
+
+    def activated(self, x: str) -> str:
+        """Return the activation of `x`."""
+        g = self.graph
+        if self.activation in ("gelu", "gelu_python"):
+            # In plain nodes: every runtime has them, and knows the exact one by their pattern.
+            scaled = g.op("Div", x, g.constant(np.sqrt(2.0), "float32"))
+            whole = g.op("Add", g.op("Erf", scaled), g.constant(1.0, "float32"))
+            return g.op("Mul", g.op("Mul", x, whole), g.constant(0.5, "float32"))
+        if self.activation in ("gelu_new", "gelu_pytorch_tanh"):
+            return g.op("Gelu", x, approximate="tanh")
+        if self.activation == "relu":
+            return g.op("Relu", x)
+        return g.op("Mul", x, g.op("Sigmoid", x))  # silu, also called swish
+
+    def position_bias(self, stack: str, queries: str, keys: str) -> str:
+        """Return the bias `[1, n, Q, K]` of positions `[Q]` and `[K]`.
+
+        It is read from a table of all distances, which the backbone's own function fills.
+        """
+        g = self.graph
+        layers = getattr(self.backbone, f"{stack}_transformer_layers")
+        # Of a query at FAR the keys 0 to 2 FAR have the distances -FAR to FAR.
+        bias = layers[0].self_attention.compute_bias(1, 2 * FAR + 1, FAR)
+        table = numbers(bias)[0, :, 0].T  # [2 FAR + 1, n]
+        distance = g.op(
+            "Sub",
+            g.op("Unsqueeze", keys, g.constant([0])),
+            g.op("Unsqueeze", queries, g.constant([1])),
+        )
+        near = g.op("Clip", distance, g.constant(-FAR), g.constant(FAR))
+        rows = g.op("Add", near, g.constant(FAR))
+        found = g.op("Gather", g.weight(f"{stack}.position_bias", table), rows, axis=0)
+        by_head = g.op("Transpose", found, perm=[2, 0, 1])
+        return g.op("Unsqueeze", by_head, g.constant([0]))
+
+    def masked(self, visible: str) -> str:
+        """Return what is added to scores: 0 where `visible` is 1, else a large negative number."""
+        g = self.graph
+        hidden = g.op("Sub", g.constant(1.0, "float32"), g.op("Cast", visible, to=1))
+        return g.op("Mul", hidden, g.constant(MASKED, "float32"))
+
+    def positions(self, first: str, count: str) -> str:
+        """Return `count` positions from `first` on, scalars both."""
+        g = self.graph
+        return g.op("Range", first, g.op("Add", first, count), g.constant(1))
+
+    def size(self, x: str, axis: int) -> str:
+        """Return the size of an axis, a scalar."""
+        g = self.graph
+        shape = g.op("Shape", x, start=axis, end=axis + 1)
+        return g.op("Squeeze", shape, g.constant([0]))
+
+
+def numbers(tensor: Any) -> np.ndarray:
+    """Return a variable or tensor as float32."""
+    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))

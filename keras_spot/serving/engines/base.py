@@ -1,0 +1,229 @@
+"""What every engine does: answer texts and score candidates with an exported model."""
+
+import abc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_spot.base.errors import damaged, invalid
+from keras_spot.base.types import PathLike, Record
+from keras_spot.data.texts import clean
+from keras_spot.prompts import names as naming
+from keras_spot.tasks.card import TASK_FILE, TaskCard, read_cards
+
+VOCABULARY = "spiece.model"
+_LENGTHS = ("max_input_length", "max_target_length")
+
+Rows = Sequence[Sequence[int]]
+"""Token ids, a list for each text."""
+
+
+class Engine(abc.ABC):
+    """An exported model, loaded by one library.
+
+    A text is what the model reads, its template filled in: `engine.cards[prompt].text(fields)`.
+    Calls may come from several threads at once.
+
+    Args:
+        folder: what `keras-spot export` wrote.
+        batch_size: rows decoded at once. Default 32.
+
+    Attributes:
+        name: of the library, as `--engine` takes it.
+        cards: each prompt's name and how it is asked, in the order of the prompts' numbers.
+        facts: what else the folder says: `max_input_length` (tokens without the prompt; longer
+            texts are cut), `max_target_length` (where a card says nothing else), `prompt_length`.
+
+    Raises:
+        MissingExtra: the library is not installed.
+        OSError, DamagedFile: the folder does not hold such a model.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, folder: PathLike, batch_size: int = 32) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise invalid("batch_size", "must be a positive integer", f"{batch_size=}")
+        self.folder = Path(folder)
+        self.batch_size = batch_size
+        self.cards, self.facts = self.read_cards()
+        for name in _LENGTHS:
+            if type(self.facts.get(name)) is not int or self.facts[name] < 1:
+                received = f"{name}={self.facts.get(name)!r}"
+                rule = "must be one that keras-spot export wrote"
+                raise damaged(self.folder / TASK_FILE, rule, received, argument="folder")
+
+    def read_cards(self) -> tuple[dict[str, TaskCard], Record]:
+        """Return `cards` and `facts`. Default: what the folder's `task.json` says."""
+        return read_cards(self.folder / TASK_FILE)
+
+    def prompt_numbers(self, prompt: str | Sequence[str] | None, rows: int) -> list[int]:
+        """Return the numbers of the prompts of B rows: one for all, or one a row.
+
+        Raises:
+            InvalidArgument: an unknown prompt, none named of several, or another number than B.
+        """
+        if prompt is None and len(self.cards) == 1:
+            return [0] * rows
+        return [int(number) for number in naming.numbers(tuple(self.cards), prompt, rows)]  # type: ignore[union-attr]
+
+    def target_lengths(self, numbers: Sequence[int], max_length: int | None = None) -> list[int]:
+        """Return the target tokens at most of rows with these prompts.
+
+        Raises:
+            InvalidArgument: a `max_length` that is no positive integer.
+        """
+        if max_length is not None:
+            if not isinstance(max_length, int) or max_length < 1:
+                raise invalid("max_length", "must be a positive integer", f"{max_length=}")
+            return [max_length] * len(numbers)
+        general = self.facts["max_target_length"]
+        own = [card.max_target_length or general for card in self.cards.values()]
+        return [own[number] for number in numbers]
+
+    @abc.abstractmethod
+    def generate(
+        self,
+        texts: Sequence[str],
+        prompt: str | Sequence[str] | None = None,
+        max_length: int | None = None,
+    ) -> list[str]:
+        """Return the greedy answer to each text.
+
+        Args:
+            texts: B texts.
+            prompt: name of the prompt for all texts, or one for each. Default: the only one.
+            max_length: target tokens at most. Default: each prompt's own.
+
+        Raises:
+            InvalidArgument: no texts, unknown prompts, or a length that is no positive integer.
+        """
+
+    @abc.abstractmethod
+    def scores(
+        self,
+        texts: Sequence[str],
+        candidates: Sequence[str],
+        prompt: str | Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Return the log-likelihood of every candidate after every text, float32 `[B, C]`.
+
+        The sum over a candidate's tokens, end of sequence included.
+
+        Raises:
+            InvalidArgument: no candidate, what are no texts, or unknown prompts.
+        """
+
+    def classify(
+        self, texts: Sequence[str], prompt: str | Sequence[str] | None = None
+    ) -> list[dict[str, float]]:
+        """Return for each text the probability of each label of its prompt's task.
+
+        They are those of rank classification: likelihoods of the labels, scaled to sum 1.
+
+        Raises:
+            InvalidArgument: a prompt whose task has no labels, and what `scores` raises.
+        """
+        texts = clean("texts", texts)
+        names, cards = list(self.cards), list(self.cards.values())
+        numbers = self.prompt_numbers(prompt, len(texts))
+        answers: list[dict[str, float]] = [{}] * len(texts)
+        by_labels: dict[tuple[str, ...], list[int]] = {}
+        for place, number in enumerate(numbers):
+            labels = cards[number].labels
+            if not labels:
+                rule = "must be of a task with labels"
+                raise invalid("prompt", rule, f"prompt={names[number]!r}")
+            by_labels.setdefault(labels, []).append(place)
+        for labels, places in by_labels.items():
+            chosen = [names[numbers[place]] for place in places]
+            scores = self.scores([texts[place] for place in places], labels, chosen)
+            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            for place, row in zip(places, shares):
+                answers[place] = dict(zip(labels, map(float, row)))
+        return answers
+
+
+class TokenEngine(Engine):
+    """An engine of token ids, with the SentencePiece model that lies beside the weights.
+
+    A subclass decodes (`generate_ids`) and scores (`score_ids`) one batch.
+    """
+
+    def __init__(self, folder: PathLike, batch_size: int = 32) -> None:
+        super().__init__(folder, batch_size)
+        import sentencepiece
+
+        proto = (self.folder / VOCABULARY).read_bytes()
+        self.pieces: Any = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        self.known = self.pieces.vocab_size()
+        self.pad, self.end = self.pieces.pad_id(), self.pieces.eos_id()
+
+    @abc.abstractmethod
+    def generate_ids(self, rows: Rows, prompts: Sequence[int], length: int) -> list[list[int]]:
+        """Return at most `length` token ids for each row, without the end token.
+
+        Args:
+            rows: token ids with the end token, without a prompt.
+            prompts: the number of each row's prompt.
+            length: D.
+        """
+
+    @abc.abstractmethod
+    def score_ids(self, rows: Rows, prompts: Sequence[int], candidates: Rows) -> np.ndarray:
+        """Return the log-likelihoods `[B, C]` of candidates, whose end token stands last."""
+
+    def generate(
+        self,
+        texts: Sequence[str],
+        prompt: str | Sequence[str] | None = None,
+        max_length: int | None = None,
+    ) -> list[str]:
+        rows = self.token_rows(texts)
+        numbers = self.prompt_numbers(prompt, len(rows))
+        limits = self.target_lengths(numbers, max_length)
+        answers = [""] * len(rows)
+        for chunk in self._chunks(rows):
+            # What comes later does not change what came before: rows are cut to their own limit.
+            length = max(limits[i] for i in chunk)
+            ids = self.generate_ids([rows[i] for i in chunk], [numbers[i] for i in chunk], length)
+            for i, row in zip(chunk, ids):
+                answers[i] = self.detokenize(row[: limits[i]])
+        return answers
+
+    def scores(
+        self,
+        texts: Sequence[str],
+        candidates: Sequence[str],
+        prompt: str | Sequence[str] | None = None,
+    ) -> np.ndarray:
+        if not candidates:
+            raise invalid("candidates", "must hold at least one text", f"{candidates!r}")
+        rows, targets = self.token_rows(texts), self.token_rows(candidates, "candidates")
+        numbers = self.prompt_numbers(prompt, len(rows))
+        result = np.zeros((len(rows), len(targets)), "float32")
+        for chunk in self._chunks(rows):
+            result[chunk] = self.score_ids(
+                [rows[i] for i in chunk], [numbers[i] for i in chunk], targets
+            )
+        return result
+
+    def token_rows(self, texts: Sequence[str], argument: str = "texts") -> list[list[int]]:
+        """Return token ids for each text: cut to the input length, end token last."""
+        limit = self.facts["max_input_length"] - 1
+        rows = self.pieces.encode(clean(argument, texts))
+        return [[*row[:limit], self.end] for row in rows]
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, without special and unknown ones."""
+        kept = [int(i) for i in ids if i not in (self.pad, self.end) and i < self.known]
+        return str(self.pieces.decode(kept)) if kept else ""
+
+    def _chunks(self, rows: Rows) -> Iterator[list[int]]:
+        """Yield the numbers of the rows of each batch, sorted by length."""
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for start in range(0, len(order), self.batch_size):
+            yield order[start : start + self.batch_size]
