@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time names load 
     from keras_spot.model.build import build
     from keras_spot.model.prompted_t5 import PromptedT5
     from keras_spot.model.soft_prompt import SoftPrompt
-    from keras_spot.prompts import hub, initializers, inspection
+    from keras_spot.prompts import hub, initializers, inspection, recycling
     from keras_spot.study import plots
     from keras_spot.tasks import metrics
     from keras_spot.training import submission
@@ -46,6 +46,7 @@ _MODULES = {
     "optimizers": "model.optimizers",
     "plots": "study.plots",
     "prompts": "prompts",
+    "recycling": "prompts.recycling",
     "reparameterizations": "model.reparameterizations",
     "retrieval": "transfer.retrieval",
     "study": "study",
@@ -100,6 +101,7 @@ __all__ = [
     "optimizers",
     "plots",
     "prompts",
+    "recycling",
     "reparameterizations",
     "retrieval",
     "strategy",

@@ -111,6 +111,7 @@ def test_the_public_surface():
         "optimizers",
         "plots",
         "prompts",
+        "recycling",
         "reparameterizations",
         "retrieval",
         "strategy",

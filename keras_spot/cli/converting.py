@@ -2,10 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from keras_spot.base.errors import invalid
 from keras_spot.cli.app import app
 from keras_spot.cli.options import like_run, prepare_tensorflow
 from keras_spot.cli.outputs import Overwrite, claim, write_prompt
@@ -58,6 +59,20 @@ def convert_command(
     max_distance: Annotated[
         int, typer.Option(help="Of a T5X checkpoint's relative positions.")
     ] = 128,
+    recycle_to: Annotated[
+        str | None,
+        typer.Option(
+            help="Make the prompt one of this other backbone, by a map between both embedding "
+            "tables. Default: its own."
+        ),
+    ] = None,
+    recycle_from: Annotated[
+        str | None, typer.Option(help="The prompt's own backbone. Default: as its run recorded.")
+    ] = None,
+    recycle_by: Annotated[
+        Literal["v2v-lin", "v2v-nn", "lin-comb"],
+        typer.Option(help="Least squares, a small network, or sums of token embeddings."),
+    ] = "v2v-lin",
     dtype: str | None = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -65,7 +80,7 @@ def convert_command(
     prepare_tensorflow()
     from keras_spot import backbones, prompts
 
-    a_prompt = to is not None or output.suffix in (".npy", ".npz")
+    a_prompt = to is not None or recycle_to is not None or output.suffix in (".npy", ".npz")
     if not a_prompt and backbones.is_backbone(source):
         notice = claim(output, backbones.PRESET, overwrite)
         loaded, vocabulary = backbones.load(
@@ -75,5 +90,13 @@ def convert_command(
         return
     which = int(step) if step is not None and step.isdigit() else step
     prompt = prompts.read(source, which, task_id=task_id)
+    if recycle_to is not None:
+        from keras_spot.prompts.recycling import recycle_prompt
+
+        prompt = recycle_prompt(prompt, recycle_to, source=recycle_from, method=recycle_by)
+        about = prompt.provenance["recycled"]
+        typer.echo(f"recycled: R^2 = {about['r2']:.2f} by {recycle_by}, {about['tokens']} tokens")
+    elif recycle_from is not None:
+        raise invalid("recycle_from", "must be given with `recycle_to`", f"{recycle_from=}")
     more = {"base_model": base_model} if base_model else {}
     typer.echo(f"prompt: {write_prompt(output, prompt, to, overwrite, more)}")

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import toy
 
@@ -286,3 +287,19 @@ def test_a_stopped_run_says_where_it_stands_and_where_it_continues(
         "Received: recipe.batch_size was 4, asked 2; seed was 0, asked 1, "
         f"in {tmp_path / 'run'}\n"
     )
+
+
+def test_a_prompt_is_recycled_for_another_backbone(keras_spot, preset, tmp_path):
+    values = np.random.default_rng(0).normal(size=(3, 16)).astype("float32")
+    source = prompts.write(tmp_path / "p.npz", values, {"task": "cb"})
+    words = ["convert", source, tmp_path / "q.npz", "--recycle-to", preset]
+    code, out, err = keras_spot(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: `source` must be given where no run recorded it")
+    code, out, _ = keras_spot(*words, "--recycle-from", preset)
+    assert code == 0
+    assert out.startswith("recycled: R^2 = 1.00 by v2v-lin, 700 tokens\nprompt: ")
+    np.testing.assert_allclose(prompts.read(tmp_path / "q.npz").values, values, atol=1e-4)
+    code, _, err = keras_spot("convert", source, tmp_path / "r.npz", "--recycle-from", preset)
+    assert code == 2
+    assert "`recycle_from` must be given with `recycle_to`" in err

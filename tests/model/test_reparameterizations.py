@@ -12,6 +12,7 @@ import toy
 import keras_spot
 from keras_spot import SoftPrompt, reparameterizations
 from keras_spot.model import build
+from keras_spot.model.export.core import Core
 from keras_spot.prompts import initializers
 from keras_spot.training.run import REPARAMETERIZATIONS
 
@@ -284,6 +285,14 @@ def test_a_keras_file_keeps_it(spec, tmp_path):
     assert [v.name for v in again.trainable_variables] == [
         v.name for v in model.trainable_variables
     ]
+
+
+def test_a_served_model_holds_the_folded_prompt_alone():
+    model = moved("residual")
+    with model.soft_prompt.folded():
+        held = {variable.name: variable for variable in Core(model, 3).variables}
+    np.testing.assert_array_equal(held["prompts:0"], model.prompt[None])
+    assert not {"down:0", "up:0", "folded_0:0", "prompt:0"} & set(held)
 
 
 def test_files_hold_the_folded_prompt_and_can_be_gone_on_from(tmp_path):

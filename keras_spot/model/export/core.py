@@ -63,7 +63,7 @@ class Core:
         self.model, self.length, self.jit_compile = model, max_length + 1, jit_compile
         # A prompt that does not see the tokens is encoded now, once for all.
         self._states = model.forward_pass.prompt_states()
-        prompts = {id(variable) for variable in model.soft_prompt.prompts}
+        prompts = {id(variable) for variable in model.soft_prompt.variables}
         weights = [weight for weight in model.weights if id(weight) not in prompts]
         self.variables = [w.value for w in (*weights, *model.sampler.variables)]
         self._bank = [] if model.num_prompts is None else [INDEX]
