@@ -25,15 +25,21 @@ CTRANSLATE2 = ["ctranslate2>=4.5,<5", "sentencepiece>=0.2"]
 ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.19,<2", "sentencepiece>=0.2"]
 # Newer torch wheels bring CUDA, several gigabytes.
 PARITY = ["peft>=0.17", "torch>=2.6,<2.14", "transformers>=5"]
+# From 0.0.74 on it needs a package that not every index serves.
+DOCS = ["zensical>=0.0.73,<0.0.74", "mkdocstrings-python>=2,<3"]
 DEV = [
+    "build>=1",
     "hypothesis>=6.100",
+    "ipykernel>=6.29",  # runs the notebooks of examples/
     "mypy>=1.10",
+    "nbclient>=0.10",
     "pyright[nodejs]>=1.1.400",  # else it fetches Node.js when it first runs
     "pytest>=8",
     "pytest-xdist>=3.6,<4",
     "ruff>=0.9",
     "sentencepiece>=0.2",
     "tensorstore>=0.1.60,<0.2",  # writes what the reader of T5X checkpoints is tested with
+    "twine>=6",
     "types-PyYAML",
 ]
 
@@ -44,6 +50,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     packages=find_packages(include=["keras_spot", "keras_spot.*"]),
     package_data={"keras_spot": ["backbones/presets/**/*", "py.typed"]},
     python_requires=">=3.11,<3.14",  # keras-hub 0.32 needs 3.11
@@ -54,7 +61,7 @@ setup(
         "keras-nlp>=0.32,<0.33",
         "tensorflow>=2.20,<2.22",
         "tensorflow-text>=2.20.1,!=2.21.0,<2.22",  # 2.21.0 cannot be imported
-        "tensorflow-datasets>=4.9.9",
+        "tensorflow-datasets>=4.9.10",  # older ones do not read with protobuf 7
         "importlib_resources",
         "fsspec[http]>=2024.6,<2027",
         "huggingface_hub>=0.26,<3",
@@ -65,8 +72,8 @@ setup(
         "rich>=13",
         "rouge-score>=0.1.2",
         "scikit-learn>=1.4",
-        "scipy>=1.11",
-        "typer>=0.12",
+        "scipy>=1.11.2",  # older ones are yanked
+        "typer>=0.20",  # reads Literal
     ],
     extras_require={
         "plots": PLOTS,
@@ -76,12 +83,24 @@ setup(
         "ctranslate2": CTRANSLATE2,
         "onnx": ONNX,
         "parity": PARITY,
+        "docs": DOCS,
         "dev": PLOTS + RAY + T5X + GCS + CTRANSLATE2 + ONNX + DEV,
     },
     entry_points={"console_scripts": ["keras-spot=keras_spot.cli:main"]},
+    project_urls={"Paper": "https://aclanthology.org/2022.acl-long.346/"},
+    keywords="keras tensorflow t5 soft-prompt prompt-tuning transfer-learning nlp",
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Text Processing :: Linguistic",
+        "Typing :: Typed",
     ],
 )
