@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from keras_spot.base import leftovers, ownership
+from keras_spot.base.errors import naming_file
 from keras_spot.base.ownership import Kind
 from keras_spot.base.swap import exchange, sync_folder, sync_tree
 
@@ -56,7 +57,7 @@ def atomic_write(
     lead = leftovers.prefix(f".{path.name}.")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=lead)
     try:
-        with _naming(shown):
+        with naming_file(shown):
             with open(handle, mode, encoding=encoding) as file:
                 yield file
                 file.flush()
@@ -104,7 +105,7 @@ def atomic_folder(path: str | os.PathLike, kind: Kind, overwrite: bool = False) 
     scratch = Path(tempfile.mkdtemp(dir=path if fill else path.parent, prefix=lead))
     new = scratch / "new"
     try:
-        with _naming(shown):
+        with naming_file(shown):
             new.mkdir()
             yield new
             ownership.mark(new, kind)
@@ -196,17 +197,6 @@ def _end(scratch: Path, folder: Path) -> None:
         elif place.name == "new":  # half of it
             shutil.rmtree(place)
     _remove_empty(scratch)
-
-
-@contextlib.contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Give an error of the system the file's name if it has none, as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise type(error)(error.errno, os.strerror(error.errno), path) from error
 
 
 def _fill(path: Path, new: Path, scratch: Path, check: Check) -> None:

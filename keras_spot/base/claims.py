@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot.base import reading
+from keras_spot.base.errors import naming_file
 
 STALE_AFTER = 180.0
 """Seconds without a sign of life after which a claim may be taken over."""
@@ -55,8 +56,12 @@ class Claims:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return None
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump({**identity(), "time": time.time()}, file)
+        try:
+            with naming_file(path), open(handle, "w", encoding="utf-8") as file:
+                json.dump({**identity(), "time": time.time()}, file)
+        except OSError:  # of a full disk
+            path.unlink()
+            raise
         return path
 
     def holds(self, path: Path) -> bool:
@@ -78,8 +83,9 @@ class Claims:
         try:
             yield
         except BaseException:
-            if self.holds(path):
-                path.write_text(json.dumps({"released": True}), encoding="utf-8")
+            with contextlib.suppress(OSError):
+                if self.holds(path):
+                    _release(path)
             raise
         finally:
             done.set()
@@ -156,6 +162,13 @@ def is_alive(owner: dict[str, Any]) -> bool:
         return True
     started = _started(pid)
     return started is None or owner.get("started") in (None, started)
+
+
+def _release(path: Path) -> None:
+    """Write over a claim; on a full disk, too, for what is shorter takes no more room."""
+    with open(path, "r+", encoding="utf-8") as file:
+        file.write(json.dumps({"released": True}))
+        file.truncate()
 
 
 def _started(pid: int) -> int | None:

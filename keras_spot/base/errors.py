@@ -6,6 +6,7 @@ what a caller can put right has a type of its own, so that nobody needs to look 
 
 import contextlib
 import difflib
+import os
 from collections.abc import Iterable, Iterator
 
 __all__ = [
@@ -162,6 +163,23 @@ def printable(value: object) -> str:
     'run\\udcff'
     """
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@contextlib.contextmanager
+def naming_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give an error of the system in the block the file's name if it has none, as a full disk's.
+
+    >>> with naming_file("run.json"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    OSError: [Errno 28] No space left on device: 'run.json'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise type(error)(error.errno, os.strerror(error.errno), os.fspath(path)) from error
 
 
 _raised_in_pipelines: list[list[Exception]] = []

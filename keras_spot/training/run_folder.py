@@ -24,7 +24,7 @@ import numpy as np
 from keras_spot import prompts
 from keras_spot.base import ownership, reading, remote
 from keras_spot.base.atomic import atomic_write
-from keras_spot.base.errors import DamagedFile, invalid, missing_file
+from keras_spot.base.errors import DamagedFile, invalid, missing_file, naming_file
 from keras_spot.prompts.names import folder as folder_of
 from keras_spot.training.owner import LOCK, TRANSFER_LOCK, Owner
 from keras_spot.training.state import State, checksum, read_state
@@ -242,7 +242,8 @@ class RunFolder:
         A number that is not finite is written as null.
         """
         finite = {key: None if _is_nan(value) else value for key, value in line.items()}
-        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+        place = self.path / METRICS
+        with naming_file(place), open(place, "a", encoding="utf-8") as file:
             file.write(json.dumps(finite, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -61,5 +61,5 @@ class ScalarWriter:
 
         try:
             yield
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, UnicodeDecodeError) as error:  # of a message with its name
             raise OSError(errno.EIO, reason(error), os.fspath(self._folder)) from error

@@ -115,13 +115,18 @@ def try_kills(count, name, work, notes, power=False):
                 def make(verb=verb, number=number):
                     nonlocal chains
                     if chains is None:
-                        chains = kills.Chains(verb, _world(work), work / part, server())
+                        try:
+                            chains = kills.Chains(verb, _world(work), work / part, server())
+                        except AssertionError as error:
+                            return {"killed": 0, "wrong": [str(error)]}
                     killed, problems = chains.chain(number, power)
                     return {"killed": killed, "wrong": problems}
 
                 row = notes.tried([part, verb.name, number], make)
                 done, number = done + row["killed"], number + 1
                 lines += [f"{part}, {verb.name}, chain {number - 1}: {w}" for w in row["wrong"]]
+                if row["wrong"] and chains is None:
+                    break
         rows.append([verb.name, number, done, len(lines)])
         wrong += lines
     _table(f"command | chains | {'losses of power' if power else 'kills'} | faults", rows)

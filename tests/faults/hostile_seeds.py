@@ -244,11 +244,11 @@ CONFIG |= {"num_layers": 1, "num_heads": 2, "feed_forward_proj": "gated-gelu"}
 CONFIG |= {"tie_word_embeddings": False, "layer_norm_epsilon": 1e-6, "num_decoder_layers": 1}
 
 
-def hugging_face_tensors():
+def hugging_face_tensors(config):
     from keras_spot.backbones.converters.huggingface import architecture_of
     from keras_spot.backbones.converters.names import HUGGING_FACE
 
-    shape = architecture_of(CONFIG)
+    shape = architecture_of(config)
     tensors = {}
     for name, path in HUGGING_FACE.expand(shape).items():
         sides = shape.shape_of(path)
@@ -257,12 +257,13 @@ def hugging_face_tensors():
     return tensors
 
 
-def write_hugging_face(folder):
+def write_hugging_face(folder, **changes):
     from safetensors.numpy import save_file
 
+    config = {**CONFIG, **changes}
     (folder / "hf").mkdir()
-    (folder / "hf/config.json").write_text(json.dumps(CONFIG))
-    save_file(hugging_face_tensors(), folder / "hf/model.safetensors")
+    (folder / "hf/config.json").write_text(json.dumps(config))
+    save_file(hugging_face_tensors(config), folder / "hf/model.safetensors")
 
 
 def write_sharded(folder):
@@ -270,7 +271,7 @@ def write_sharded(folder):
 
     write_hugging_face(folder)
     (folder / "hf/model.safetensors").unlink()
-    tensors = hugging_face_tensors()
+    tensors = hugging_face_tensors(CONFIG)
     weight_map = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(tensors)}
     for file in set(weight_map.values()):
         part = {name: values for name, values in tensors.items() if weight_map[name] == file}

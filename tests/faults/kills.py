@@ -51,7 +51,7 @@ class Chains:
         self._begin()
         done = 0
         for _ in range(kills):
-            plan = self._plan(rng, power)
+            plan = self._plan(rng, power, is_first=done == 0)
             status, _ = self._run(**plan)
             if status == 0:
                 break
@@ -68,13 +68,15 @@ class Chains:
             return done, [f"after {done} kills: {status}: {self._last_line()}"]
         return done, _difference(self.whole, worlds.picture(self.place))
 
-    def _plan(self, rng, power):
-        place = int(rng.integers(1, self.operations + 1))
+    def _plan(self, rng, power, is_first):
+        # What goes on has less to do, and ends before a late kill.
+        last = self.operations if is_first else max(1, self.operations // 3)
+        place = int(rng.integers(1, last + 1))
         if power:
             return {"kill_at": place, "image": [str(self.image), bool(rng.integers(2))]}
-        if rng.random() < 0.5:
+        if rng.random() < 2 / 3:
             return {"kill_at": place}
-        return {"kill_after": float(rng.uniform(0, self.seconds))}
+        return {"kill_after": float(rng.uniform(0, self.seconds / 2))}
 
     def _begin(self):
         shutil.rmtree(self.place, ignore_errors=True)

@@ -79,7 +79,7 @@ def _write_backbones(folder):
                 weight.assign(rng.normal(size=weight.shape) / 3)
         backbones.save(backbone, tokenizer, folder / "preset")
     (folder / "preset/recipe.json").write_text(json.dumps(RECIPE))
-    hostile_seeds.write_hugging_face(folder)
+    hostile_seeds.write_hugging_face(folder, vocab_size=8064)
     shutil.copyfile(folder / "spiece.model", folder / "hf/spiece.model")
 
 

@@ -82,7 +82,7 @@ def write(
 
     `provenance["base_model"]` becomes PEFT's `base_model_name_or_path`.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     seen = provenance.get("prompt_attention", "full")
     if seen != "full":
@@ -100,7 +100,7 @@ def write(
     }
     metadata = {"format": "pt", _PROVENANCE: json.dumps(dict(provenance), sort_keys=True)}
     with atomic_folder(folder, KIND, overwrite) as new:
-        save_file({_VALUES: values}, new / WEIGHTS, metadata=metadata)
+        (new / WEIGHTS).write_bytes(save({_VALUES: values}, metadata))
         (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
