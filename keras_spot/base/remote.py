@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_spot.base import ownership
+from keras_spot.base import leftovers, ownership
 from keras_spot.base.errors import (
     MissingExtra,
     MissingFile,
@@ -217,7 +217,10 @@ def _download(system: Any, files: dict[str, Any], url: str) -> Path:
     if place.exists():
         return place / inside
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as scratch:
+    for left in leftovers.left_in(place.parent):  # the cache is ours alone
+        shutil.rmtree(left, ignore_errors=True)
+    prefix = leftovers.prefix(f".{place.name}.")
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=prefix) as scratch:
         folder = Path(scratch, "new")
         with _answers(url):
             for name, info in files.items():

@@ -79,6 +79,18 @@ def _warnings_in_one_line() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def saved_when_stopped() -> Iterator[None]:
+    """End with one line and the shell's exit code when a signal stops a run."""
+    from keras_spot.training.interrupts import Interrupted
+
+    try:
+        yield
+    except Interrupted as stop:
+        typer.echo(str(stop), err=True)
+        raise typer.Exit(stop.exit_code) from None
+
+
 def user_message(error: Exception) -> str | None:
     """Return the one line of an error that the user can mend, None for a fault of ours."""
     if isinstance(error, ParserError):

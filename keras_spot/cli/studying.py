@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_spot.cli.app import app
+from keras_spot.cli.app import app, saved_when_stopped
 from keras_spot.cli.options import prepare_tensorflow
 from keras_spot.cli.outputs import Overwrite
 from keras_spot.cli.parsing import App
@@ -40,7 +40,7 @@ def run_command(
         plan = dataclasses.replace(plan, data_dir=str(Path(data_dir).expanduser().resolve()))
     count = int(workers) if workers.isdigit() else workers
     try:
-        with _bars() as progress:
+        with saved_when_stopped(), _bars() as progress:
             study.run(plan, output, workers=count, progress=progress)
     except RuntimeError:  # some runs went wrong: the report is of the others
         with contextlib.suppress(ValueError):

@@ -1,15 +1,13 @@
 """`keras-spot train` and `train-bank`."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from keras_spot.base.errors import invalid
-from keras_spot.cli.app import app
+from keras_spot.cli.app import app, saved_when_stopped
 from keras_spot.cli.options import Similarity, like_run, prepare_tensorflow, run_of
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ def train_command(
         run = dataclasses.replace(run, prompt_init=initializers.mean_of(prompt_init_mean))
     elif prompt_init_text is not None:
         run = dataclasses.replace(run, prompt_init=initializers.from_text(prompt_init_text))
-    with _saved_when_stopped(), progress.bars() as follow:
+    with saved_when_stopped(), progress.bars() as follow:
         if transfer is None or library is None:
             report = follow(run.members[0].name, run.total_steps)
             bank = execute(run, run_dir, progress=report, restart=restart)
@@ -116,23 +114,11 @@ def train_bank_command(
     from keras_spot.base import progress
     from keras_spot.training.execute import execute
 
-    with _saved_when_stopped(), progress.bars() as follow:
+    with saved_when_stopped(), progress.bars() as follow:
         bank = execute(run, run_dir, progress=follow("bank", run.total_steps), restart=restart)
     for of_prompt, trained in bank.runs.items():
         best = f" {_best(trained)}" if trained.best else ""
         typer.echo(f"{of_prompt}:{best} run: {trained.run_dir}")
-
-
-@contextlib.contextmanager
-def _saved_when_stopped() -> Iterator[None]:
-    """End with one line and the shell's exit code when a signal stops a run."""
-    from keras_spot.training.interrupts import Interrupted
-
-    try:
-        yield
-    except Interrupted as stop:
-        typer.echo(str(stop), err=True)
-        raise typer.Exit(stop.exit_code) from None
 
 
 def _best(trained: "TrainedRun") -> str:

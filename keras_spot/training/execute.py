@@ -155,5 +155,6 @@ def trained(run: Run, folder: RunFolder, model: "PromptedT5") -> TrainedBank:
     runs = {}
     for member in run.members:
         own = folder.of_prompt(member.name) if run.is_bank else folder
+        own.check_best()
         runs[member.name] = TrainedRun(model, own.path, own.best, own.metrics())
     return TrainedBank(model, folder.path, runs)

@@ -118,6 +118,13 @@ class RunFolder:
         """The best step and its score, None where none is recorded."""
         return self.record.get("best")
 
+    def check_best(self) -> None:
+        """Raise InvalidArgument if the prompt of the best step is not there."""
+        best = self.best
+        if best is not None and not prompts.step_path(self.path, best["step"]).is_file():
+            rule = "must hold the prompt of its best step; restart=True (--restart) sets it aside"
+            raise invalid("run_dir", rule, f"none of step {best['step']} in {self.path}")
+
     def check(self, record: Mapping[str, Any], partly: bool = False) -> None:
         """Raise InvalidArgument if the folder holds another run than the one of a record.
 
@@ -152,11 +159,16 @@ class RunFolder:
         removed: the continued run writes it again.
 
         Raises:
-            InvalidArgument: the folder holds another run, or checkpoints without their state.
+            InvalidArgument: the folder holds another run, checkpoints without their state, or not
+                the prompt of its best step; of a bank's prompt that went on, no record.
             OSError: the folder cannot be written to.
         """
         self.check(record)
         best = self.best
+        if step and not (self.path / prompts.RUN_FILE).is_file():
+            rule = "must hold the folder of each prompt; restart=True (--restart) sets it aside"
+            raise invalid("run_dir", rule, f"no {prompts.RUN_FILE} in {self.path}")
+        self.check_best()
         step = self.newest_step() if step is None else step
         self._trim(step)
         if best and best["step"] > step:

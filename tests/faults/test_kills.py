@@ -1,5 +1,10 @@
 """A few kills, losses of power and pairs of commands; `python -m tests.faults --full` has more."""
 
+import os
+import signal
+import threading
+import time
+
 import clients
 import forks
 import kills
@@ -38,6 +43,25 @@ def test_an_add_that_is_killed(world, light, tmp_path, power):
 def test_a_run_that_loses_power(world, heavy, tmp_path):
     chains = kills.Chains(worlds.BY_NAME["train"], world, tmp_path, heavy, twice=False)
     assert chains.chain(0, power=True, kills=1) == (1, [])
+
+
+def test_a_study_that_is_told_to_end(world, heavy, tmp_path):
+    """It saves, says so in one line and ends as a shell has it, as `train` does."""
+    pid = heavy.start(
+        worlds.BY_NAME["study run"].words(world), tmp_path, tmp_path / "o", eager=True
+    )
+
+    def stop():
+        while not list(tmp_path.rglob("state.npz")):
+            time.sleep(0.02)
+        os.kill(pid, signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    status, _ = heavy.wait(120)
+    thread.join()
+    assert status == 128 + signal.SIGTERM
+    assert (tmp_path / "o").read_text().splitlines()[-1].startswith("stopped at step ")
 
 
 def test_two_adds_at_once(world, light, tmp_path):

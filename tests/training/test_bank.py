@@ -1,5 +1,7 @@
 """A bank trains, answers and is saved as its prompts would be alone."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -302,6 +304,9 @@ def test_a_bank_leaves_a_run_for_each_prompt_and_continues(train, backbone, toke
         assert mine.best == theirs.best
     with pytest.raises(ValueError, match=r"`run_dir` must be new or hold a run with the same prom"):
         train(tmp_path / "halves", seed=[0, 2], learning_rate=[0.3, 0.1], names=names)
+    shutil.rmtree(halves.runs[names[1]].run_dir)
+    with pytest.raises(ValueError, match=r"`run_dir` must hold the folder of each prompt"):
+        train(tmp_path / "halves", **options)
 
 
 def test_a_bank_trains_what_training_alone_does(train, tmp_path, monkeypatch):

@@ -314,6 +314,21 @@ def test_a_damaged_line_hides_no_other(go, copied):
     assert (copied / "metrics.jsonl").read_bytes().startswith(b"\xff{not json\n")
 
 
+def test_the_prompt_of_the_best_step_is_there(go, copied, tmp_path):
+    """Else a run neither goes on nor ends well."""
+
+    def remove(step, steps, logs):
+        if step == 8:
+            best = RunFolder(tmp_path / "other").best
+            prompts.step_path(tmp_path / "other", best["step"]).unlink()
+
+    prompts.step_path(copied, RunFolder(copied).best["step"]).unlink()
+    with pytest.raises(ValueError, match=r"must hold the prompt of its best step; restart=True"):
+        go(copied)
+    with pytest.raises(ValueError, match=r"none of step [48] in .*other"):
+        go(tmp_path / "other", remove)
+
+
 def test_restart_sets_the_old_run_aside(movies, session, copied):
     run = dataclasses.replace(movies, seed=5, steps=1, validation_split="")
     execute(run, copied, session=session, progress=None, restart=True)
