@@ -20,6 +20,7 @@ MAY_BE_HEAVY = ("model", "base/devices", "tasks/synthetic_data/builder", "prompt
 MAY_BE_HEAVY += (
     "training/checkpoints",
     "training/finite",
+    "training/listeners",
     "training/loss_means",
     "training/session",
 )

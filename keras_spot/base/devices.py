@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_spot.base.errors import invalid, unknown
-from keras_spot.base.quiet import quiet_logger
+from keras_spot.base.quiet import quiet_logger, without_start_up_notes
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -110,6 +111,16 @@ def global_sum(value: Any) -> Any:
     if context is None or context.num_replicas_in_sync == 1:
         return value
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+@functools.cache
+def start() -> None:
+    """Let TensorFlow look for its devices, once, without what it prints where there is no GPU."""
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with without_start_up_notes():
+            tf.config.list_logical_devices()
 
 
 def default_jit() -> str | bool:

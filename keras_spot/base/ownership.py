@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, shortened
 from keras_spot.base.versions import __version__
 
 MARKER = "keras_spot.json"
@@ -67,7 +67,9 @@ def check(
 
 
 def check_name(path: str | os.PathLike, argument: str = "path") -> None:
-    """Raise InvalidArgument for an empty path, which the system takes for the current folder."""
+    """Raise InvalidArgument for what is no path, or empty, which is the current folder."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise invalid(argument, "must be a path", f"{argument}={shortened(repr(path), 80)}")
     if not os.fspath(path):
         raise invalid(argument, "must not be empty", f"{argument}=''")
 

@@ -218,8 +218,10 @@ class _CountLines(_Lines):
         if now - self.told < _BETWEEN_COUNTS:
             return
         self.told, spent = now, now - self.began
-        left = clock(spent / max(1, step) * (steps - step))
-        self._print([f"{step:,}/{steps:,}", clock(spent), f"{left} left"])
+        cells = [f"{step:,}/{steps:,}", clock(spent)]
+        if step < steps:
+            cells.append(f"{clock(spent / max(1, step) * (steps - step))} left")
+        self._print(cells)
 
 
 def _scores(logs: Mapping[str, Any]) -> list[str]:

@@ -51,20 +51,21 @@ def without_start_up_notes() -> Iterator[None]:
 
 
 def quiet_tensorflow() -> None:
-    """Keep TensorFlow's start-up notes off stderr if it is imported later on.
+    """Keep what TensorFlow's C++ logs off stderr if it is imported later on.
 
-    Its warnings and errors stay; so does everything where `TF_CPP_MIN_LOG_LEVEL` is set.
+    Its errors are raised in Python, too, and warnings of Python stay. Nothing is done where
+    `TF_CPP_MIN_LOG_LEVEL` is set.
     """
     if "tensorflow" not in sys.modules:
-        when_imported("tensorflow", lambda: None, _without_information)
+        when_imported("tensorflow", lambda: None, _without_logs)
 
 
 @contextlib.contextmanager
-def _without_information() -> Iterator[None]:
+def _without_logs() -> Iterator[None]:
     if _LEVEL in os.environ:
         yield
         return
-    os.environ[_LEVEL] = "1"
+    os.environ[_LEVEL] = "3"
     with without_start_up_notes():
         yield
 

@@ -25,6 +25,7 @@ from keras_spot.cli.options import (
 from keras_spot.cli.outputs import Overwrite, announce, claim
 
 if TYPE_CHECKING:
+    from keras_spot.tasks.classes import ClassScores
     from keras_spot.training.evaluation import Evaluation
 
 
@@ -95,10 +96,17 @@ def _as_json(evaluation: "Evaluation", report: bool) -> dict[str, Any]:
     answers = [*evaluation.labels, ""]
     counts = [dict(zip(answers, map(int, row))) for row in evaluation.confusion]
     classes = [
-        {**dataclasses.asdict(of_class), "answered": {k: v for k, v in row.items() if v}}
+        {**_rounded(of_class), "answered": {k: v for k, v in row.items() if v}}
         for of_class, row in zip(evaluation.classes, counts)
     ]
     return {**record, "classes": classes}
+
+
+def _rounded(of_class: "ClassScores") -> dict[str, Any]:
+    record = dataclasses.asdict(of_class)
+    return {
+        k: round(value, 4) if isinstance(value, float) else value for k, value in record.items()
+    }
 
 
 @app.command("submit")

@@ -9,6 +9,7 @@ import typer
 from keras_spot.base.errors import invalid
 from keras_spot.cli.app import app, saved_when_stopped
 from keras_spot.cli.options import Similarity, like_run, prepare_tensorflow, run_of
+from keras_spot.tasks import METRICS
 
 if TYPE_CHECKING:
     from keras_spot.training.execute import TrainedRun
@@ -123,7 +124,11 @@ def train_bank_command(
 
 def _best(trained: "TrainedRun") -> str:
     assert trained.best is not None
-    return f"best: {trained.best['score']:.2f} at step {trained.best['step']}"
+    line = next((one for one in trained.history if one["step"] == trained.best["step"]), {})
+    names = [name for name in METRICS if name in line]
+    of = f"the mean of {' and '.join(names)}" if len(names) > 1 else "".join(names)
+    more = f" ({of})" if of else ""
+    return f"best: {trained.best['score']:.2f} at step {trained.best['step']}{more}"
 
 
 def _show_sources(transferred: "Transferred") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from keras_spot import tasks
@@ -35,6 +35,7 @@ from keras_spot.data.streams import (
 )
 from keras_spot.data.survey import LOOK, look
 from keras_spot.tasks import Example, Mixture, Task
+from keras_spot.tasks.values import shown
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -274,6 +275,8 @@ def load_bank(
         InvalidArgument: no tasks, seeds of another number, and all that `load_task` raises.
         MissingFile: the data of one of the tasks are not prepared.
     """
+    if isinstance(members, (str, Task)) or not isinstance(members, Iterable):
+        raise invalid("members", "must be a list of tasks", f"members={shown(members)}")
     records = [tasks.get(task) for task in members]
     if not records:
         raise invalid("members", "must be at least one task", f"{members!r}")

@@ -8,6 +8,7 @@ import keras_hub
 import numpy as np
 
 from keras_spot import backbones
+from keras_spot.base import devices
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, Initializer, PathLike, Tokenizer
@@ -86,6 +87,7 @@ def build(
         InvalidArgument: an argument that breaks its rule, a prompt of another width or backbone.
         MissingFile: a `prompt_init` path where nothing is.
     """
+    devices.start()
     backbones.warn_of_span_corruption(backbone)
     recipe = recipe or backbones.recipe_for(backbone)
     if num_prompts is None and prompt_names is not None:

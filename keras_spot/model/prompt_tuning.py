@@ -1,5 +1,6 @@
 """How a soft prompt is trained and scored: `compile`, `fit` and `evaluate`."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from keras_spot.model.losses import LabelAccuracy, TokenAccuracy, TokenCrossEntr
 from keras_spot.model.summary import show_prompts
 
 __all__ = ["PromptTuning"]
+
+_WIDEST = 108  # characters of a line of KerasHub's summaries
 
 
 class PromptTuning(keras_hub.models.Seq2SeqLM):
@@ -197,6 +200,8 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         **kwargs: Any,
     ) -> None:
         """Print KerasHub's summary, and the prompts, which its layers hide."""
+        if line_length is None:
+            line_length = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 0)).columns)
         super().summary(line_length, positions, print_fn, **kwargs)
         show_prompts(self, line_length, print_fn)
 

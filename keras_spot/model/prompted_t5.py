@@ -329,7 +329,7 @@ class PromptedT5(PromptTuning):
                 `overwrite`, or a model that the format cannot hold.
             MissingExtra: the engine is not installed that tries what was written.
         """
-        with self.soft_prompt.folded():
+        with self.soft_prompt.folded(), backbones.quiet_masks():
             if format in export.FORMATS:
                 lengths = {"max_length": max_length, "overwrite": overwrite}
                 export.export(self, filepath, format, **lengths, **kwargs)

@@ -9,23 +9,22 @@ from keras_hub.src.utils.keras_utils import print_msg
 
 
 def show_prompts(
-    model: Any, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None
+    model: Any, line_length: int, print_fn: Callable[[str], Any] | None = None
 ) -> None:
     """Print a row for each prompt: its name, its shape, and how many numbers of it are trained.
 
     Args:
         model: a `PromptedT5`.
-        line_length: characters of a line. Default: as KerasHub's summaries, 108.
+        line_length: characters of a line.
         print_fn: takes the text. Default: standard output.
     """
     from rich.console import Console
     from rich.table import Column, Table
 
-    line_length = line_length or 108
     if print_fn is None and not keras.utils.is_interactive_logging_enabled():
         print_fn = print_msg
     widths = [int(line_length * share) for share in (0.5, 0.25, 0.25)]
-    first, *others = ("Prompt", "Shape", "Trainable numbers")
+    first, *others = ("Prompt", "Shape", "Trainable")
     columns = [Column(first, width=widths[0])]
     columns += [Column(name, justify="right", width=w) for name, w in zip(others, widths[1:])]
     table = Table(*columns, width=line_length)

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_spot.base import reading, remote, t5x_store
 from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, missing_file
-from keras_spot.base.ownership import Kind
+from keras_spot.base.ownership import Kind, check_name
 from keras_spot.base.types import Array, PathLike, Record
 from keras_spot.prompts.forms import arrays, peft, reference, t5x
 from keras_spot.prompts.prompt import Prompt, as_prompt
@@ -149,6 +149,7 @@ def destination(
     Raises:
         InvalidArgument: a name of no form, or the reference's form in the folder of a run of ours.
     """
+    check_name(path)
     path = Path(path)
     form = _form_of(path) if form is None else form
     if form not in FORMS:
@@ -188,6 +189,7 @@ def _reference_path(path: Path, step: Any) -> Path:
 @contextlib.contextmanager
 def _local(path: PathLike) -> Iterator[Path]:
     """Yield a local path, and let errors name the address instead where there is one."""
+    check_name(path)
     local = remote.fetch(path, patterns=_WANTED)
     try:
         yield local

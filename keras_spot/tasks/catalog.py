@@ -7,6 +7,7 @@ from keras_spot.base.errors import invalid, unknown
 from keras_spot.tasks import glue, sentences, sources, super_glue, synthetic
 from keras_spot.tasks.benchmarks import TASK_INDEX
 from keras_spot.tasks.task import Task
+from keras_spot.tasks.values import shown
 
 
 def get(name: "str | Task") -> Task:
@@ -26,6 +27,8 @@ def get(name: "str | Task") -> Task:
     """
     if isinstance(name, Task):
         return name
+    if not isinstance(name, str):
+        raise invalid("task", "must be a task's name or a Task", f"task={shown(name)}")
     variant, colon, base = name.rpartition(":")
     if base not in _by_name() or (colon and variant not in ("taskless", "task_index")):
         raise unknown("task", name, names())

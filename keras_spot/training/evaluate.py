@@ -76,6 +76,8 @@ def evaluate(
         MissingFile: data that are not prepared.
     """
     task = tasks.get(task)
+    if not hasattr(model, "preprocessor"):
+        raise invalid("model", "must be a PromptedT5", f"{type(model).__name__}")
     check_method(task, method)
     examples = {}
     for part in [split] if split else task.validation:

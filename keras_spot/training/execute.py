@@ -77,7 +77,9 @@ def execute(
         scored: those of them to score at. Default: all.
         progress: `"auto"` shows bars in a terminal or notebook, elsewhere a line a checkpoint; or
             a function, called with step, total steps and logs after every step; None is silent.
-        callbacks: Keras callbacks beside the one that writes the folder; one that sets
+        callbacks: Keras callbacks beside the one that writes the folder. A checkpoint is their
+            epoch's end, its logs the numbers of `metrics.jsonl`, so that
+            `EarlyStopping("score", mode="max", patience=3)` works; one that sets
             `model.stop_training` ends the run at that step, which is then saved.
         restart: set what is in the folder aside and start anew. Default False.
 
@@ -93,6 +95,7 @@ def execute(
     folder.check(record, partly=True)  # before anything slow
     from keras_spot.training.checkpoints import PromptCheckpoint
     from keras_spot.training.evaluate import check_labelled
+    from keras_spot.training.listeners import Listeners
     from keras_spot.training.session import Session, check_backbone
 
     if session is None:
@@ -143,7 +146,7 @@ def execute(
                 data,
                 epochs=1,
                 steps_per_epoch=steps - done,
-                callbacks=[checkpoint, *callbacks],
+                callbacks=[checkpoint, Listeners(callbacks, checkpoint)],
                 verbose=0,
                 shuffle=False,
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_spot.base import remote
 from keras_spot.base.atomic import atomic_write
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.errors import invalid
 from keras_spot.base.ownership import Kind
 from keras_spot.tasks import Example, Task, get, metrics
 from keras_spot.tasks.benchmarks import FILES
@@ -46,7 +46,10 @@ def destination(task: str | Task, folder: str | os.PathLike[str], split: str = "
     task = get(task)
     name = _benchmark(task, split)
     if name not in FILES:
-        raise unknown("task", task.name, FILES)
+        rule = (
+            "must be of GLUE or SuperGLUE, whose submissions have a format; predict writes answers"
+        )
+        raise invalid("task", rule, task.name)
     return Path(folder) / FILES[name]
 
 

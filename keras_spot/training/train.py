@@ -33,7 +33,9 @@ def train(
         run_dir: folder for checkpoints, metrics and state, see `run_folder`.
         progress: `"auto"` shows bars in a terminal or notebook, elsewhere a line a checkpoint; or
             a function, called with step, total steps and logs after every step; None is silent.
-        callbacks: Keras callbacks, such as `keras.callbacks.EarlyStopping`.
+        callbacks: Keras callbacks, called with a checkpoint as an epoch's end:
+            `keras.callbacks.EarlyStopping("score", mode="max", patience=3)`, Weights & Biases'
+            `WandbMetricsLogger()`, `keras.callbacks.CSVLogger("log.csv")`.
         restart: set what is in the folder aside and start anew. Default False.
         options: the other fields of `Run`, such as `backbone`, `prompt_init`, `steps` and `seed`.
 

@@ -99,7 +99,7 @@ def test_train_a_bank_and_serve_it(keras_spot, preset, data_dir, tmp_path):
     assert code == 0
     folders = [tmp_path / "bank" / f"seed{seed}" for seed in (0, 1)]
     assert [prompts.steps(folder) for folder in folders] == [[2], [2]]
-    assert all(f"at step 2 run: {folder}" in out for folder in folders)
+    assert all(f"at step 2 (accuracy) run: {folder}" in out for folder in folders)
     both = [word for folder in folders for word in ("--prompt", folder)]
     code, _, _ = keras_spot("export", "--backbone", preset, *both, tmp_path / "served")
     assert code == 0

@@ -249,6 +249,27 @@ def test_a_callback_stops_a_run_early(go, tmp_path):
     assert prompts.steps(tmp_path / "run") == [3]
 
 
+def test_callbacks_of_keras_have_a_checkpoint_for_an_epoch(go, tmp_path):
+    seen = []
+    tell = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seen.append(epoch),
+        on_epoch_end=lambda epoch, logs: seen.append((epoch, logs)),
+        on_train_end=lambda logs: seen.append("end"),
+    )
+    # A score must rise by 200, which none can: the first is the best, the second stops the run.
+    stop = keras.callbacks.EarlyStopping("val_score", mode="max", patience=1, min_delta=200)
+    log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
+    trained = go(tmp_path / "run", callbacks=[tell, stop, log], steps=40)
+    assert [line["step"] for line in trained.history] == [4, 8]
+    assert [one for one in seen if not isinstance(one, tuple)] == [0, 1, "end"]
+    ends = [one for one in seen if isinstance(one, tuple)]
+    for (epoch, logs), line in zip(ends, trained.history, strict=True):
+        assert line["step"] == logs["step"] == 4 * epoch + 4
+        assert logs["loss"] == line["loss"]
+        assert logs["score"] == logs["val_score"] == line["score"]
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+
+
 def test_progress_is_printed_where_there_is_no_terminal(go, tmp_path, capsys):
     go(tmp_path / "run", "auto", steps=4)
     go(tmp_path / "run", "auto")

@@ -167,7 +167,7 @@ def test_every_task_of_the_benchmarks_has_a_file():
 @pytest.mark.parametrize(
     ("name", "predictions", "ids", "message"),
     [
-        ("mr", ["positive"], [0], "`task` must be a known name. Received: task='mr'"),
+        ("mr", ["positive"], [0], "`task` must be of GLUE or SuperGLUE, whose submissions"),
         ("glue/sst2", [], [0], "`predictions` must be one for each of the 1 examples"),
         ("glue/sst2", [], [], "`predictions` must be one for each of the 0 examples"),
         (
