@@ -326,9 +326,11 @@ class PromptedT5(PromptTuning):
 
         Raises:
             InvalidArgument: a folder that holds anything but our own earlier work, a file without
-                `overwrite`, or a model that the format cannot hold.
+                `overwrite`, a model that the format cannot hold, or a length below 1.
             MissingExtra: the engine is not installed that tries what was written.
         """
+        if max_length is not None and (type(max_length) is not int or max_length < 1):
+            raise invalid("max_length", "must be a positive integer", f"{max_length=}")
         with self.soft_prompt.folded(), backbones.quiet_masks():
             if format in export.FORMATS:
                 lengths = {"max_length": max_length, "overwrite": overwrite}

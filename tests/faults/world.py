@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 WORDS = ["good", "bad", "fine", "poor", "great", "awful", "nice", "dull", "bright"]
-RECIPE = {"prompt_length": 3, "batch_size": 4, "steps": 6, "checkpoint_every": 2}
+RECIPE = {"prompt_length": 3, "batch_size": 4, "steps": 3, "checkpoint_every": 1}
 SIZES = {"train": 24, "dev": 6}
 # Facts of a record that say when, how fast or by which process it was made.
 FREE = {"seconds", "finished", "host", "pid", "date_saved", "time", "checksum", "started"}
@@ -54,9 +54,9 @@ def _write_rows(folder):
         "sources": [str(folder / "films.json"), str(folder / "books.json")],
         "targets": [str(folder / "reviews.json")],
         "seeds": [0],
-        "source_steps": 4,
-        "target_steps": 4,
-        "embedding_steps": 2,
+        "source_steps": 2,
+        "target_steps": 2,
+        "embedding_steps": 1,
     }
     (folder / "study.json").write_text(json.dumps(study))
 
@@ -140,8 +140,8 @@ def _bank(world):
 
 
 def _transfer(world):
-    library = ["--library", world / "library", "--k", 2, "--embedding-steps", 2]
-    return _train(world, "--transfer", "top-k", *library, "--steps", 4)
+    library = ["--library", world / "library", "--k", 2, "--embedding-steps", 1]
+    return _train(world, "--transfer", "top-k", *library, "--steps", 2)
 
 
 def _export(world):
