@@ -65,6 +65,9 @@ def test_a_model_without_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`model` must have a preprocessor to take texts"):
         model.export(tmp_path / "served")
     assert not (tmp_path / "served").exists()
+    for length in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=r"`max_length` must be a positive integer. Received"):
+            model.export(tmp_path / "served", max_length=length)
 
 
 def test_a_sampler_that_draws_is_exported_with_its_state(tmp_path, tokenizer):
