@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from keras_spot.base.backend import check_backend
-from keras_spot.base.quiet import quiet_tensorflow
+from keras_spot.base.quiet import quiet_tensorflow, quiet_tqdm
 from keras_spot.base.registration import register_late
 from keras_spot.base.versions import __version__
 
@@ -132,6 +132,7 @@ _REGISTERED = {
     "TokenCrossEntropy": "model.losses",
 }
 quiet_tensorflow()
+quiet_tqdm()
 register_late("keras_spot", {name: f"keras_spot.{place}" for name, place in _REGISTERED.items()})
 
 

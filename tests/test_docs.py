@@ -67,7 +67,8 @@ def commands():
 
 @pytest.mark.parametrize("document", COMMANDS, ids=name)
 def test_commands_and_options_exist(document):
-    lines = [line for block in blocks(document, "bash") for line in block.code.splitlines()]
+    code = "".join(block.code for block in blocks(document, "bash")).replace("\\\n", " ")
+    lines = code.splitlines()
     for line in lines:
         program, *words = shlex.split(line.split("&&")[-1], comments=True) or [""]
         if program.rsplit("/", 1)[-1] == "keras-spot":

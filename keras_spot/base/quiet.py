@@ -6,11 +6,12 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 
 from keras_spot.base.registration import when_imported
 
-__all__ = ["quiet_logger", "quiet_tensorflow", "without_start_up_notes"]
+__all__ = ["quiet_logger", "quiet_tensorflow", "quiet_tqdm", "without_start_up_notes"]
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # Lines of absl's logging below an error, its own preamble, and what continues such a line.
@@ -58,6 +59,22 @@ def quiet_tensorflow() -> None:
     """
     if "tensorflow" not in sys.modules:
         when_imported("tensorflow", lambda: None, _without_logs)
+
+
+def quiet_tqdm() -> None:
+    """Keep tqdm, if it is imported later on, from asking for widgets that a notebook lacks.
+
+    Libraries of ours bring it; bars of ours need no widgets.
+    """
+    if "tqdm.auto" not in sys.modules:
+        when_imported("tqdm.auto", lambda: None, _without_widgets)
+
+
+@contextlib.contextmanager
+def _without_widgets() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield
 
 
 @contextlib.contextmanager

@@ -222,13 +222,14 @@ class SoftPrompt(keras.layers.Layer):
 
     def stacked(self, dtype: str) -> Tensor:
         """Return all prompts as `[K, P, H]`, K = 1 without a bank."""
+        return ops.stack([ops.cast(prompt, dtype) for prompt in self._current()])
+
+    def _current(self) -> list[Tensor]:
         if self._is_folded:
-            prompts: list[Tensor] = self.kept
-        elif self.reparameterized:
-            prompts = [layer.fold() for layer in self.reparameterized]
-        else:
-            prompts = self.prompts
-        return ops.stack([ops.cast(prompt, dtype) for prompt in prompts])
+            return list(self.kept)
+        if self.reparameterized:
+            return [layer.fold() for layer in self.reparameterized]
+        return list(self.prompts)
 
     def of_rows(
         self, values: Tensor, prompt_index: Tensor | None, rows: Tensor | int, axis: int = 0

@@ -302,7 +302,8 @@ class PromptCheckpoint(keras.callbacks.Callback):
     def _rates(self) -> str:
         rates = getattr(self.model.optimizer, "learning_rates", None)
         if rates is None:
-            rates = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            return f"learning_rate={rate:.7g}"  # a float32, 0.3 and not 0.30000001192092896
         return f"learning_rate={rates}"
 
     # === State ===

@@ -10,6 +10,7 @@ from keras_spot.base import remote
 from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.errors import invalid
 from keras_spot.base.ownership import Kind
+from keras_spot.base.quiet import quiet_logger
 from keras_spot.base.reading.files import reason
 from keras_spot.model.export import described
 from keras_spot.tasks.card import TASK_FILE, write_cards
@@ -96,7 +97,8 @@ def _write(
     module = Signatures(model, cards, description, length, buckets)
     signatures = module.signatures()
     try:
-        tf.saved_model.save(module, str(folder), signatures=signatures)
+        with quiet_logger("tensorflow"):  # it says where the tokenizer went
+            tf.saved_model.save(module, str(folder), signatures=signatures)
         warmup.write(folder, _requests(signatures, next(iter(cards))))
     except tf.errors.OpError as error:
         raise OSError(errno.EIO, reason(error), shown) from error
