@@ -54,8 +54,8 @@ def without_start_up_notes() -> Iterator[None]:
 def quiet_tensorflow() -> None:
     """Keep what TensorFlow's C++ logs off stderr if it is imported later on.
 
-    Its errors are raised in Python, too, and warnings of Python stay. Nothing is done where
-    `TF_CPP_MIN_LOG_LEVEL` is set.
+    Its errors are raised in Python, too, and warnings of Python stay. With
+    `TF_CPP_MIN_LOG_LEVEL=0` everything is shown.
     """
     if "tensorflow" not in sys.modules:
         when_imported("tensorflow", lambda: None, _without_logs)
@@ -79,10 +79,9 @@ def _without_widgets() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_logs() -> Iterator[None]:
-    if _LEVEL in os.environ:
+    if os.environ.setdefault(_LEVEL, "3") == "0":
         yield
         return
-    os.environ[_LEVEL] = "3"
     with without_start_up_notes():
         yield
 

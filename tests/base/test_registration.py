@@ -54,7 +54,12 @@ def saved(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("imports", ["import keras, keras_spot", "import keras_spot, keras"])
+LOOKED = "import keras_spot, importlib.util; importlib.util.find_spec('keras'); import keras"
+
+
+@pytest.mark.parametrize(
+    "imports", ["import keras, keras_spot", "import keras_spot, keras", LOOKED], ids=range(3)
+)
 def test_a_fresh_process_finds_every_class(saved, imports):
     code = CODE.format(imports=imports)
     process = subprocess.run(
@@ -62,6 +67,18 @@ def test_a_fresh_process_finds_every_class(saved, imports):
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.split() == ["24"]
+
+
+def test_tensorflow_starts_quietly_after_keras_spot():
+    """Unless the environment asks for its notes."""
+    import os
+
+    code = "import keras_spot, os; keras_spot.build; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    quiet = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (quiet.stdout, quiet.stderr) == ("3\n", "")
 
 
 def test_importing_keras_spot_alone_imports_no_keras():
