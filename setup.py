@@ -12,6 +12,7 @@ VERSION = re.search(
 )[1]
 
 RAY = ["ray>=2.40,<3"]
+RAY_SERVE = ["ray[serve]>=2.50,<3"]  # applications are built by the replicas themselves
 PLOTS = ["matplotlib>=3.8"]
 # No TensorStore, no safetensors to read with: the one makes whatever a checkpoint declares and ends
 # the interpreter at 10^9 x 10^5 numbers; the other maps files and ends it when one is cut short
@@ -19,6 +20,13 @@ PLOTS = ["matplotlib>=3.8"]
 # of Python: gzip, which T5X writes, zlib and bz2; blosc, lz4 and zstd are refused by name.
 T5X = ["msgpack>=1,<2"]
 GCS = ["gcsfs>=2024.6,<2027"]
+# An ASGI application needs little: addresses, a process, numbers to watch.
+SERVE = [
+    "prometheus-client>=0.20,<1",
+    "starlette>=0.40",  # its asynchronous core is stable from 0.40 to 1.x
+    "uvicorn>=0.30,<1",
+    "httptools>=0.6,<1",  # parses HTTP in C; uvicorn takes it where it is there
+]
 # Each is an engine's own library; 0.2 of sentencepiece is what KerasHub brings anyway. Graphs are
 # written in ONNX's opset 20, with onnx alone.
 CTRANSLATE2 = ["ctranslate2>=4.5,<5", "sentencepiece>=0.2"]
@@ -52,7 +60,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["keras_spot", "keras_spot.*"]),
-    package_data={"keras_spot": ["backbones/presets/**/*", "py.typed"]},
+    package_data={"keras_spot": ["backbones/presets/**/*", "serving/page/*", "py.typed"]},
     python_requires=">=3.11,<3.14",  # keras-hub 0.32 needs 3.11
     install_requires=[
         # KerasHub's layers reach into Keras, ours into KerasHub's: a minor version is tried first.
@@ -80,11 +88,13 @@ setup(
         "ray": RAY,
         "t5x": T5X,
         "gcs": GCS,
+        "serve": SERVE,
+        "ray-serve": SERVE + RAY_SERVE,
         "ctranslate2": CTRANSLATE2,
         "onnx": ONNX,
         "parity": PARITY,
         "docs": DOCS,
-        "dev": PLOTS + RAY + T5X + GCS + CTRANSLATE2 + ONNX + DEV,
+        "dev": PLOTS + RAY + T5X + GCS + CTRANSLATE2 + ONNX + SERVE + DEV,
     },
     entry_points={"console_scripts": ["keras-spot=keras_spot.cli:main"]},
     project_urls={"Paper": "https://aclanthology.org/2022.acl-long.346/"},

@@ -10,7 +10,7 @@ from keras_spot.base.registration import register_late
 from keras_spot.base.versions import __version__
 
 if TYPE_CHECKING:  # what editors and type checkers see; at run time names load on first use
-    from keras_spot import backbones, prompts, study, tasks, transfer
+    from keras_spot import backbones, prompts, serving, study, tasks, transfer
     from keras_spot.base import errors
     from keras_spot.base.devices import strategy
     from keras_spot.base.errors import InvalidArgument
@@ -49,6 +49,7 @@ _MODULES = {
     "recycling": "prompts.recycling",
     "reparameterizations": "model.reparameterizations",
     "retrieval": "transfer.retrieval",
+    "serving": "serving",
     "study": "study",
     "submission": "training.submission",
     "tasks": "tasks",
@@ -104,6 +105,7 @@ __all__ = [
     "recycling",
     "reparameterizations",
     "retrieval",
+    "serving",
     "strategy",
     "study",
     "submission",

@@ -115,6 +115,7 @@ def test_the_public_surface():
         "recycling",
         "reparameterizations",
         "retrieval",
+        "serving",
         "strategy",
         "study",
         "submission",

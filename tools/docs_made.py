@@ -28,6 +28,7 @@ TITLES = {
     "tasks": "Tasks and metrics",
     "prompts": "Prompts",
     "transfer": "Transfer",
+    "serving": "Serving",
     "study": "Studies and pictures",
     "backbones": "Backbones",
     "base": "Recipe, devices and errors",

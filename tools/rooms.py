@@ -53,7 +53,7 @@ ROOMS = [
         5,
         "serving",
         "from an exported model to answers",
-        "engines: one class for each library that runs a model",
+        "engines, one class for each library that runs a model; the server and its page",
     ),
     (
         6,

@@ -14,6 +14,7 @@ __all__ = ["ENGINES", "Engine", "engine_of", "open_engine"]
 
 # The engine's name -> its module and class, and the form of the folders that it runs.
 ENGINES = {
+    "tensorflow": ("tensorflow", "TensorFlowEngine", "savedmodel"),
     "ctranslate2": ("ctranslate2", "CTranslate2Engine", "ctranslate2"),
     "onnxruntime": ("onnxruntime", "OnnxRuntimeEngine", "onnx"),
 }

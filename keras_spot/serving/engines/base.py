@@ -32,6 +32,7 @@ class Engine(abc.ABC):
 
     Attributes:
         name: of the library, as `--engine` takes it.
+        takes_prompts: whether prompts may come with a call that were never exported.
         cards: each prompt's name and how it is asked, in the order of the prompts' numbers.
         facts: what else the folder says: `max_input_length` (tokens without the prompt; longer
             texts are cut), `max_target_length` (where a card says nothing else), `prompt_length`.
@@ -42,6 +43,7 @@ class Engine(abc.ABC):
     """
 
     name: ClassVar[str]
+    takes_prompts: ClassVar[bool] = False
 
     def __init__(self, folder: PathLike, batch_size: int = 32) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:

@@ -1,0 +1,175 @@
+"""The server process: a socket, uvicorn, and an end that answers what it has."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_spot.base.errors import invalid, missing_extra
+from keras_spot.base.types import PathLike
+from keras_spot.serving.limits import Limits
+from keras_spot.serving.opening import AUTO, exported_folder, open_all
+
+if TYPE_CHECKING:
+    from keras_spot.serving.handler import Handler
+
+PROMPTS = "prompts"
+
+
+def serve(
+    models: Sequence[PathLike],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    engine: str = AUTO,
+    prompts: PathLike | None = None,
+    backbone: str | None = None,
+    limits: Limits | None = None,
+    log_texts: bool = False,
+    report: Callable[[str], object] = print,
+) -> None:
+    """Serve prompts until SIGTERM or SIGINT; then answer what has been asked, and return.
+
+    A page to try them is at `/`, TensorFlow Serving's REST addresses are below `/v1/models`.
+
+    Args:
+        models: folders that `export` wrote; or runs, prompt files, adapters or addresses, which are
+            exported first.
+        host: address to listen at. Default: of this machine alone.
+        port: 0 for one that is free. Default 8501.
+        engine: "tensorflow", "ctranslate2" or "onnxruntime"; "auto" (default) measures which is
+            the fastest here.
+        prompts: folder of prompts that are taken up, replaced and removed while serving. Default:
+            `prompts` in the first folder, if it is there.
+        backbone: of prompts that do not say theirs.
+        limits: what a request may be. Default: see `Limits`.
+        log_texts: write texts and answers into the log, too. Default False.
+        report: called with what a user wants to know. Default: printed.
+
+    Raises:
+        InvalidArgument: a value that breaks its rule, a port that is taken, or models that cannot
+            be served together.
+        MissingFile, MissingExtra: something is not there.
+    """
+    check_extra()
+    from keras_spot.serving.handler import Handler
+    from keras_spot.serving.held import PromptFolder
+    from keras_spot.serving.models import Models
+
+    first = exported_folder(models[0]) if models else None
+    if prompts is None and first is not None and (first / PROMPTS).is_dir():
+        prompts = first / PROMPTS
+    if prompts is not None and not Path(prompts).is_dir():
+        raise invalid("prompts", "must be a folder", f"{prompts}")
+    with (
+        bind(host, port) as sock,
+        tempfile.TemporaryDirectory(prefix="keras-spot-serve-") as scratch,
+    ):
+        engines, reason = open_all(models, engine, scratch, backbone, prompts is not None)
+        report(f"engine: {reason}")
+        held = None if prompts is None else PromptFolder(prompts, engines[0].facts)
+        served = Models(engines, held)
+        names = list(served.served)
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        report(f"tasks: {', '.join(names[:10])}{more}")
+        handler = Handler(served, limits, log_texts)
+        run(handler, sock, lambda: report(f"serving at {address(sock)}"))
+    report("stopped")
+
+
+def check_extra() -> None:
+    """Look for what serving needs, before anything slow.
+
+    Raises:
+        MissingExtra: the extra is not installed.
+    """
+    try:
+        import prometheus_client  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise missing_extra(str(error.name).split(".")[0], "serve") from None
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket of an address; of port 0 at one that is free.
+
+    It listens once the server runs: until then a client is refused at once.
+
+    Raises:
+        InvalidArgument: an address that is not of this machine, or a port that is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With its protocol named, asyncio sends small answers at once.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise invalid("port", "must be free at `host`", f"{host}:{port} ({error})") from None
+    return sock
+
+
+def address(sock: socket.socket) -> str:
+    """Return where a browser finds a socket."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(handler: Handler, sock: socket.socket, ready: Callable[[], object] = lambda: None) -> None:
+    """Serve until SIGTERM or SIGINT; then answer what has been asked, and return.
+
+    Args:
+        handler: what answers.
+        sock: of `bind`.
+        ready: called once requests are answered.
+    """
+    import uvicorn
+
+    from keras_spot.serving.app import make_app
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            ready()
+
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            handler.stopping = True  # health checks say so while answers still go out
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(
+        make_app(handler, is_loopback(sock.getsockname()[0])),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=math.ceil(handler.limits.seconds) + 1,
+    )
+    # uvicorn sends itself the signal once more when all is done: then it shall change nothing.
+    before = {sig: signal.signal(sig, _ignore) for sig in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        Server(config).run(sockets=[sock])
+    finally:
+        for sig, old in before.items():
+            signal.signal(sig, old)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address reaches this machine alone.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    return ipaddress.ip_address(host).is_loopback
+
+
+def _ignore(sig: int, frame: Any) -> None:
+    pass
