@@ -1,6 +1,7 @@
 """Transfer studies: a resumable source x target x seed grid, its table and what it says."""
 
-from keras_spot.study.description import Study, StudyTask, load
+from keras_spot.study.description import Study, load
+from keras_spot.study.entries import StudyTask
 from keras_spot.study.launch import check, run, worker
 from keras_spot.study.table import Status, StudyFolder, status
 

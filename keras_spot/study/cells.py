@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-KINDS = ("source", "scratch", "transfer")
+KINDS = ("tuning", "source", "scratch", "transfer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,12 +12,15 @@ class Cell:
 
     Attributes:
         kind: `"source"` trains a source prompt, `"transfer"` a target prompt from it, and
-            `"scratch"` the same target prompt for the same steps from the recipe's initial one.
+            `"scratch"` the same target prompt for the same steps from the recipe's initial one;
+            `"tuning"` trains on a source with one of a method's learning rates.
         source: name of the source task; None from scratch.
         target: name of the target task; None for a source.
         examples: training examples of the target; None for all of its split.
         seed: of the initial prompt, of the order of the examples and, where they are few, of
             which ones.
+        method: how it is trained, of a study that compares methods.
+        rate: of `"tuning"` the learning rate; of others the chosen one, no part of the id.
     """
 
     kind: str
@@ -25,11 +28,13 @@ class Cell:
     target: str | None
     examples: int | None
     seed: int
+    method: str | None = None
+    rate: float | None = None
 
     @property
     def task(self) -> str:
         """The task that is trained and scored."""
-        name = self.source if self.kind == "source" else self.target
+        name = self.source if self.kind in ("source", "tuning") else self.target
         assert name is not None
         return name
 
@@ -41,9 +46,13 @@ class Cell:
         'transfer--mr--glue.sst2--16--0'
         """
         size = "all" if self.examples is None else str(self.examples)
-        parts = (self.kind, self.source, self.target, size, str(self.seed))
+        rate = f"{self.rate:g}" if self.kind == "tuning" else None
+        parts = (self.kind, self.source, self.target, size, str(self.seed), self.method, rate)
         return "--".join(part.replace("/", ".") for part in parts if part is not None)
 
     def columns(self) -> dict[str, Any]:
         """The cell as the first columns of its row."""
-        return {"id": self.id, **dataclasses.asdict(self)}
+        columns = {"id": self.id, **dataclasses.asdict(self)}
+        if self.method is None:
+            del columns["method"], columns["rate"]
+        return columns

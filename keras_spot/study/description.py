@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_spot import backbones, tasks
+from keras_spot import backbones
 from keras_spot.base import reading
 from keras_spot.base.errors import invalid, missing_file, unknown
 from keras_spot.base.recipe import Recipe
+from keras_spot.study import methods as ways
 from keras_spot.study.cells import Cell
+from keras_spot.study.entries import METHODS, StudyTask, entries, name_in
+from keras_spot.study.methods import Method
 
 SCORES = ("best", "last")
-METHODS = ("rank", "generate", "beam")
 KERNELS = ("auto", "plain", "fast")
 # What a study may change and still go on in its folder: it adds cells, or says where things are.
-_FREE = ("name", "sources", "targets", "seeds", "examples", "data_dir", "kernels")
+_FREE = ("name", "sources", "targets", "seeds", "examples", "data_dir", "kernels", "methods")
 _MOST_RUNS = 1_000_000
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _NUMBERS = (
@@ -28,53 +30,6 @@ _NUMBERS = (
     "validation_limit",
     "input_length",
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class StudyTask:
-    """A source or a target.
-
-    Attributes:
-        task: a task's name, the path of a `.yaml` or `.json` record, or a `tasks.Task`.
-        split: what to train on, a split or TFDS slice. Default `"train"`.
-        validation: what to score, a split or slice. Default: the task's validation splits.
-        method: how to answer. Default: the study's.
-    """
-
-    task: Any
-    split: str = "train"
-    validation: str | None = None
-    method: str | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.task, (str, os.PathLike)):
-            object.__setattr__(self, "task", _find(self.task))
-        if self.method is not None and self.method not in METHODS:
-            raise unknown("method", self.method, METHODS)
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return str(self.task.name)
-
-    @property
-    def scored(self) -> tuple[str, ...]:
-        """The splits whose mean score counts."""
-        return (self.validation,) if self.validation else tuple(self.task.validation)
-
-    def record(self) -> dict[str, Any]:
-        """The entry as plain data; a task that is not of the catalogue is written out."""
-        known = self.name in tasks.names() and tasks.get(self.name) == self.task
-        if not known and callable(self.task.preprocess):
-            rule = "must name its preprocess, as other processes read it from the study's folder"
-            raise invalid("task", rule, self.name)
-        task = self.name if known else dataclasses.asdict(self.task)
-        return {
-            "task": task,
-            "split": self.split,
-            "validation": self.validation,
-            "method": self.method,
-        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +67,13 @@ class Study:
         kernels: how the numbers are computed, see `keras_spot.build`. Default `"auto"`.
         input_length: input tokens at most. Default: the tasks' longest.
         data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
+        methods: ways of training to compare, name -> the fields of `Method`. All make the same
+            steps on the same examples in the same order, from the same initial prompts; the
+            first is what the others are compared with. A source's prompt of each length is trained
+            by the first method of that length and starts all of its methods. Rates are chosen on
+            the sources. Default: none to compare.
+        tuned_on: names of the sources that rates are chosen on, by runs of `target_steps`. Default:
+            all.
 
     Raises:
         InvalidArgument: a value that breaks its rule, an unknown name (with the closest match), a
@@ -138,10 +100,12 @@ class Study:
     kernels: Literal["auto", "plain", "fast"] = "auto"
     input_length: int | None = None
     data_dir: str | None = None
+    methods: Mapping[str, Any] | None = None
+    tuned_on: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for field in ("sources", "targets"):
-            object.__setattr__(self, field, _entries(field, getattr(self, field)))
+            object.__setattr__(self, field, entries(field, getattr(self, field)))
         for field, atom in (("seeds", (int,)), ("examples", (int, type(None)))):
             object.__setattr__(self, field, _distinct(field, getattr(self, field), atom))
         for field in _NUMBERS:
@@ -154,12 +118,17 @@ class Study:
         for field in self.recipe:
             if field not in _RECIPE or field == "steps":
                 raise unknown("recipe", field, [name for name in _RECIPE if name != "steps"])
+        object.__setattr__(self, "_methods", ways.entries(self.methods))
+        names = [source.name for source in self.sources]
+        for name in self.tuned_on or ():
+            if name not in names:
+                raise unknown("tuned_on", name, names)
         object.__setattr__(self, "backbone", str(self.backbone))
         object.__setattr__(self, "recipe", dict(self.recipe))
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", str(self.data_dir))
         self._fill_steps()
-        grid = len(self.targets) * len(self.seeds) * len(self.examples)
+        grid = len(self.targets) * len(self.seeds) * len(self.examples) * len(self.methods or " ")
         if len(self.sources) + grid * (1 + len(self.sources)) > _MOST_RUNS:
             rule = f"must have at most {_MOST_RUNS} runs"
             received = f"{len(self.sources)} sources, {grid} runs of a target each"
@@ -186,10 +155,16 @@ class Study:
         """The backbone's recipe with the study's changes."""
         return dataclasses.replace(backbones.recipe_for(self.backbone), **self.recipe)
 
+    @property
+    def ways(self) -> dict[str, Method]:
+        """The methods to compare by name, none where nothing is compared."""
+        methods: dict[str, Method] = getattr(self, "_methods")  # noqa: B009  set when made
+        return methods
+
     def entry(self, cell: Cell) -> StudyTask:
         """The source or target that a cell trains on."""
-        entries = self.sources if cell.kind == "source" else self.targets
-        return next(entry for entry in entries if entry.name == cell.task)
+        known = self.sources if cell.target is None else self.targets
+        return next(entry for entry in known if entry.name == cell.task)
 
     def steps(self, cell: Cell) -> int:
         """The training steps of a cell."""
@@ -198,34 +173,71 @@ class Study:
         return steps
 
     def cells(self) -> list[Cell]:
-        """Every run of the grid: sources, then baselines, then transfers."""
-        cells = [self._source_cell(source.name) for source in self.sources]
+        """Every run of the grid: those that tune, sources, then baselines and transfers."""
+        methods: list[str | None] = [*self.ways] or [None]
+        cells = [cell for method in self.ways.values() for cell in self.tuning(method)]
+        trained = dict.fromkeys(self._source_method(method) for method in methods)
+        cells += [self._source_cell(s.name, method) for method in trained for s in self.sources]
         grid = [
             (target.name, size, seed)
             for size in self.examples
             for seed in self.seeds
             for target in self.targets
         ]
-        cells += [Cell("scratch", None, *place) for place in grid]
-        return cells + [
-            Cell("transfer", source.name, target, size, seed)
-            for target, size, seed in grid
-            for source in self.sources
-            if source.name != target
+        # Of several methods every seed is run with all of them before the next one, so that an
+        # unfinished study compares what it has.
+        for places in [[place] for place in grid] if self.ways else [grid]:
+            cells += [Cell("scratch", None, *place, m) for place in places for m in methods]
+            cells += [
+                Cell("transfer", source.name, target, size, seed, method)
+                for target, size, seed in places
+                for source in self.sources
+                for method in methods
+                if source.name != target
+            ]
+        return cells
+
+    def start(self, cell: Cell) -> Cell | None:
+        """The cell whose prompt a cell starts from."""
+        if cell.kind != "transfer":
+            return None
+        return self._source_cell(cell.source, self._source_method(cell.method))
+
+    def needs(self, cell: Cell) -> list[Cell]:
+        """The cells that must be finished before a cell."""
+        start = self.start(cell)
+        needed = [] if start is None else [start]
+        if cell.method is None or cell.kind == "tuning":
+            return needed
+        return [*needed, *self.tuning(self.ways[cell.method])]
+
+    def tuning(self, method: Method) -> list[Cell]:
+        """The runs that a method's rate is chosen by, none where it has only one."""
+        rates = method.learning_rates or ()
+        names = self.tuned_on or [source.name for source in self.sources]
+        return [
+            Cell("tuning", name, None, None, self.source_seed, method.name, rate)
+            for rate in rates
+            for name in (names if len(rates) > 1 else ())
         ]
 
-    def needs(self, cell: Cell) -> Cell | None:
-        """The cell whose prompt a cell starts from."""
-        return self._source_cell(cell.source) if cell.kind == "transfer" else None
+    def _source_method(self, method: str | None) -> str | None:
+        """Return the first method of a method's prompt length."""
+        if method is None:
+            return None
+        length = self.ways[method].prompt_length
+        return next(name for name, one in self.ways.items() if one.prompt_length == length)
 
-    def _source_cell(self, name: str | None) -> Cell:
-        return Cell("source", name, None, None, self.source_seed)
+    def _source_cell(self, name: str | None, method: str | None) -> Cell:
+        return Cell("source", name, None, None, self.source_seed, method)
 
     def record(self) -> dict[str, Any]:
         """The study as plain data, the form in which its folder keeps it."""
         record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         record["sources"] = [entry.record() for entry in self.sources]
         record["targets"] = [entry.record() for entry in self.targets]
+        if self.methods is not None:
+            record["methods"] = {name: method.record() for name, method in self.ways.items()}
         return dict(json.loads(json.dumps(record)))
 
     @classmethod
@@ -250,13 +262,25 @@ class Study:
             if field not in _FREE and mine[field] != other.get(field):
                 rule = f"must hold a study with the same {field} ({mine[field]!r})"
                 raise invalid("folder", rule, f"{field}={other.get(field)!r}")
+        self._check_methods(other.get("methods") or {})
         for field in ("sources", "targets"):
-            before = {_name_in(entry): entry for entry in other[field]}
+            before = {name_in(entry): entry for entry in other[field]}
             for entry in mine[field]:
-                old = before.get(_name_in(entry), entry)
+                old = before.get(name_in(entry), entry)
                 if old != entry:
-                    rule = f"must hold a study with the same {field[:-1]} {_name_in(entry)}"
+                    rule = f"must hold a study with the same {field[:-1]} {name_in(entry)}"
                     raise invalid("folder", rule, f"{old}")
+
+    def _check_methods(self, before: Mapping[str, Any]) -> None:
+        """Raise unless methods of before are what they were, and come first."""
+        for name in before:
+            if name in self.ways and self.ways[name].record() != before[name]:
+                rule = f"must hold a study with the same method {name}"
+                raise invalid("folder", rule, f"{before[name]}")
+        kept = [name for name in before if name in self.ways]
+        if list(self.ways)[: len(kept)] != kept:
+            rule = f"must hold a study whose methods are the first ones ({', '.join(self.ways)})"
+            raise invalid("folder", rule, ", ".join(before))
 
 
 def load(path: str | os.PathLike) -> Study:
@@ -295,46 +319,6 @@ def _beside(folder: Path, entry: Any) -> Any:
         return {**entry, "task": _beside(folder, entry["task"])}
     is_record = isinstance(entry, str) and Path(entry).suffix in (".yaml", ".yml", ".json")
     return str(folder / entry) if is_record else entry
-
-
-def _find(task: str | os.PathLike) -> tasks.Task:
-    if Path(task).suffix in (".yaml", ".yml", ".json"):
-        return tasks.load(task)
-    return tasks.get(str(task))
-
-
-def _entries(field: str, values: Any) -> tuple[StudyTask, ...]:
-    if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence) or not values:
-        raise invalid(field, "must be a list of at least one task", f"{field}={values!r}")
-    entries = tuple(_entry(field, value) for value in values)
-    seen: set[str] = set()
-    for entry in entries:
-        if entry.name.replace("/", ".") in seen:
-            raise invalid(field, "must name every task once", f"{entry.name} twice")
-        seen.add(entry.name.replace("/", "."))
-    return entries
-
-
-def _entry(field: str, value: Any) -> StudyTask:
-    if isinstance(value, StudyTask):
-        return value
-    if not isinstance(value, Mapping):
-        return StudyTask(value)
-    known = [f.name for f in dataclasses.fields(StudyTask)]
-    for name in value:
-        if name not in known:
-            raise unknown(field, name, known)
-    if "task" not in value:
-        raise invalid(field, "must give each task's name as `task`", f"{dict(value)}")
-    task = value["task"]
-    if isinstance(task, Mapping):
-        task = tasks.Task(**task)
-    return StudyTask(**{**value, "task": task})
-
-
-def _name_in(entry: Mapping[str, Any]) -> str:
-    task = entry["task"]
-    return str(task if isinstance(task, str) else task["name"])
 
 
 def _distinct(field: str, values: Any, atoms: tuple[type, ...]) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from keras_spot.base.versions import versions
 from keras_spot.prompts import Prompt
 from keras_spot.study.cells import Cell
 from keras_spot.study.description import Study
+from keras_spot.study.methods import best_rate
 from keras_spot.study.table import StudyFolder
 from keras_spot.transfer.library import PromptLibrary
 
@@ -110,8 +111,7 @@ def _is_of(library: PromptLibrary, cell: Cell, outcome: Outcome) -> bool:
 
 
 def _is_settled(study: Study, cell: Cell, done: set[str], failed: set[str]) -> bool:
-    needed = study.needs(cell)
-    lost = cell.id in failed or (needed is not None and needed.id in failed)
+    lost = cell.id in failed or any(needed.id in failed for needed in study.needs(cell))
     return cell.id in done or lost
 
 
@@ -120,8 +120,7 @@ def _claim(
 ) -> tuple[Cell, Path] | None:
     """Return the first cell that can be run and is nobody's, claimed."""
     for cell in cells:
-        needed = study.needs(cell)
-        if needed is not None and needed.id not in done:
+        if any(needed.id not in done for needed in study.needs(cell)):
             continue
         path = folder.claims.take(cell.id)
         if path is not None:
@@ -131,8 +130,12 @@ def _claim(
 
 def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> None:
     began = time.monotonic()
-    needed = study.needs(cell)
+    needed = study.start(cell)
     start = None if needed is None else prompts.read(folder.prompt(needed)).values
+    if cell.method is not None and cell.kind != "tuning":
+        method = study.ways[cell.method]
+        tuning = [folder.row(one) for one in study.tuning(method)]
+        cell = dataclasses.replace(cell, rate=best_rate(method, tuning))
     outcome = trainer(cell, start, folder.partial(cell))
     provenance: dict[str, Any] = {
         "task": cell.task,
@@ -144,12 +147,14 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
     }
     if cell.kind == "transfer":
         provenance["source"] = cell.source
+    if cell.method is not None:
+        provenance["method"] = cell.method
     prompts.write(folder.prompt(cell), outcome.prompt, provenance)
     early = {k: v for k, v in provenance.items() if k != "score"}
     early["step"] = study.embedding_steps
     if cell.kind != "transfer":
         prompts.write(folder.embedding(cell), outcome.embedding, early)
-    if cell.kind == "source":
+    if cell.kind == "source" and cell.method in (None, *list(study.ways)[:1]):
         library = PromptLibrary(folder.library)
         if _is_of(library, cell, outcome):  # of a run that was killed before it wrote its row
             library.remove(cell.task)

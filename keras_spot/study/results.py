@@ -10,6 +10,7 @@ import numpy as np
 from keras_spot import prompts, transfer
 from keras_spot.base.errors import invalid
 from keras_spot.study import analysis, ranking
+from keras_spot.study import comparison as comparing
 from keras_spot.study.analysis import Grid, Record
 from keras_spot.study.cells import Cell
 from keras_spot.study.description import Study
@@ -54,6 +55,8 @@ class Results:
         rows: the rows of all finished runs.
         parts: one for every number of target examples.
         metrics: target -> what its score is, such as `"mean of F1 and accuracy"`.
+        comparison: of a study of several methods, `comparison.compare`. What the other attributes
+            say, but for `rows`, is then of the first method.
     """
 
     study: Study
@@ -61,6 +64,12 @@ class Results:
     rows: Sequence[Row]
     parts: Sequence[Part]
     metrics: Mapping[str, str]
+    comparison: Sequence[Record] = ()
+
+    @property
+    def first_rows(self) -> Sequence[Row]:
+        """The rows of the first method, of a study of one method all."""
+        return comparing.of_method(self.rows, next(iter(self.study.ways), None))
 
 
 def gather(
@@ -80,10 +89,13 @@ def gather(
     place = StudyFolder(folder)
     study = place.study()
     rows = place.rows(study)
-    if not any(row["kind"] != "source" for row in rows):
+    method = next(iter(study.ways), None)
+    first = comparing.of_method(rows, method)
+    if not any(row["target"] is not None for row in first):
         raise invalid("folder", "must have at least one finished run on a target", place.path)
-    parts = [_part(place, study, grid, by) for grid in analysis.grids(rows)]
-    return Results(study, status(place), rows, parts, _metrics(rows))
+    parts = [_part(place, study, grid, by) for grid in analysis.grids(first)]
+    compared = comparing.compare(rows, study.ways) if study.ways else []
+    return Results(study, status(place), rows, parts, _metrics(first), compared)
 
 
 def _part(
@@ -121,12 +133,13 @@ def _embeddings(
     place: StudyFolder, study: Study, grid: Grid
 ) -> tuple[dict[str, np.ndarray], dict[tuple[int, int], np.ndarray]]:
     """Return the embeddings `[P, H]` of the sources, and by number and seed of the targets."""
+    method = next(iter(study.ways), None)
     sources = {
-        name: _read(place, Cell("source", name, None, None, study.source_seed))
+        name: _read(place, Cell("source", name, None, None, study.source_seed, method))
         for name in grid.sources
     }
     targets = {
-        (t, r): _read(place, Cell("scratch", None, target, grid.examples, seed))
+        (t, r): _read(place, Cell("scratch", None, target, grid.examples, seed, method))
         for t, target in enumerate(grid.targets)
         for r, seed in enumerate(grid.seeds)
         if np.isfinite(grid.baseline[t, r])

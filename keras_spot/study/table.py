@@ -74,6 +74,10 @@ class StudyFolder:
         """Whether a run is finished."""
         return self._row(cell).is_file()
 
+    def row(self, cell: Cell) -> Row:
+        """The row of a finished run."""
+        return read_json(self._row(cell))
+
     def finish(self, cell: Cell, row: Mapping[str, Any]) -> None:
         """Write the row of a finished run."""
         write_json(self._row(cell), row)

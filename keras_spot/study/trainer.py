@@ -1,6 +1,7 @@
 """The cells of a study as runs of one session, which is put back to the start before each."""
 
 import collections
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 from keras_spot import prompts
 from keras_spot.data.streams import examples, numbered, open_labelled
 from keras_spot.study.cells import Cell
-from keras_spot.study.description import Study, StudyTask
+from keras_spot.study.description import Study
 from keras_spot.study.engine import Outcome
+from keras_spot.study.entries import StudyTask
 from keras_spot.tasks import metrics
 from keras_spot.training.execute import TrainedRun, execute
 from keras_spot.training.run import Run
@@ -24,7 +26,7 @@ SCORED_AT_ONCE = 64
 class CellTrainer:
     """Trains and scores cells, see `engine.Trainer`.
 
-    All cells of a study have the same shapes (input and target lengths are the study's), so one
+    All cells of a method have the same shapes (input and target lengths are the study's), so one
     session serves them.
 
     Args:
@@ -34,14 +36,13 @@ class CellTrainer:
     def __init__(self, study: Study):
         self.study = study
         self.session: Session | None = None
+        self._sessions: dict[str | None, Session] = {}
 
     def __call__(self, cell: Cell, start: np.ndarray | None, partial: Path) -> Outcome:
         """Run a cell; `partial` is the folder in which an interrupted one goes on."""
         study = self.study
         run = self.run(cell, start)
-        if self.session is None:
-            members = [entry.task for entry in (*study.sources, *study.targets)]
-            self.session = Session(run, members=members, keep=True, scored_at_once=SCORED_AT_ONCE)
+        self.session = self._session(cell, run)
         steps, count = study.steps(cell), study.evaluations
         scored = {round(steps * (i + 1) / count) for i in range(count)}
         assert study.embedding_steps is not None
@@ -55,17 +56,35 @@ class CellTrainer:
         )
         return self._outcome(cell, run, trained.runs[cell.task])
 
+    def _session(self, cell: Cell, run: Run) -> Session:
+        """Return the session of a cell's method; all of them have the one backbone."""
+        if cell.method not in self._sessions:
+            study = self.study
+            members = [entry.task for entry in (*study.sources, *study.targets)]
+            other = self.session
+            loaded = None if other is None else (other.model.backbone, other.tokenizer)
+            options: dict[str, Any] = {"keep": True, "scored_at_once": SCORED_AT_ONCE}
+            self._sessions[cell.method] = Session(run, loaded=loaded, members=members, **options)
+        return self._sessions[cell.method]
+
     def run(self, cell: Cell, start: np.ndarray | None) -> Run:
         """Return the run of a cell from a prompt, None for the recipe's."""
         import tensorflow as tf
 
         study, entry = self.study, self.study.entry(cell)
+        recipe, reparameterization = study.full_recipe, None
+        if cell.method is not None:
+            method = study.ways[cell.method]
+            length = method.prompt_length or recipe.prompt_length
+            rate = cell.rate or recipe.learning_rate
+            recipe = dataclasses.replace(recipe, prompt_length=length, learning_rate=rate)
+            reparameterization = method.reparameterization
         return Run(
             task=entry.task,
             seed=cell.seed,
             prompt_init=start,
             backbone=study.backbone,
-            recipe=study.full_recipe,
+            recipe=recipe,
             steps=study.steps(cell),
             data_dir=study.data_dir,
             split=entry.split,
@@ -77,6 +96,7 @@ class CellTrainer:
             strategy=tf.distribute.get_strategy(),
             dtype=study.dtype,
             kernels=study.kernels,
+            reparameterization=reparameterization,
         )
 
     def _outcome(self, cell: Cell, run: Run, trained: TrainedRun) -> Outcome:
@@ -84,7 +104,7 @@ class CellTrainer:
         assert session is not None
         assert study.embedding_steps is not None
         lines = [line for line in trained.history if "score" in line]
-        keeps_best = cell.kind == "source" or study.score == "best"
+        keeps_best = cell.target is None or study.score == "best"
         chosen = max(lines, key=lambda line: line["score"]) if keeps_best else lines[-1]
         named = {"step", "loss", "seconds"}
         split_scores = {f"{split}/" for split in run.scored(run.members[0].tasks[0])}

@@ -219,9 +219,7 @@ class Run:
 
     def __post_init__(self) -> None:
         fields.check(self)
-        name = self.reparameterization
-        if isinstance(name, str) and name not in REPARAMETERIZATIONS and "{" not in name:
-            raise unknown("reparameterization", name, REPARAMETERIZATIONS)
+        check_reparameterization(self.reparameterization)
         recipe = self.recipe or backbones.recipe_for(self.backbone)
         if isinstance(self.learning_rate, (int, float)):
             recipe = dataclasses.replace(recipe, learning_rate=float(self.learning_rate))
@@ -367,6 +365,12 @@ class Run:
             return cls(**{**given, **own[0]})
         columns = {key: [row[key] for row in own] for key in own[0]}
         return cls(**{**given, **columns, "names": list(rows)})
+
+
+def check_reparameterization(value: Any) -> None:
+    """Raise InvalidArgument for the name of no reparameterization, without loading Keras."""
+    if isinstance(value, str) and value not in REPARAMETERIZATIONS and "{" not in value:
+        raise unknown("reparameterization", value, REPARAMETERIZATIONS)
 
 
 def _place(value: Any) -> str | None:

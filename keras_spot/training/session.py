@@ -34,7 +34,8 @@ class Session:
     new model has them.
 
     Args:
-        run: the first run. Others may differ in tasks, splits, seeds, initial prompts and steps.
+        run: the first run. Others may differ in tasks, splits, seeds, initial prompts and steps;
+            those of one prompt in their learning rate, too.
         loaded: the run's backbone and tokenizer. Default: they are loaded.
         members: tasks of later runs, whose lengths the model must have. Default: those of `run`.
         keep: hold training rows in memory, for several runs on the same tasks. Default False.
@@ -130,6 +131,8 @@ class Session:
             model.soft_prompt.start(number, value, trained, member.seed)
         for variable, value in zip(model.optimizer.variables, self._fresh, strict=True):
             variable.assign(value)
+        if not run.is_bank:
+            model.optimizer.learning_rate = run.full_recipe.learning_rate
         # Dropout gets the state of the run's seed, whatever ran before.
         for number, variable in enumerate(random_states(model)):
             state = [run.members[0].seed, number]

@@ -159,3 +159,37 @@ def test_a_study_on_ray(plan, outcomes, tmp_path):
         ray.shutdown()
     assert [row["kind"] for row in rows] == ["source", "scratch", "transfer"]
     assert rows[1]["score"] == outcomes[SCRATCH].scores["score"]
+
+
+def test_methods_are_runs_of_their_own_shapes_and_rates(plan, tmp_path):
+    methods = {
+        "plain": {"learning_rates": [0.1, 0.3]},
+        "low": {
+            "reparameterization": {"low-rank": {"rank": 2}},
+            "prompt_length": 3,
+            "learning_rates": [0.1, 0.3],
+        },
+    }
+    several = dataclasses.replace(plan, methods=methods)
+    trainer = CellTrainer(several)
+    outcomes = {}
+    for method, rate in (("plain", 0.1), ("low", 0.3), ("plain", 0.3)):
+        cell = Cell("scratch", None, "synthetic/entailment", 8, 0, method, rate)
+        folder = tmp_path / f"{method}{rate}"
+        outcomes[method, rate] = trainer(cell, None, folder)
+        record = prompts.read_run(folder)
+        assert record["recipe"]["learning_rate"] == rate
+        assert record["optimizer"]["learning_rate"] == pytest.approx(rate)
+        assert record["prompt_length"] == len(outcomes[method, rate].prompt)
+    assert record["reparameterization"] is None
+    assert [len(outcome.prompt) for outcome in outcomes.values()] == [4, 3, 4]
+    # A session that had another rate gives what a new one gives.
+    new = CellTrainer(several)(cell, None, tmp_path / "new")
+    np.testing.assert_array_equal(outcomes["plain", 0.3].prompt, new.prompt)
+    assert not np.array_equal(outcomes["plain", 0.1].prompt, new.prompt)
+    start = outcomes["low", 0.3].prompt
+    moved = Cell("transfer", "synthetic/movies", "synthetic/topic", None, 1, "low", 0.1)
+    trainer.session.start(trainer.run(moved, new.prompt))
+    np.testing.assert_array_equal(trainer.session.model.prompt, new.prompt)
+    trainer(moved, start, tmp_path / "moved")
+    assert list(prompts.read_run(tmp_path / "moved")["reparameterization"]) == ["low-rank"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot.study import analysis
-from keras_spot.study.report import statistics
+from keras_spot.study.report import methods, statistics
 from keras_spot.study.report.document import (
     Block,
     Document,
@@ -33,7 +33,8 @@ def compose(results: Results, drawn: Sequence[Drawn]) -> Document:
     sections = []
     for part, pictures in zip(results.parts, drawn):
         sections += [_answer(results, part, pictures), *_behind(part, pictures)]
-    return Document(results.study.name, _lead(results), [*sections, *_runs(results)])
+    sections = [*methods.sections(results), *sections, *_runs(results)]
+    return Document(results.study.name, _lead(results), sections)
 
 
 def _lead(results: Results) -> str:
@@ -237,6 +238,7 @@ def _facts(results: Results) -> Facts:
 
 def _every_run(results: Results) -> Table:
     fields = ["kind", "source", "target", "examples", "seed", "step", "steps"]
+    fields += ["method", "rate"] if results.study.ways else []
     digits = {"score": 2, "best": 2, "loss": 3, "seconds": 1}
     rows = []
     for row in results.rows:

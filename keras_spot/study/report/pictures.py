@@ -117,7 +117,7 @@ def _curves_of(results: Results, part: Part, target: str) -> dict[str, list]:
         wanted[ranked[-1]["source"]] = f"from {ranked[-1]['source']} (worst)"
     curves: dict[str, list] = {}
     for source, label in wanted.items():
-        for row in results.rows:
+        for row in results.first_rows:
             here = row["target"] == target and row["examples"] == part.grid.examples
             if here and row["source"] == source:
                 curves.setdefault(label, []).append([tuple(point) for point in row["curve"]])

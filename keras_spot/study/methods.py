@@ -1,0 +1,108 @@
+"""Ways of training a prompt that a study compares, each with learning rates to choose from."""
+
+import dataclasses
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_spot.base.errors import invalid, unknown
+from keras_spot.training.run import check_reparameterization
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way of training a prompt.
+
+    Attributes:
+        name: what tells it from the others: small letters, digits and hyphens.
+        reparameterization: what is trained in the prompt's place, see `keras_spot.build`. Default:
+            None, the prompt itself.
+        prompt_length: P. Default: the recipe's.
+        learning_rates: the rates to choose from, on the sources. Default: the recipe's alone.
+
+    Raises:
+        InvalidArgument: a value that breaks its rule.
+    """
+
+    name: str
+    reparameterization: Any = None
+    prompt_length: int | None = None
+    learning_rates: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            rule = "must be named by small letters, digits and hyphens"
+            raise invalid("methods", rule, f"{self.name!r}")
+        check_reparameterization(self.reparameterization)
+        length, rates = self.prompt_length, self.learning_rates
+        if length is not None and (type(length) is not int or length < 1):
+            raise invalid("methods", "must have positive prompt lengths", f"{self.name}: {length}")
+        if rates is None:
+            return
+        rule = "must have a list of different positive learning rates"
+        if not isinstance(rates, (list, tuple)) or not rates or len(set(rates)) < len(rates):
+            raise invalid("methods", rule, f"{self.name}: {rates!r}")
+        if not all(type(rate) in (int, float) and 0 < rate < float("inf") for rate in rates):
+            raise invalid("methods", rule, f"{self.name}: {rates!r}")
+        object.__setattr__(self, "learning_rates", tuple(map(float, rates)))
+
+    def record(self) -> dict[str, Any]:
+        """The method as plain data, without its name."""
+        record = dataclasses.asdict(self)
+        del record["name"]
+        if self.learning_rates is not None:
+            record["learning_rates"] = list(self.learning_rates)
+        return {key: value for key, value in record.items() if value is not None}
+
+
+def entries(values: Any) -> dict[str, Method]:
+    """Return the methods of a description by name, none for None.
+
+    Raises:
+        InvalidArgument: no mapping of names to settings, an unknown setting, or methods of unequal
+            numbers of rates, which would not be tuned alike.
+    """
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping) or not values:
+        rule = "must be a mapping of names to settings"
+        raise invalid("methods", rule, f"methods={values!r}")
+    methods = {str(name): _entry(str(name), given) for name, given in values.items()}
+    counts = {name: len(method.learning_rates or (0,)) for name, method in methods.items()}
+    if len(set(counts.values())) > 1:
+        rule = "must have the same number of learning rates each, to be tuned alike"
+        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise invalid("methods", rule, shown)
+    return methods
+
+
+def _entry(name: str, given: Any) -> Method:
+    if isinstance(given, Method):
+        return given
+    known = [field.name for field in dataclasses.fields(Method) if field.name != "name"]
+    if given is not None and not isinstance(given, Mapping):
+        raise invalid("methods", "must be a mapping of names to settings", f"{name}: {given!r}")
+    for setting in given or {}:
+        if setting not in known:
+            raise unknown("methods", setting, known)
+    return Method(name, **(given or {}))
+
+
+def best_rate(method: Method, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the rate of a method whose mean score on the sources is the best.
+
+    Args:
+        method: the method; one with a single rate has that, None the recipe's.
+        rows: the rows of its tuning runs. Of equal means the rate that is listed first is taken.
+    """
+    rates = method.learning_rates
+    if rates is None or len(rates) == 1:
+        return rates[0] if rates else None
+    scores = {
+        rate: statistics.fmean(row["score"] for row in rows if row["rate"] == rate)
+        for rate in rates
+    }
+    return max(scores, key=lambda rate: scores[rate])

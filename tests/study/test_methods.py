@@ -1,0 +1,216 @@
+"""A study of several methods: tuned alike on the sources, compared by pairs."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from keras_spot import InvalidArgument, prompts, study
+from keras_spot.study import comparison
+from keras_spot.study.cells import Cell
+from keras_spot.study.engine import Outcome
+from keras_spot.study.methods import Method, best_rate
+from keras_spot.study.report import methods as report
+from keras_spot.study.report import write_report
+from keras_spot.study.results import gather
+
+METHODS = {
+    "plain": {"learning_rates": [0.1, 0.3]},
+    "residual": {"reparameterization": "residual", "learning_rates": [0.1, 0.3]},
+    "short": {"prompt_length": 2, "learning_rates": [0.01, 0.3]},
+}
+GAINS = {"plain": 0.0, "residual": 2.0, "short": -1.0}
+
+
+def describe(**options):
+    given = {
+        "sources": ["mr", "snli"],
+        "targets": ["glue/sst2", "glue/rte"],
+        "seeds": list(range(6)),
+        "source_steps": 8,
+        "target_steps": 4,
+        "methods": METHODS,
+        "tuned_on": ["mr"],
+        "recipe": {"prompt_length": 3},
+    }
+    return study.Study(**{**given, **options})
+
+
+class FakeTrainer:
+    """Scores are functions of the cell: rate 0.3 is the best, each method gains its own."""
+
+    starts: dict = {}
+    rates: dict = {}
+
+    def __init__(self, plan):
+        self.plan = plan
+
+    def __call__(self, cell, start, partial):
+        self.starts[cell.id], self.rates[cell.id] = start, cell.rate
+        length = self.plan.ways[cell.method].prompt_length or 3
+        rng = np.random.default_rng([cell.seed, *(cell.target or "").encode()])
+        score = 60 + rng.normal() + GAINS[cell.method] - abs(cell.rate - 0.3)
+        steps = self.plan.steps(cell)
+        return Outcome(
+            curve=[(steps // 2, score - 1), (steps, score)],
+            scores={"accuracy": score, "score": score},
+            step=steps,
+            prompt=rng.normal(size=(length, 4)).astype("float32"),
+            embedding=rng.normal(size=(length, 4)).astype("float32"),
+            loss=1.0,
+            examples=10,
+            backbone="0123456789abcdef",
+        )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("methods") / "study"
+    return folder, study.run(describe(), folder, make_trainer=FakeTrainer)
+
+
+def test_the_grid_has_every_method(whole):
+    _, rows = whole
+    kinds = [row["kind"] for row in rows]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "tuning": 3 * 2,  # methods by rates, on the one source that is tuned on
+        "source": 2 * 2,  # sources by prompt lengths
+        "scratch": 3 * 12,
+        "transfer": 3 * 12 * 2,
+    }
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert "transfer--mr--glue.rte--all--0--residual" in {row["id"] for row in rows}
+    assert "tuning--mr--all--0--short--0.01" in {row["id"] for row in rows}
+    first = [row for row in rows if row["target"] and row["seed"] == 0]
+    assert rows[10 : 10 + len(first)] == first  # a seed has all methods before the next begins
+
+
+def test_rates_are_chosen_on_the_sources_and_recorded(whole):
+    _, rows = whole
+    assert {row["rate"] for row in rows if row["kind"] != "tuning"} == {0.3}
+    assert set(FakeTrainer.rates.values()) == {0.1, 0.3, 0.01}
+    two = Method("a", learning_rates=(0.1, 0.2))
+    assert best_rate(two, [{"rate": 0.1, "score": 3}, {"rate": 0.2, "score": 2}]) == 0.1
+    assert best_rate(Method("a", learning_rates=(0.5,)), []) == 0.5
+    assert best_rate(Method("a"), []) is None
+
+
+def test_methods_of_a_length_start_from_the_same_source_prompt(whole):
+    folder, _ = whole
+    place = study.StudyFolder(folder)
+    for method, of_source in (("plain", "plain"), ("residual", "plain"), ("short", "short")):
+        source = Cell("source", "snli", None, None, 0, of_source)
+        expected = prompts.read(place.prompt(source)).values
+        start = FakeTrainer.starts[Cell("transfer", "snli", "glue/rte", None, 3, method).id]
+        np.testing.assert_array_equal(start, expected)
+    assert FakeTrainer.starts[Cell("scratch", None, "glue/rte", None, 3, "residual").id] is None
+    assert prompts.read(place.prompt(source)).provenance["method"] == "short"
+
+
+def test_the_comparison_is_by_pairs(whole):
+    _, rows = whole
+    records = comparison.compare(rows, describe().ways)
+    assert [(r["method"], r["start"]) for r in records] == [
+        (method, start) for start in ("scratch", "mr", "snli") for method in ("residual", "short")
+    ]
+    by_id = {row["id"]: row for row in rows}
+    for record in records:
+        kind = "scratch" if record["start"] == "scratch" else "transfer"
+        source = None if kind == "scratch" else record["start"]
+        gains = []
+        for seed in range(6):
+            of_seed = [
+                by_id[Cell(kind, source, target, None, seed, record["method"]).id]["score"]
+                - by_id[Cell(kind, source, target, None, seed, "plain").id]["score"]
+                for target in ("glue/sst2", "glue/rte")
+            ]
+            gains.append(np.mean(of_seed))
+        assert record["gain"] == pytest.approx(np.mean(gains))
+        assert record["gain_spread"] == pytest.approx(np.std(gains, ddof=1), abs=1e-9)
+        better = record["method"] == "residual"
+        assert record["verdict"] == ("better" if better else "worse")
+        assert record["p"] == pytest.approx(2 / 2**6)
+        assert record["reached"] == (1.0 if better else 0.0)
+        # A gain of 2 is there at half of the steps, where the score is 1 lower.
+        assert record["steps"] == 0.5 if better else math.isnan(record["steps"])
+
+
+def test_the_sign_test_is_the_binomial_test():
+    for better in range(8):
+        for worse in range(8 - better):
+            expected = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
+            assert comparison.sign_test(better, worse) == pytest.approx(expected)
+
+
+def test_a_seed_without_all_targets_and_few_seeds_claim_nothing(whole):
+    _, rows = whole
+    some = [row for row in rows if row["seed"] < 2]
+    some = [r for r in some if not (r["seed"] == 1 and r["target"] == "glue/rte")]
+    (record, *_) = comparison.compare(some, describe().ways)
+    assert (record["seeds"], record["targets"], record["verdict"]) == (1, 2, "too few seeds")
+    text = report.answer(comparison.compare(some, describe().ways))
+    assert text.startswith("Nothing can be claimed: with 1 paired seeds")
+    assert report.answer([]) == "No pair of runs of two methods has finished yet."
+
+
+def test_the_report_says_which_method_is_better(whole):
+    folder, _ = whole
+    gathered = gather(folder)
+    assert len(gathered.first_rows) == 2 + 12 + 24
+    assert gathered.parts[0].grid.scores.shape == (2, 2, 6)
+    write_report(folder)
+    summary = (folder / "summary.md").read_text(encoding="utf-8")
+    section = summary.partition("## Which method trains the better prompt?")[2]
+    assert section.index("Better than plain: residual from scratch (+2.0 ± 0.0") < 20
+    assert "| short | the prompt itself | 2 | 0.01, 0.3 | 0.3 |" in section
+    assert "Which source should I use?" in section
+
+
+def test_a_description_survives_and_may_grow():
+    plan = describe()
+    again = study.Study.from_record(json.loads(json.dumps(plan.record())))
+    assert again.record() == plan.record()
+    assert again.cells() == plan.cells()
+    more = {**METHODS, "low": {"reparameterization": "low-rank", "learning_rates": [0.1, 0.2]}}
+    describe(methods=more).check_continues(plan.record())
+    plan.check_continues(describe(methods=more).record())
+    changed = {**METHODS, "short": {"prompt_length": 1, "learning_rates": [0.1, 0.3]}}
+    with pytest.raises(ValueError, match="must hold a study with the same method short"):
+        describe(methods=changed).check_continues(plan.record())
+    first = {"low": more["low"], **METHODS}
+    with pytest.raises(ValueError, match="must hold a study whose methods are the first ones"):
+        describe(methods=first).check_continues(plan.record())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["plain"]}, "`methods` must be a mapping of names to settings."),
+        ({"methods": {"A b": {}}}, "`methods` must be named by small letters, digits and hyphens."),
+        (
+            {"methods": {"a": {"rates": [1]}}},
+            "`methods` must be a known name. Received:",
+        ),
+        (
+            {"methods": {"a": {"learning_rates": [0.1, 0]}}},
+            "`methods` must have a list of different",
+        ),
+        ({"methods": {"a": {"prompt_length": 0}}}, "`methods` must have positive prompt lengths."),
+        (
+            {"methods": {"a": {"reparameterization": "residuum"}}},
+            "`reparameterization` must be a known name. Received: reparameterization='residuum'",
+        ),
+        (
+            {"methods": {"a": {"learning_rates": [0.1, 0.2]}, "b": {}}},
+            "`methods` must have the same number of learning rates each, to be tuned alike. "
+            "Received: a 2, b 1",
+        ),
+        ({"tuned_on": ["cb"]}, "`tuned_on` must be a known name."),
+    ],
+)
+def test_bad_methods(options, message):
+    with pytest.raises(InvalidArgument) as caught:
+        describe(**options)
+    assert str(caught.value).startswith(message)
