@@ -30,6 +30,7 @@ TITLES = {
     "transfer": "Transfer",
     "serving": "Serving",
     "study": "Studies and pictures",
+    "serving": "Serving",
     "backbones": "Backbones",
     "base": "Recipe, devices and errors",
 }
@@ -116,6 +117,13 @@ def _strategies() -> str:
     return _table(("`--transfer`", "what it does with the k most similar sources"), rows)
 
 
+def _signatures() -> str:
+    from keras_spot.model.export import signatures
+
+    lines = (signatures.__doc__ or "").splitlines()
+    return "".join(f"{line}\n" for line in lines if line.startswith("|"))
+
+
 def _similarities() -> str:
     rows = [(f"`{name}`", _first_line(f)) for name, f in transfer.SIMILARITIES.items()]
     return _table(("similarity", "what"), rows)
@@ -130,6 +138,7 @@ TABLES = {
     "metrics": _metrics,
     "recipe": lambda: keys(Recipe),
     "rooms": lambda: rooms.table() + "\n",
+    "signatures": _signatures,
     "similarities": _similarities,
     "strategies": _strategies,
     "study": lambda: keys(study.Study),
@@ -154,7 +163,7 @@ def public() -> dict[str, list[str]]:
         if name != "__version__":
             module = value.__name__ if inspect.ismodule(value) else value.__module__
             rooms_of[module.split(".")[1]].append(name)
-    return rooms_of
+    return {room: names for room, names in rooms_of.items() if names}
 
 
 def anchors() -> list[str]:
