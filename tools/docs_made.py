@@ -30,7 +30,6 @@ TITLES = {
     "transfer": "Transfer",
     "serving": "Serving",
     "study": "Studies and pictures",
-    "serving": "Serving",
     "backbones": "Backbones",
     "base": "Recipe, devices and errors",
 }
