@@ -146,7 +146,7 @@ class _Bar(Watcher):
         self.progress.update(self.bar, completed=step, total=steps, scores=scores)
 
     def validating(self, step: int) -> None:
-        self._move(f"validating, step {step}")
+        self._move("validating")
 
     def validated(self) -> None:
         self._stop()
@@ -234,7 +234,6 @@ def _columns(width: int) -> list["ProgressColumn"]:
     A narrow terminal has no room for the scores.
     """
     from rich.progress import BarColumn, TextColumn
-    from rich.table import Column
 
     fixed = _COUNT + _CLOCK + _GAPS
     has_scores = width >= fixed + _SCORES + 2 * _BAR
@@ -243,12 +242,26 @@ def _columns(width: int) -> list["ProgressColumn"]:
     columns = [
         TextColumn("{task.description}", table_column=_named(name)),
         BarColumn(bar_width=max(min(_WIDEST_BAR, free - name), 1)),
-        TextColumn("{task.completed}/{task.total}", table_column=Column(no_wrap=True)),
+        _count_column(),
         clock_column(),
     ]
     if has_scores:
         columns.append(TextColumn("{task.fields[scores]}", table_column=_named(_SCORES)))
     return columns
+
+
+def _count_column() -> "ProgressColumn":
+    """Return a column with how many of how many, nothing where that is not known."""
+    from rich.progress import ProgressColumn, Task
+    from rich.table import Column
+    from rich.text import Text
+
+    class Count(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            known = task.total is not None
+            return Text(f"{task.completed:.0f}/{task.total:.0f}" if known else "")
+
+    return Count(table_column=Column(no_wrap=True))
 
 
 def _named(width: int) -> Any:

@@ -82,12 +82,12 @@ class Evaluation:
     # === To look at ===
 
     def __repr__(self) -> str:
-        scores = ", ".join(f"{name}={_number(value)}" for name, value in self.scores.items())
+        scores = ", ".join(f"{name}={_score(name, value)}" for name, value in self.scores.items())
         return f"Evaluation({self.task!r}, {self.examples} examples: {scores})"
 
     def tables(self) -> list[Table]:
         """Return what there is to see as tables: scores, classes, and what is taken for what."""
-        scores = [(name, _number(value)) for name, value in self.scores.items()]
+        scores = [(name, _score(name, value)) for name, value in self.scores.items()]
         caption = f"{self.task}: {self.examples:,} examples"
         tables = [Table(caption, ("metric", "value"), scores)]
         if self.confusion is None:
@@ -138,7 +138,13 @@ class Evaluation:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() and value >= 1000 else f"{value:.2f}"
+    return f"{value:.2f}"
+
+
+def _score(name: str, value: float) -> str:
+    """Return a score as text; `invalid` is a number of answers."""
+    is_count = name.rpartition("/")[2] == "invalid"
+    return f"{value:,.0f}" if is_count else _number(value)
 
 
 def _short(label: str) -> str:

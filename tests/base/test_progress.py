@@ -35,6 +35,21 @@ def test_bars_fit_into_the_terminal(width):
     assert " in 0:0" in text
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_what_has_no_number_shows_none(width):
+    screen = console(width, terminal=True)
+    with progress.bars(screen) as follow:
+        report = follow("super_glue/boolq", 500)
+        report.started(0, 500)
+        report(120, 500, {"loss": 0.5})
+        report.validating(120)
+    text = re.sub(r"\x1b\[[?0-9]*[a-zA-Z]", "", screen.file.getvalue())
+    assert "  compiling " in text
+    assert "  validating " in text
+    assert "None" not in text
+    assert "0/500" in text
+
+
 def test_without_a_terminal_a_line_for_every_checkpoint():
     output = console(40, terminal=False)  # lines are not broken, whatever the width
     with progress.bars(output) as follow:

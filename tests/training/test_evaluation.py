@@ -45,7 +45,8 @@ def test_a_class_that_is_not_there_scores_nothing():
 
 def of(counts, labels=LABELS):
     counts = np.array(counts)
-    return Evaluation("mine", {"accuracy": 50.0}, [{}] * int(counts.sum()), labels, counts)
+    scores = {"accuracy": 50.0, "invalid": 1.0}
+    return Evaluation("mine", scores, [{}] * int(counts.sum()), labels, counts)
 
 
 def test_the_report_in_text():
@@ -53,6 +54,7 @@ def test_the_report_in_text():
         "mine: 5 examples",
         "metric    value",
         "accuracy  50.00",
+        "invalid       1",
         "",
         "each class",
         "class  precision  recall     f1  examples",
@@ -85,10 +87,10 @@ def test_many_classes_show_their_mistakes():
 
 def test_a_short_repr_and_one_of_html():
     evaluation = of([[2, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]])
-    assert repr(evaluation) == "Evaluation('mine', 5 examples: accuracy=50.00)"
+    assert repr(evaluation) == "Evaluation('mine', 5 examples: accuracy=50.00, invalid=1)"
     html = evaluation._repr_html_()
     assert html.count("<table>") == 3
-    assert re.findall(r">([^<]+)</td>", html)[:4] == ["50.00", "100.00", "66.67", "80.00"]
+    assert re.findall(r">([^<]+)</td>", html)[:4] == ["50.00", "1", "100.00", "66.67"]
 
 
 @pytest.mark.parametrize("method", ["generate", "rank"])
