@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,20 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 _VERSION = re.compile(r"(.+)/versions/(\d+)")
-_LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _READ_ON = 16  # times the limit: a client that still writes would not read why it is refused
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def make_app(handler: Handler, loopback: bool = True) -> Starlette:
+def make_app(handler: Handler, hosts: Collection[str] | None = None) -> Starlette:
     """Return the application.
 
     Args:
         handler: what answers.
-        loopback: answer only requests that name this machine as their host, so that no page of
-            another site reaches a server that listens to this machine alone. Default True.
+        hosts: what requests may call this host, so that no page of another site reaches a server
+            that listens to this machine alone; see `LOOPBACK`. Default: anything.
     """
-    site = _Site(handler, loopback)
+    site = _Site(handler, hosts)
 
     @contextlib.asynccontextmanager
     async def life(app: Any) -> AsyncIterator[None]:
@@ -71,8 +71,8 @@ def make_app(handler: Handler, loopback: bool = True) -> Starlette:
 class _Site:
     """The answers by address."""
 
-    def __init__(self, handler: Handler, loopback: bool) -> None:
-        self.handler, self._loopback = handler, loopback
+    def __init__(self, handler: Handler, hosts: Collection[str] | None) -> None:
+        self.handler, self._hosts = handler, hosts
         self._pages = {path: (PAGE / name).read_bytes() for path, (name, _) in _FILES.items()}
 
     def endpoint(self, answer: Any) -> Any:
@@ -128,7 +128,7 @@ class _Site:
         except Exception as error:  # its message may hold a caller's text
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("a request failed with %s\n%s", type(error).__name__, frames)
-            response = _refusal(Refused(500, "the engine failed; the server's log says where"))
+            response = _refusal(Refused(500, "the server failed; its log says where"))
         known = name if name == EVERY or name in handler.models.served else "unknown"
         verb = verb if verb in VERBS else "unknown"
         seconds = time.perf_counter() - started
@@ -154,7 +154,7 @@ class _Site:
 
     def _check_host(self, request: Request) -> None:
         host = re.sub(r":\d*$", "", request.headers.get("host", "localhost"))
-        if self._loopback and host.lower() not in _LOOPBACK:
+        if self._hosts is not None and host.lower() not in self._hosts:
             raise Refused(421, "this server answers to localhost alone (see --host)")
 
 

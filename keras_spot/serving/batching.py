@@ -64,14 +64,15 @@ class Batcher:
         return len(self._waiting)
 
     async def compute(self, jobs: Sequence[tuple[Hashable, Compute, Any]]) -> list[Any]:
-        """Return the results of rows; if the caller is cancelled, rows that wait are forgotten.
+        """Return the result of each row, an exception where the function raised one.
+
+        If the caller is cancelled, rows that wait are forgotten.
 
         Args:
             jobs: group, function and input of each row, see `Job`.
 
         Raises:
             Refused: 429 where the queue is full, 503 while the server stops.
-            Exception: whatever the function raised.
         """
         if self._closing:
             raise Refused(503, "the server is stopping")
@@ -84,7 +85,8 @@ class Batcher:
         self._waiting.extend(waiting)
         self._arrived.set()
         try:
-            return list(await asyncio.gather(*(job.result for job in waiting)))
+            results = (job.result for job in waiting)
+            return list(await asyncio.gather(*results, return_exceptions=True))
         finally:
             for job in waiting:
                 job.result.cancel()

@@ -18,6 +18,7 @@ log = logging.getLogger("keras_spot.serving")
 
 VERBS = ("predict", "classify")
 VERSION = "1"  # the only one, in TensorFlow Serving's sense
+ENGINE_FAILED = "the engine failed; the server's log says where"
 _EMPTY: dict[str, dict[str, Any]] = {
     "serving_default": {"outputs": ""},
     "classify": {"label": "", "labels": [], "probabilities": []},
@@ -100,7 +101,7 @@ class Handler:
         failed = sum(bool(row["error"]) for row in rows)
         self.telemetry.rows(len(rows) - failed, failed)
         if failed == len(rows):
-            raise Refused(422, rows[0]["error"])
+            raise Refused(500 if rows[0]["error"] == ENGINE_FAILED else 422, rows[0]["error"])
         return requests.answer_of(request, rows)
 
     async def _rows(self, request: Request, served: Served | None) -> list[dict[str, Any]]:
@@ -117,10 +118,13 @@ class Handler:
             except InvalidArgument as error:
                 errors.append(str(error))
         results = iter(await self._batcher.compute(jobs))
-        return [
-            {**(_EMPTY[request.signature] if error else next(results)), "error": error}
-            for error in errors
-        ]
+        rows = []
+        for message in errors:
+            outputs = _EMPTY[request.signature] if message else next(results)
+            if isinstance(outputs, Exception):
+                outputs, message = _EMPTY[request.signature], ENGINE_FAILED
+            rows.append({**outputs, "error": message})
+        return rows
 
     # === What there is ===
 

@@ -38,7 +38,7 @@ def deployment(
     def build() -> Any:
         from keras_spot.serving.app import make_app
 
-        return make_app(handler_of(*given), loopback=False)
+        return make_app(handler_of(*given))
 
     return serve.deployment(**options)(serve.ingress(build)()).bind()
 

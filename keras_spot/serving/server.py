@@ -133,7 +133,9 @@ def run(handler: Handler, sock: socket.socket, ready: Callable[[], object] = lam
     """
     import uvicorn
 
-    from keras_spot.serving.app import make_app
+    from keras_spot.serving.app import LOOPBACK, make_app
+
+    host = sock.getsockname()[0]
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
@@ -145,7 +147,7 @@ def run(handler: Handler, sock: socket.socket, ready: Callable[[], object] = lam
             super().handle_exit(sig, frame)
 
     config = uvicorn.Config(
-        make_app(handler, is_loopback(sock.getsockname()[0])),
+        make_app(handler, (*LOOPBACK, host) if is_loopback(host) else None),
         lifespan="on",
         log_config=None,
         access_log=False,

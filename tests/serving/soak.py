@@ -21,6 +21,7 @@ from tests.serving.serving_client import serving, together
 
 WARM = 0.3  # of the time
 FLAT = 0.02
+_LATE = 300  # seconds: this is about right answers, not quick ones
 SENTENCE = "a fine film and the street is wet though nobody has seen it rain since noon"
 
 
@@ -40,9 +41,7 @@ def requests(models, seed=0):
         if model["labels"] and number % 3:
             form, verb = "examples", "classify"
         if number % 10 == 9:
-            rows, status = rng.choice(
-                [([], 422), ([1], 422), (["\ud800"], 422), (["x" * 10**6], 422)]
-            )
+            rows, status = rng.choice([[], [1], ["\ud800"], ["x" * 10**6]]), 422
         made.append((f"{model['name']}:{verb}", {form: rows}, status))
     return made
 
@@ -66,7 +65,7 @@ def soak(server, minutes, clients, held=None):
     """Ask for minutes; return what was seen."""
     models = server.get("/v1/models")[1]["models"]
     asked = requests(models)
-    alone = [server.ask(path, body) for path, body, _ in asked]
+    alone = [server.ask(path, body, timeout=_LATE) for path, body, _ in asked]
     begin, seen = time.monotonic(), {"requests": 0, "wrong": [], "memory": []}
     end, lock = begin + 60 * minutes, threading.Lock()
 
@@ -75,7 +74,7 @@ def soak(server, minutes, clients, held=None):
         while time.monotonic() < end:
             which = rng.randrange(len(asked))
             path, body, status = asked[which]
-            answer = server.ask(path, body)
+            answer = server.ask(path, body, timeout=_LATE)
             good = answer[0] == status == alone[which][0] and same(answer[1], alone[which][1])
             with lock:
                 seen["requests"] += 1
@@ -114,7 +113,8 @@ def main(words=None):
             folder = f"{scratch}/served"
             code = f"from tests.serving import soak; soak.bank({folder!r})"
             subprocess.run([sys.executable, "-c", code], check=True)
-        with serving("-m", "keras_spot", "serve", folder, "--port", "0") as server:
+        command = ["-m", "keras_spot", "serve", folder, "--port", "0", "--timeout", str(_LATE)]
+        with serving(*command) as server:
             seen = soak(server, given.minutes, given.clients)
             code = server.stop()
     warm = WARM * 60 * given.minutes

@@ -90,6 +90,10 @@ def test_a_row_that_breaks_the_engine_leaves_the_others(server):
     assert [status for status, _ in results] == [200] * 6 + [500] * 2
     mixed = together([lambda asked=a: server.ask("free:predict", asked) for a in [good, bad] * 4])
     assert [status for status, _ in mixed] == [200, 500] * 4
+    status, answer = server.ask("free:predict", {"instances": ["fine", "my secret: boom"]})
+    assert status == 200
+    assert [row["outputs"] for row in answer["predictions"]] == ["free|fine", ""]
+    assert "engine failed" in answer["predictions"][1]["error"]
     assert "RuntimeError" in server.log
     assert "secret" not in server.log
 
