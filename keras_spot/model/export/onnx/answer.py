@@ -45,6 +45,8 @@ class Answerer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # not that prompts may be replaced
+        # Without it sums of int8 products overflow on x86 processors without VNNI.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         self._value = onnxruntime.OrtValue.ortvalue_from_numpy
         self._encoder, self._decoder = (
             onnxruntime.InferenceSession(str(folder / file), options, providers=list(providers))

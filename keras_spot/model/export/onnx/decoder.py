@@ -6,7 +6,7 @@ from keras_spot.model.export.onnx.graph import Graph
 from keras_spot.model.export.onnx.layers import Layers, numbers
 
 
-def add_decoder(graph: Graph, model: Any, activation: str) -> None:
+def add_decoder(graph: Graph, model: Any, activation: str, int8: bool = False) -> None:
     """Add the decoder of a `PromptedT5`.
 
     | input | shape | |
@@ -23,7 +23,7 @@ def add_decoder(graph: Graph, model: Any, activation: str) -> None:
     | `present_key_{i}`, `present_value_{i}` | float32 `[B, n, past + D, d]` | the next past |
     """
     backbone = model.backbone
-    decoder = _Decoder(graph, backbone, activation)
+    decoder = _Decoder(graph, backbone, activation, int8)
     ids = graph.input("input_ids", "int64", ["batch", "positions"])
     mask = graph.input("attention_mask", "int64", ["batch", "length"])
     layers = range(len(backbone.decoder_transformer_layers))
@@ -107,9 +107,10 @@ class _Decoder(Layers):
         g, backbone = self.graph, self.backbone
         x = self.norm("decoder.norm", backbone.decoder_layer_norm, x)
         if not backbone.tie_embedding_weights:
-            head = numbers(backbone.token_embedding.reverse_embeddings)
-            return g.op("MatMul", x, g.weight("head", head))
+            return self.times("head", x, numbers(backbone.token_embedding.reverse_embeddings))
         x = g.op("Mul", x, g.constant(backbone.hidden_dim**-0.5, "float32"))
+        if self.int8:
+            return self.times("head", x, numbers(backbone.token_embedding.embeddings).T)
         flat = g.op("Reshape", x, g.constant([-1, backbone.hidden_dim]))
         product = g.op("Gemm", flat, table, transB=1)
         shape = g.op("Concat", g.op("Shape", x, end=2), g.constant([-1]), axis=0)

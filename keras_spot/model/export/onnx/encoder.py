@@ -12,7 +12,7 @@ from keras_spot.model.plain import attention as att
 PROMPTS = "prompts"
 
 
-def add_encoder(graph: Graph, model: Any, activation: str) -> None:
+def add_encoder(graph: Graph, model: Any, activation: str, int8: bool = False) -> None:
     """Add the encoder of a `PromptedT5`, and the decoder's projections of its states.
 
     | input | shape | |
@@ -25,7 +25,7 @@ def add_encoder(graph: Graph, model: Any, activation: str) -> None:
     Outputs are `cross_key_{i}` and `cross_value_{i}` of every decoder layer, `[B, n, P + T, d]`.
     A prompt that does not see the text has no `prompts` to give: its keys and values are constants.
     """
-    encoder = _Encoder(graph, model.backbone, activation)
+    encoder = _Encoder(graph, model.backbone, activation, int8)
     ids = graph.input("input_ids", "int64", ["batch", "length"])
     mask = graph.input("attention_mask", "int64", ["batch", "length"])
     index = graph.input("prompt_index", "int64", ["batch"])
