@@ -24,18 +24,18 @@ STYLES = {
 }
 
 
-def toy_model(tokenizer, style="T5 1.1", names=None, rows=28, **options):
+def toy_model(tokenizer, style="T5 1.1", names=None, gain=3.0, **options):
     """Return a toy with large prompts, whose words would win often where they could."""
     import keras
 
     shape = dict(STYLES[style])
     if shape["activation"] == "tanh":
         shape["activation"] = keras.saving.get_registered_object("keras_hub>gelu_approximate")
-    backbone = toy.backbone(tokenizer.vocabulary_size() + rows, **shape)
+    backbone = toy.backbone(tokenizer.vocabulary_size() + 28, gain=gain, **shape)
     rng = np.random.default_rng(5)
     prompts = rng.normal(0, 4.0, (len(names) if names else 1, P, 16)).astype("float32")
     init = list(prompts) if names else prompts[0]
-    return build.build(
+    model = build.build(
         backbone,
         init,
         tokenizer=tokenizer,
@@ -43,3 +43,5 @@ def toy_model(tokenizer, style="T5 1.1", names=None, rows=28, **options):
         target_length=7,
         **{"input_length": 24, **options},
     )
+    model.run_eagerly = True  # each length would be traced, for seconds
+    return model

@@ -6,12 +6,12 @@ import inspect
 import pytest
 
 from keras_spot import Recipe, Run
-from keras_spot.cli import answering, inspecting, options, training
+from keras_spot.cli import answering, inspecting, options, predicting, training
 
 RUNNING = (training.train_command, training.train_bank_command)
 OTHERS = (
     answering.evaluate_command,
-    answering.predict_command,
+    predicting.predict_command,
     answering.submit_command,
     answering.export_command,
     inspecting.inspect_command,

@@ -17,7 +17,7 @@ FORM = "ctranslate2"
 QUANTIZATIONS = ("float32", "int8")
 _NEVER = -1e9  # added to the logits of a tied head's rows that are prompts
 # Log-likelihoods differ by this share of the logits' spread.
-_TOLERANCE = {"float32": 1e-3, "int8": 0.2}
+_TOLERANCE = {"float32": 1e-3, "int8": 0.5}
 _ACTIVATIONS = {
     "relu": "RELU",
     "gelu": "GELU",
