@@ -1,5 +1,6 @@
 """`keras-spot train` and `train-bank`."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -35,10 +36,11 @@ def train_command(
         typer.Option(help="Start from the embeddings of this text. Default: from --prompt-init."),
     ] = None,
     transfer: Annotated[
-        Literal["top-k", "average", "mixture", "arithmetic"] | None,
+        Literal["top-k", "average", "learned", "mixture", "arithmetic"] | None,
         typer.Option(
             help="Start from the most similar prompts of --library: the best of them by "
-            "validation, their weighted average, a prompt of their tasks' mixture, or "
+            "validation, their average weighted by similarity or by learned weights, a prompt of "
+            "their tasks' mixture, or "
             "(experimental) the sum of their task vectors. Default: from --prompt-init."
         ),
     ] = None,
@@ -89,6 +91,8 @@ def train_command(
             trained = transferred.run
     if transferred is not None:
         _show_sources(transferred)
+        if transferred.weights:
+            _draw_weights(transferred, run_dir)
     if trained.best:
         typer.echo(_best(trained))
     typer.echo(f"run: {run_dir}")
@@ -129,6 +133,16 @@ def _best(trained: "TrainedRun") -> str:
     of = f"the mean of {' and '.join(names)}" if len(names) > 1 else "".join(names)
     more = f" ({of})" if of else ""
     return f"best: {trained.best['score']:.2f} at step {trained.best['step']}{more}"
+
+
+def _draw_weights(transferred: "Transferred", run_dir: Path) -> None:
+    """Draw the sources' weights into the run's folder, where matplotlib is installed."""
+    from keras_spot.base.errors import MissingExtra
+    from keras_spot.study import plots
+
+    assert transferred.weights is not None
+    with contextlib.suppress(MissingExtra):
+        plots.source_weights(transferred.sources, transferred.weights, run_dir / "weights.svg")
 
 
 def _show_sources(transferred: "Transferred") -> None:

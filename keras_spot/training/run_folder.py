@@ -42,7 +42,8 @@ _BY_TASK = ("tasks.", "files.")
 _PATHS = "path"
 _LEFT_BY_A_KILL = 2  # checkpoints after the newest whole state: one, or two if it is the one before
 _OWN = {prompts.RUN_FILE, STATE, PREVIOUS, METRICS, TENSORBOARD, prompts.CHECKPOINTS}
-_OWN |= {"transfer.json", "sources"}  # of a transfer, whose other runs are folders of runs
+# Of a transfer, whose other runs are folders of runs.
+_OWN |= {"transfer.json", "sources", "weights.svg"}
 
 Line = dict[str, Any]
 

@@ -6,6 +6,7 @@ All of it goes into one run folder, and the same call again continues where it w
     RUN/transfer.json    the ranking and what was chosen; the library may grow meanwhile
     RUN/sources/1-.../   `TopK`: the target trained from each source
     RUN/mixture/         `MixtureOfSources`: the sources' tasks trained together
+    RUN/weights/         `Learned`: the run that learns the sources' weights
     RUN/                 the result, a run's folder as any other
 
 Source: Vu et al. 2022 (arXiv 2110.07904), section 3. Each strategy spends more steps than
@@ -16,6 +17,8 @@ runs.
 import dataclasses
 import os
 from typing import Any, Literal
+
+import numpy as np
 
 from keras_spot import prompts, tasks, transfer
 from keras_spot.base.errors import invalid, unknown
@@ -29,6 +32,7 @@ from keras_spot.transfer.target import Follow, Target
 __all__ = [
     "Arithmetic",
     "Average",
+    "Learned",
     "MixtureOfSources",
     "Retrieval",
     "TopK",
@@ -118,6 +122,56 @@ class Average(Retrieval):
         return run, {"weights": weights}
 
 
+class Learned(Retrieval):
+    """Train the task from a mixture of the sources' prompts whose weights are learned on the task.
+
+    One number a source, where `Average` takes their similarities, see
+    `reparameterizations.SourceMixture`. They start equal, and are trained before the prompt or
+    with it. Prompts must have one length.
+
+    Args:
+        weights: `"softmax"` (default): shares of sum 1; `"free"`: any numbers.
+        joint: train the weights and the prompt in one run. Default False: first the weights, then
+            the prompt from what they come to.
+        steps: steps for the weights alone. Default: as many as for the task embedding.
+    """
+
+    name = "learned"
+
+    def __init__(
+        self,
+        weights: Literal["softmax", "free"] = "softmax",
+        joint: bool = False,
+        steps: int | None = None,
+    ):
+        self.weights: Literal["softmax", "free"] = weights
+        self.joint = joint
+        self.steps = steps
+
+    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, Any]]:
+        from keras_spot.model.reparameterizations import SourceMixture
+
+        values = [target.library.prompt(name).values for name in target.sources]
+        start = transfer.average(values)
+        mixture = SourceMixture(np.stack(values), self.weights, self.joint)
+        folder = target.folder.path
+        if self.joint:
+            run = target.train(folder, "from the sources", start, reparameterization=mixture)
+            return run, {"weights": _shares(run)}
+        steps = self.steps or target.record["embedding_steps"]
+        changes: dict[str, Any] = {"steps": steps, "validation_split": ""}
+        changes["reparameterization"] = mixture
+        learned = target.train(folder / "weights", "sources' weights", start, **changes)
+        run = target.train(folder, "from the learned mixture", learned.model.prompt)
+        return run, {"weights": _shares(learned)}
+
+
+def _shares(run: TrainedRun) -> list[float]:
+    """Return the learned weights of a `SourceMixture`'s run."""
+    layer: Any = run.model.soft_prompt.reparameterization
+    return [float(share) for share in layer.shares()]
+
+
 class MixtureOfSources(Retrieval):
     """Train one prompt on the sources' tasks, then the task from that prompt.
 
@@ -172,7 +226,7 @@ class Arithmetic(Retrieval):
 
 
 STRATEGIES: dict[str, type[Retrieval]] = {
-    strategy.name: strategy for strategy in (TopK, Average, MixtureOfSources, Arithmetic)
+    strategy.name: strategy for strategy in (TopK, Average, Learned, MixtureOfSources, Arithmetic)
 }
 
 

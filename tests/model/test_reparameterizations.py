@@ -23,6 +23,7 @@ SMALL = {
     "low-rank": {"rank": 3},
     "vocabulary-mixture": {"tokens": 4, "vocabulary": 30},
 }
+SOURCES = np.random.default_rng(8).normal(size=(3, P, H)).astype("float32")
 EXACT = [
     {"residual": {"bottleneck": 6}},
     {"residual": {"bottleneck": 6, "layer_norm": False}},
@@ -129,6 +130,43 @@ def test_a_low_rank_start_without_offset_says_what_it_misses():
         whole.start(PROMPT, trained=True)
         np.testing.assert_allclose(whole.fold(), PROMPT, atol=1e-4)
         assert whole.start_error < 1e-6
+
+
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("weights", ["softmax", "free"])
+def test_a_mixture_of_sources(weights, joint, tmp_path):
+    mixture = reparameterizations.SourceMixture(SOURCES, weights, joint)
+    start = SOURCES.mean(axis=0)
+    model = build.build(backbone(), start, reparameterization=mixture)
+    np.testing.assert_array_equal(model.prompt, start)
+    layer = model.soft_prompt.reparameterization
+    np.testing.assert_allclose(layer.shares(), [1 / 3] * 3, rtol=1e-6)
+    assert [v.name for v in model.trainable_variables] == ["scores", *(["initial"] * joint)]
+    scores = np.array([0.5, -1.0, 2.0], "float32")
+    layer.scores.assign(scores)
+    shares = np.exp(scores) / np.exp(scores).sum() if weights == "softmax" else scores
+    np.testing.assert_allclose(layer.shares(), shares, rtol=1e-5)
+    np.testing.assert_allclose(model.prompt, np.tensordot(shares, SOURCES, 1), atol=1e-5)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert again.describe() == layer.describe()
+    np.testing.assert_array_equal(again.sources, SOURCES)
+
+
+def test_sources_that_do_not_fit():
+    for make, message in {
+        lambda: reparameterizations.SourceMixture(
+            SOURCES[0]
+        ): "`sources` must have the shape [k, P",
+        lambda: reparameterizations.SourceMixture(
+            SOURCES, "hard"
+        ): "`weights` must be 'softmax' or",
+        lambda: reparameterizations.SourceMixture(SOURCES).build(
+            (P + 1, H)
+        ): "`sources` must be pro",
+    }.items():
+        with pytest.raises(keras_spot.InvalidArgument) as caught:
+            make()
+        assert str(caught.value).startswith(message)
 
 
 # === In a model ===

@@ -278,3 +278,13 @@ def test_nothing_to_draw(tmp_path, monkeypatch, make, message):
         make(type(tmp_path)("x.png"))
     assert str(error.value) == message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_are_bars_the_largest_above(tmp_path):
+    figure = plots.source_weights(["mnli", "sst2", "qqp"], [0.2, 0.7, 0.1], tmp_path / "w.svg")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["qqp", "mnli", "sst2"]
+    assert [bar.get_width() for bar in axes.patches] == [0.1, 0.2, 0.7]
+    assert (tmp_path / "w.svg").is_file()
+    with pytest.raises(ValueError, match="`weights` must be 2 finite numbers"):
+        plots.source_weights(["a", "b"], [1.0])

@@ -236,6 +236,36 @@ def test_a_retrieval_killed_in_each_of_its_runs_continues(mixed, library, option
         keras_spot.train(other, run_dir / "mixture", **options)
 
 
+def test_learned_weights_come_before_the_prompt(library, options, run_dir):
+    done = retrieve("learned", run_dir, library, k=2, **options)
+    record = read(run_dir)
+    assert done.weights == record["weights"]
+    assert sum(done.weights) == pytest.approx(1)
+    assert done.weights[0] != 0.5
+    values = np.stack([library.prompt(name).values for name in done.sources])
+    learned = prompts.read(run_dir / "weights", "newest").values
+    np.testing.assert_allclose(learned, np.tensordot(done.weights, values, 1), atol=1e-5)
+    assert start_of(run_dir / "weights") == said_of(transfer.average(values))
+    assert start_of(run_dir) == said_of(learned)
+    assert prompts.read_run(run_dir / "weights")["steps"] == record["embedding_steps"]
+    assert prompts.read_run(run_dir).get("reparameterization") is None
+    again = retrieve("learned", run_dir, library, k=2, **options)
+    assert again.weights == done.weights
+
+
+def test_learned_weights_with_the_prompt(library, options, run_dir):
+    strategy = retrieval.Learned("free", joint=True)
+    done = retrieve(strategy, run_dir, library, k=2, **options)
+    assert not (run_dir / "weights").exists()
+    (settings,) = prompts.read_run(run_dir)["reparameterization"].values()
+    assert (settings["weights"], settings["joint"]) == ("free", True)
+    assert settings["sources"].startswith("array ")
+    values = np.stack([library.prompt(name).values for name in done.sources])
+    final = prompts.read(run_dir, "newest").values
+    moved = np.tensordot(np.array(done.weights) - 0.5, values, 1)
+    assert (final - moved != transfer.average(values)).mean() > 0.9  # the prompt has moved, too
+
+
 def test_arithmetic_adds_task_vectors_to_the_initial_prompt(library, options, initial, run_dir):
     done = retrieve("arithmetic", run_dir, library, k=2, **{**options, "steps": 1})
     vectors = []

@@ -9,12 +9,14 @@ hold the folded prompt. `build`, `Run`, `SoftPrompt` and `--reparameterization` 
 | `residual` | `Residual` | `P + network(P)` | P H + 2 M H + M + 3 H |
 | `low-rank` | `LowRank` | `initial + (Z R) scale + shift` | P r + 2 H |
 | `vocabulary-mixture` | `VocabularyMixture` | `initial + W E` | P m |
+| (only as an object) | `SourceMixture` | `initial + sum_i (w_i - 1/k) S_i` | k |
 """
 
 from keras_spot.model.reparameterizations.base import Reparameterization
 from keras_spot.model.reparameterizations.choose import NAMED, Spec, describe, get
 from keras_spot.model.reparameterizations.low_rank import LowRank
 from keras_spot.model.reparameterizations.residual import Residual
+from keras_spot.model.reparameterizations.source_mixture import SourceMixture
 from keras_spot.model.reparameterizations.vocabulary_mixture import VocabularyMixture
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "LowRank",
     "Reparameterization",
     "Residual",
+    "SourceMixture",
     "Spec",
     "VocabularyMixture",
     "describe",

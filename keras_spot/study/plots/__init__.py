@@ -10,6 +10,7 @@ red and green; an SVG follows the page around it from light to dark.
 'validation score'
 """
 
+from keras_spot.study.plots.bars import source_weights
 from keras_spot.study.plots.curves import learning_curves, top_k_curve
 from keras_spot.study.plots.matrices import gain_matrix, similarity_heatmap
 from keras_spot.study.plots.points import gain_scatter, task_map
@@ -19,6 +20,7 @@ __all__ = [
     "gain_scatter",
     "learning_curves",
     "similarity_heatmap",
+    "source_weights",
     "task_map",
     "top_k_curve",
 ]
