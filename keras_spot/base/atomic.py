@@ -218,8 +218,11 @@ def _fill(path: Path, new: Path, scratch: Path, check: Check) -> None:
 
 
 def _remove(folder: Path, names: list[str]) -> None:
-    """Remove these files, and then the folders that are empty."""
-    for name in names:
+    """Remove these files, and then the folders that are empty.
+
+    The marker goes last: by it a later process knows what a kill has left.
+    """
+    for name in sorted(names, key=lambda name: name == ownership.MARKER):
         if not name.endswith("/"):
             (folder / name).unlink()
     _remove_empty(folder)

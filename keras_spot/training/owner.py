@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_spot.base.claims import Claims
+from keras_spot.base.claims import Claims, identity
 from keras_spot.base.errors import InvalidArgument, invalid
 
 LOCK, TRANSFER_LOCK = ".lock", ".transfer-lock"
@@ -67,15 +67,21 @@ class Owner:
         """Give back what `acquire` took."""
         self._held.close()
 
-    def check_free(self, name: str = LOCK) -> None:
+    def check_free(self) -> None:
         """Raise what `owned` would raise, before work that would be lost.
 
         Raises:
-            ValueError: another process works in the folder.
+            InvalidArgument: another process works in the folder, or transfers to it.
         """
-        owner = Claims(self.path, at_once=True).holder(name) if self.path.is_dir() else None
-        if owner is not None and self._claim is None:
-            raise self._in_use(owner)
+        if self._claim is not None or not self.path.is_dir():
+            return
+        claims, me = Claims(self.path, at_once=True), identity()
+        for name in (LOCK, TRANSFER_LOCK):
+            owner = claims.holder(name)
+            # The last run of a transfer works in the transfer's folder.
+            is_own = name == TRANSFER_LOCK and owner is not None and me.items() <= owner.items()
+            if owner is not None and not is_own:
+                raise self._in_use(owner)
 
     def _take(self, claims: Claims, name: str) -> Path:
         claim = claims.take(name)

@@ -273,7 +273,7 @@ def retrieve(
         raise invalid("run", "must be of one prompt and one task", f"{len(run.tasks)} tasks")
     if strategy.needs_scores and run.validation_split == "":
         raise invalid("validation_split", "must not be empty to choose the best by", "''")
-    RunFolder(run_dir).owner.check_free(TRANSFER_LOCK)
+    RunFolder(run_dir).owner.check_free()
     target = Target(run, run_dir, library, k, by, progress)
     with target.folder.owner.owned(TRANSFER_LOCK):
         target.rank(strategy.name, embedding_steps)

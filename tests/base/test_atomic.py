@@ -365,7 +365,11 @@ def dying(*names):
     count += 1
     return rename(*names)
 
-os.rename = dying
+if sys.argv[4] == "remove":
+    os.unlink = dying
+    rename = os.remove
+else:
+    os.rename = dying
 if sys.argv[4] == "file":
     with atomic.atomic_write(path, "w") as file:
         file.write("two")
@@ -400,6 +404,19 @@ def test_a_kill_between_the_renames(tmp_path, can, where):
     assert names(path) in (["sub/one"], ["sub/two"])
     write(path, "three")
     assert names(path) == ["sub/three"]
+
+
+@pytest.mark.parametrize("files", range(4))
+def test_a_kill_while_the_older_folder_is_removed(tmp_path, files):
+    path = tmp_path / "folder"
+    with atomic_folder(path, Kind("thing", is_folder=True)) as folder:
+        for name in ("a", "l", "z"):
+            (folder / name).write_text(name)
+    killed(path, files, "exchange", "remove")
+    leftovers._looked.clear()
+    write(tmp_path / "other", "x")
+    assert sorted(os.listdir(tmp_path)) == ["folder", "other"]
+    assert names(path) == ["sub/two"]
 
 
 def test_temporaries_of_the_dead_are_cleared_and_no_others(tmp_path):

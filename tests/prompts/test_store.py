@@ -290,6 +290,15 @@ FACTORS = {
 }
 
 
+def test_the_same_prompt_is_the_same_bytes(tmp_path):
+    """Of a library's or a run's files a hash can then tell that nothing has changed."""
+    for number in range(8):
+        prompts.write(tmp_path / str(number), np.ones((2, 3)), {"task": "ä", "step": 1}, "peft")
+    contents = {file.read_bytes() for file in tmp_path.glob("*/adapter_model.safetensors")}
+    assert len(contents) == 1
+    assert prompts.read(tmp_path / "0").provenance["task"] == "ä"
+
+
 def adapter(folder, config=SINGLE, tensors=None):
     folder.mkdir()
     if config is not None:

@@ -376,11 +376,13 @@ def test_a_folder_has_one_owner(go, copied):
         owner.kill()
     go(copied)  # a dead owner's
     assert not list(copied.glob(".lock*"))
-    lock = copied / ".lock.0"
-    lock.write_text(json.dumps({**identity(), "host": "elsewhere", "pid": 1, "time": 0}))
-    with pytest.raises(ValueError, match=r"of process 1 on elsewhere since"):
+    for lock in (copied / ".lock.0", copied / ".transfer-lock.0"):
+        lock.write_text(json.dumps({**identity(), "host": "elsewhere", "pid": 1, "time": 0}))
+        with pytest.raises(ValueError, match=r"of process 1 on elsewhere since"):
+            go(copied)
+        os.utime(lock, (1, 1))  # long ago
         go(copied)
-    os.utime(lock, (1, 1))  # long ago
+    (copied / ".transfer-lock.0").write_text(json.dumps(identity()))  # our own transfer
     go(copied)
 
 

@@ -100,8 +100,16 @@ def write(
     }
     metadata = {"format": "pt", _PROVENANCE: json.dumps(dict(provenance), sort_keys=True)}
     with atomic_folder(folder, KIND, overwrite) as new:
-        (new / WEIGHTS).write_bytes(save({_VALUES: values}, metadata))
+        (new / WEIGHTS).write_bytes(_sorted(save({_VALUES: values}, metadata)))
         (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _sorted(content: bytes) -> bytes:
+    """Return safetensors with a sorted header: the library writes metadata in a random order."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:start]), sort_keys=True, ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[start:]
 
 
 def _config(file: Path) -> dict[str, Any]:
