@@ -1,11 +1,12 @@
 """Fields of records: a meaning, a rule, and the command-line option that is made from them."""
 
 import dataclasses
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, printable, shortened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,20 @@ def about(
         several: whether a bank may have one value for each prompt.
     """
     return {"help": help, "rule": rule, "option": option, "metavar": metavar, "several": several}
+
+
+def check_text(record: Mapping[str, Any]) -> None:
+    """Raise for a record that could not be read again: with half a character in a text.
+
+    Names of files that are not UTF-8 have such.
+
+    Raises:
+        InvalidArgument: by the field's name.
+    """
+    for name, value in record.items():
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        if printable(text) != text:
+            raise invalid(name, "must be text in UTF-8, for it is recorded", shortened(text))
 
 
 def check(record: Any) -> None:

@@ -9,7 +9,13 @@ import typer
 
 from keras_spot.base.errors import invalid
 from keras_spot.cli.app import app, saved_when_stopped
-from keras_spot.cli.options import Similarity, like_run, prepare_tensorflow, run_of
+from keras_spot.cli.options import (
+    Similarity,
+    check_texts,
+    like_run,
+    prepare_tensorflow,
+    run_of,
+)
 from keras_spot.tasks import METRICS
 
 if TYPE_CHECKING:
@@ -79,7 +85,8 @@ def train_command(
     if prompt_init_mean:
         run = dataclasses.replace(run, prompt_init=initializers.mean_of(prompt_init_mean))
     elif prompt_init_text is not None:
-        run = dataclasses.replace(run, prompt_init=initializers.from_text(prompt_init_text))
+        (text,) = check_texts([prompt_init_text])
+        run = dataclasses.replace(run, prompt_init=initializers.from_text(text))
     with saved_when_stopped(), progress.bars() as follow:
         if transfer is None or library is None:
             report = follow(run.members[0].name, run.total_steps)

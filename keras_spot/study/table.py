@@ -33,6 +33,7 @@ from keras_spot.base import ownership, reading, remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.claims import STALE_AFTER, Claims
 from keras_spot.base.errors import damaged, invalid, missing_file, shortened
+from keras_spot.base.fields import check_text
 from keras_spot.base.ownership import Kind, check
 from keras_spot.study.cells import Cell
 from keras_spot.study.description import Study
@@ -142,6 +143,7 @@ class StudyFolder:
         if remote.is_remote(self.path):
             rule = "must be a folder of this machine"
             raise invalid("folder", rule, remote.address(self.path))
+        check_text(study.record())
         file = self.path / DESCRIPTION
         if self.only_kept and file.is_file():
             rule = "must hold the cells of its runs to go on; only its tables are kept"

@@ -25,6 +25,7 @@ from keras_spot import prompts
 from keras_spot.base import ownership, reading, remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import DamagedFile, invalid, missing_file, naming_file
+from keras_spot.base.fields import check_text
 from keras_spot.prompts.names import folder as folder_of
 from keras_spot.training.owner import LOCK, TRANSFER_LOCK, Owner
 from keras_spot.training.state import State, checksum, read_state
@@ -135,6 +136,7 @@ class RunFolder:
             record: what the run is asked to be.
             partly: the record is not yet complete; what it does not say may be anything.
         """
+        check_text(record)
         old = self.own_record()
         if not old:
             return

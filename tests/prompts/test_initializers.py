@@ -118,6 +118,11 @@ def test_class_labels_are_means_of_their_pieces_then_samples():
     assert set(found[2:, 0]) <= set(EMBEDDINGS[:10, 0])
 
 
+def test_half_a_character_is_no_text():
+    with pytest.raises(ValueError, match="`text` must be text in UTF-8, without half a character"):
+        initializers.from_text("a \ud800")
+
+
 def test_text_repeats_until_the_prompt_is_full():
     found = values(initializers.from_text("ab c", Letters(), EMBEDDINGS), (5, 3))
     np.testing.assert_array_equal(found, EMBEDDINGS[[0, 1, 2, 0, 1]])

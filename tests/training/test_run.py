@@ -283,6 +283,14 @@ def test_progress_is_printed_where_there_is_no_terminal(go, tmp_path, capsys):
 # === The folder ===
 
 
+def test_what_could_not_be_read_again_is_not_recorded(go, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"`prompt_init` must be text in UTF-8, for it is recorded"
+    ):
+        go(tmp_path / "run", prompt_init=os.fsdecode(b"p\xff.npz"))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture
 def copied(whole, tmp_path):
     shutil.copytree(whole.run_dir, tmp_path / "run")

@@ -11,7 +11,7 @@ from typing import Self
 import keras
 import numpy as np
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, printable
 from keras_spot.base.types import Array, Record, Tokenizer
 from keras_spot.prompts.initializers import base
 
@@ -159,7 +159,7 @@ class FromText(base.PromptInitializer):
         embeddings: `[V, H]` token embeddings. Default: the backbone's, in `build`.
 
     Raises:
-        InvalidArgument: a text without pieces.
+        InvalidArgument: a text without pieces, or with half a character.
     """
 
     def __init__(
@@ -167,6 +167,8 @@ class FromText(base.PromptInitializer):
     ) -> None:
         if not isinstance(text, str) or not text.strip():
             raise invalid("text", "must have at least one piece each", f"{text!r}")
+        if printable(text) != text:
+            raise invalid("text", "must be text in UTF-8, without half a character", repr(text))
         self.text = text
         self.vectors: np.ndarray | None = None
         _check_both(tokenizer, embeddings)
