@@ -211,6 +211,20 @@ def read_task(folder, name):
     return tasks.load(folder / name)
 
 
+def write_card(folder):
+    from keras_spot.tasks.card import TaskCard, write_cards
+
+    cards = {name: TaskCard(name, "review: {text}", ("bad", "good"), 4) for name in ("a", "b")}
+    facts = {"form": "savedmodel", "backbone": "abc", "prompt_length": 3, "max_target_length": 4}
+    write_cards(folder / "task.json", cards, **facts)
+
+
+def read_card(folder):
+    from keras_spot.tasks.card import read_cards
+
+    return read_cards(folder / "task.json")
+
+
 ROWS = [{"text": f"film {i}", "label": i % 2, "score": i / 4} for i in range(12)]
 
 
@@ -567,6 +581,7 @@ READERS = [
         0.5,
     ),
     Reader("task .yaml", "yaml", write_task, "task.yaml", _part(read_task, name="task.yaml"), 2),
+    Reader("task.json of an export", "json", write_card, "task.json", read_card),
     Reader("task .json", "json", write_task, "task.json", _part(read_task, name="task.json")),
     *(
         Reader(f"data {name}", kind, write_rows, name, _part(read_rows, name=name), 0.5)
