@@ -135,7 +135,7 @@ class Study:
             raise invalid("study", rule, received)
 
     def _fill_steps(self) -> None:
-        recipe = backbones.recipe_for(self.backbone)
+        recipe = self.full_recipe  # whose values are checked, too
         for field in ("source_steps", "target_steps"):
             if getattr(self, field) is None:
                 object.__setattr__(self, field, recipe.steps)

@@ -376,6 +376,10 @@ def test_a_failed_cell_stops_only_what_needs_it(tmp_path):
             "`evaluations` must be at most source_steps (8). Received: evaluations=9",
         ),
         (
+            {"recipe": {"learning_rate": "x"}},
+            "`learning_rate` must be a finite number above 0. Received: learning_rate='x'",
+        ),
+        (
             {"recipe": {"learningrate": 1}},
             "`recipe` must be a known name. Received: recipe='learningrate' "
             "(did you mean 'learning_rate'?)",
