@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn, TaskID
 
-Report = Callable[[int, int, Mapping[str, Any]], None]
+Report = Callable[[int, int, Mapping[str, object]], None]
 """Called with step, total steps and logs after every step."""
 
 _COUNT, _CLOCK, _SCORES, _GAPS = 11, 10, 24, 4

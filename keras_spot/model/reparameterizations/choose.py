@@ -11,7 +11,7 @@ from keras_spot.model.reparameterizations.low_rank import LowRank
 from keras_spot.model.reparameterizations.residual import Residual
 from keras_spot.model.reparameterizations.vocabulary_mixture import VocabularyMixture
 
-Spec: TypeAlias = str | Mapping[str, Mapping[str, Any]] | Reparameterization
+Spec: TypeAlias = str | Mapping[str, Mapping[str, object]] | Reparameterization
 """What a reparameterization is given as, see `get`."""
 
 NAMED: dict[str, type[Reparameterization]] = {
