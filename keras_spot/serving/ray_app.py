@@ -1,11 +1,14 @@
 """The same application as a deployment of Ray Serve, for a cluster."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_spot.base.errors import missing_extra
 from keras_spot.base.types import PathLike
 from keras_spot.serving.limits import Limits
+
+if TYPE_CHECKING:
+    from ray.serve import Application
 
 __all__ = ["deployment"]
 
@@ -16,7 +19,7 @@ def deployment(
     prompts: PathLike | None = None,
     limits: Limits | None = None,
     **options: Any,
-) -> Any:
+) -> "Application":
     """Return an application for `ray.serve.run`; every replica loads the folders.
 
     Args:

@@ -100,7 +100,7 @@ class Study:
     kernels: Literal["auto", "plain", "fast"] = "auto"
     input_length: int | None = None
     data_dir: str | None = None
-    methods: Mapping[str, Any] | None = None
+    methods: Mapping[str, object] | None = None
     tuned_on: Sequence[str] | None = None
 
     def __post_init__(self) -> None:

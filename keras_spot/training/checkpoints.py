@@ -75,8 +75,8 @@ class PromptCheckpoint(keras.callbacks.Callback):
         validate: Callable[[PromptedT5], Mapping[str, Any] | None] | None = None,
         monitor: str = "score",
         mode: str = "max",
-        record: Mapping[str, Any] | None = None,
-        prompt_records: Mapping[str, Mapping[str, Any]] | None = None,
+        record: Mapping[str, object] | None = None,
+        prompt_records: Mapping[str, Mapping[str, object]] | None = None,
         skip_nonfinite: int = 0,
     ) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ class Retrieval:
     name = ""
     needs_scores = False
 
-    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, object]]:
+    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, list[float]]]:
         """Train the target from `target.sources`.
 
         Returns:
@@ -89,7 +89,7 @@ class TopK(Retrieval):
     name = "top-k"
     needs_scores = True
 
-    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, object]]:
+    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, list[float]]]:
         best: TrainedRun | None = None
         scores: list[float] = []
         for number, source in enumerate(target.sources, 1):
@@ -114,7 +114,7 @@ class Average(Retrieval):
 
     name = "average"
 
-    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, object]]:
+    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, list[float]]]:
         weights = target.weights()
         values = [target.library.prompt(name).values for name in target.sources]
         start = transfer.average(values, weights)
@@ -148,7 +148,7 @@ class Learned(Retrieval):
         self.joint = joint
         self.steps = steps
 
-    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, Any]]:
+    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, list[float]]]:
         from keras_spot.model.reparameterizations import SourceMixture
 
         values = [target.library.prompt(name).values for name in target.sources]
@@ -188,7 +188,7 @@ class MixtureOfSources(Retrieval):
     def __init__(self, steps: int | None = None):
         self.steps = steps
 
-    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, object]]:
+    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, list[float]]]:
         entries = [target.library.entry(source) for source in target.sources]
         names = dict.fromkeys(tasks.get(entry.task or entry.name).name for entry in entries)
         mixed = tasks.Mixture(f"top {target.k} for {target.task.name}", tuple(names))
@@ -213,7 +213,7 @@ class Arithmetic(Retrieval):
 
     name = "arithmetic"
 
-    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, object]]:
+    def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, list[float]]]:
         weights = target.weights()
         vectors = []
         for source in target.sources:

@@ -85,7 +85,7 @@ class Reparameterization(keras.layers.Layer):
         """Return every trained variable with the factor on its learning rate."""
         return [(variable, self.rate_multiplier) for variable in self.trainable_variables]
 
-    def describe(self) -> Record:
+    def describe(self) -> dict[str, dict[str, object]]:
         """Return what a run's record says of it: its name and settings."""
         left_out = ("name", "trainable", "dtype", "rows")
         settings = {k: v for k, v in self.get_config().items() if k not in left_out}

@@ -60,7 +60,7 @@ def _parsed(text: str) -> Any:
         raise invalid("reparameterization", "must be a name or JSON", f"{text} ({error})") from None
 
 
-def describe(reparameterization: Spec | None) -> dict[str, Any] | None:
+def describe(reparameterization: Spec | None) -> dict[str, dict[str, object]] | None:
     """Return what a run's record says of a reparameterization: name and all settings."""
     layer = get(reparameterization)
     return None if layer is None else layer.describe()

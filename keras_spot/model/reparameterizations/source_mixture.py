@@ -92,7 +92,7 @@ class SourceMixture(Reparameterization):
             for variable, multiplier in super().multipliers()
         ]
 
-    def describe(self) -> Record:
+    def describe(self) -> dict[str, dict[str, object]]:
         digest = hashlib.sha256(self.sources.tobytes()).hexdigest()[:16]
         settings = super().describe()[self.name_in_records]
         return {self.name_in_records: {**settings, "sources": f"array {digest}"}}

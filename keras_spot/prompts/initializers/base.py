@@ -49,7 +49,7 @@ class PromptInitializer(keras.initializers.Initializer):
             other.seed += by
         return other
 
-    def describe(self) -> str | list[object] | Record:
+    def describe(self) -> str | list[object] | dict[str, object]:
         """Return what a run's record says of this initialiser, as JSON has it."""
         return type(self).__name__
 

@@ -95,7 +95,7 @@ def reseeded(initializer: Initializer, by: int) -> Initializer:
     return fresh
 
 
-def describe(prompt_init: PromptInit) -> str | list[object] | Record:
+def describe(prompt_init: PromptInit) -> str | list[object] | dict[str, object]:
     """Return what a run's record says of a `prompt_init`: its name or path, else what it holds."""
     if isinstance(prompt_init, (str, os.PathLike)):
         return os.fspath(prompt_init)

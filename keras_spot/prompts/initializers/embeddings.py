@@ -54,7 +54,7 @@ class SampledVocab(base.PromptInitializer):
             return self
         return SampledVocab(embeddings, self.vocabulary, self.seed)
 
-    def describe(self) -> str | list[object] | Record:
+    def describe(self) -> str | list[object] | dict[str, object]:
         return {"sampled_vocab": {"vocabulary": self.vocabulary, "seed": self.seed}}
 
     def get_config(self) -> Record:
@@ -125,7 +125,7 @@ class ClassLabels(base.PromptInitializer):
         other.rest = self.rest.reseeded(by)
         return other
 
-    def describe(self) -> str | list[object] | Record:
+    def describe(self) -> str | list[object] | dict[str, object]:
         return {
             "class_labels": {
                 "labels": self.labels,
@@ -184,7 +184,7 @@ class FromText(base.PromptInitializer):
             return self
         return FromText(self.text, _needed(tokenizer, "from_text"), embeddings)
 
-    def describe(self) -> str | list[object] | Record:
+    def describe(self) -> str | list[object] | dict[str, object]:
         return {"from_text": self.text}
 
     def get_config(self) -> Record:

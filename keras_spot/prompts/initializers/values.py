@@ -56,7 +56,7 @@ class FromNumpy(base.PromptInitializer):
     def rows(self, length: int, width: int) -> np.ndarray:
         return self.values
 
-    def describe(self) -> str | list[object] | Record:
+    def describe(self) -> str | list[object] | dict[str, object]:
         """Return the path (with the step, if one was given), or a hash of the numbers."""
         if self._description is not None:
             return self._description
