@@ -11,12 +11,14 @@ import inspect
 import itertools
 import pathlib
 import re
+import types
 
 import rooms
 from docs_doctests import fenced
 
 import keras_spot
 from keras_spot import Recipe, study, tasks, transfer
+from keras_spot.study.methods import Method
 from keras_spot.transfer.retrieval import STRATEGIES
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
@@ -116,10 +118,19 @@ def _strategies() -> str:
     return _table(("`--transfer`", "what it does with the k most similar sources"), rows)
 
 
+def _reparameterizations() -> str:
+    return _table_of(keras_spot.reparameterizations)
+
+
 def _signatures() -> str:
     from keras_spot.model.export import signatures
 
-    lines = (signatures.__doc__ or "").splitlines()
+    return _table_of(signatures)
+
+
+def _table_of(module: types.ModuleType) -> str:
+    """Return the table in a module's docstring."""
+    lines = (module.__doc__ or "").splitlines()
     return "".join(f"{line}\n" for line in lines if line.startswith("|"))
 
 
@@ -136,11 +147,13 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 TABLES = {
     "metrics": _metrics,
     "recipe": lambda: keys(Recipe),
+    "reparameterizations": _reparameterizations,
     "rooms": lambda: rooms.table() + "\n",
     "signatures": _signatures,
     "similarities": _similarities,
     "strategies": _strategies,
     "study": lambda: keys(study.Study),
+    "study-method": lambda: keys(Method),
     "study-task": lambda: keys(study.StudyTask),
     "task": lambda: keys(tasks.Task),
 }

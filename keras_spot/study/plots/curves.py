@@ -79,6 +79,7 @@ def learning_curves(
         axes.set(
             xlabel="step", ylabel=textwrap.fill(ylabel, LABEL), title=textwrap.fill(title, TITLE)
         )
+        axes.xaxis.get_major_locator().set_params(integer=True)
         figure.legend(loc="outside lower left", ncols=2)
     return figure
 
@@ -130,12 +131,6 @@ def top_k_curve(
     return figure
 
 
-def _describe(axes: Any, title: str, xlabel: str, ylabel: str) -> None:
-    axes.set(xlabel=xlabel, ylabel=textwrap.fill(ylabel, LABEL), title=textwrap.fill(title, TITLE))
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(True)
-
-
 def _line(axes: Any, x: Sequence[int], y: Any, place: int, count: int, label: str) -> Any:
     """Draw one of several lines: the first is the widest and lowest, the last thin and on top."""
     (line,) = axes.plot(
@@ -156,4 +151,5 @@ def _line(axes: Any, x: Sequence[int], y: Any, place: int, count: int, label: st
 
 def _ring(axes: Any, x: float, y: float, place: int, count: int) -> None:
     """Ring a point of one of several lines; rings about the same point lie in each other."""
-    axes.plot([x], [y], **_RING, markersize=14 + 4 * (count - 1 - place), zorder=4)
+    size = 14 + 4 * (count - 1 - place)
+    axes.plot([x], [y], **_RING, markersize=size, zorder=4, clip_on=False)
