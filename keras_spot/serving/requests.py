@@ -158,7 +158,7 @@ def _question(
     if signature == "score":
         candidates = given.pop(CANDIDATES, None) if isinstance(given, dict) else None
         good = isinstance(candidates, list) and candidates
-        if not good or not all(isinstance(one, str) and one for one in candidates):
+        if not good or not all(isinstance(one, str) and one and _whole(one) for one in candidates):
             raise _wrong(f"{place}.candidates", "must be a list of texts", candidates)
         if len(candidates) > limits.candidates:
             rule = f"must be at most {limits.candidates} texts"
@@ -173,6 +173,15 @@ def _letters(given: Any) -> int:
     if isinstance(given, str):
         return len(given)
     return sum(len(value) for value in given.values() if isinstance(value, str))
+
+
+def _whole(text: str) -> bool:
+    """Say whether a text is whole characters: JSON can hold halves."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _wrong(place: str, rule: str, received: Any) -> Refused:

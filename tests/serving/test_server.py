@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import socket
 import time
@@ -127,6 +128,10 @@ BAD = {
         {"instances": [{"text": "a", "candidates": [1]}], "signature_name": "score"},
         422,
     ),
+    "candidates of half a character": (
+        {"instances": [{"text": "a", "candidates": ["\ud800"]}], "signature_name": "score"},
+        422,
+    ),
     "all rows wrong": ({"instances": [{"x": "a"}]}, 422),
     "half a character": ({"instances": ["\ud800"]}, 422),
     "a large body": (b" " * (5 << 20), 413),
@@ -140,6 +145,42 @@ def test_bad_input_has_a_defined_answer(server, name):
     assert (status, list(answer)) == (expected, ["error"])
     assert len(answer["error"]) < 1500
     assert server.get("/healthz") == (200, {"status": "ok"})
+
+
+def mutated(rng, body):
+    """Return a body with other bytes, or with other values of any type."""
+    odd = [None, True, -1, float("nan"), 10**40, "\ud800", "\0", [], {}, [[]], {"prompt": 3}]
+
+    def walk(value):
+        if rng.random() < 0.25:
+            return rng.choice(odd)
+        if isinstance(value, dict):
+            names = ["", "prompt", "text", "__class__", "\ud800"]
+            return {rng.choice([key] * 20 + names): walk(item) for key, item in value.items()}
+        return [walk(item) for item in value] if isinstance(value, list) else value
+
+    if rng.random() < 0.5:
+        return json.dumps(walk(body)).encode()
+    data = bytearray(json.dumps(body).encode())
+    for _ in range(rng.randrange(1, 6)):
+        place = rng.randrange(len(data) + 1)
+        data[place : place + rng.randrange(3)] = rng.randbytes(rng.randrange(4))
+    return bytes(data)
+
+
+def test_mutated_requests_never_break_the_server(server):
+    rng = random.Random(0)
+    bodies = [
+        {"instances": ["a", {"sentence": "b"}]},
+        {"inputs": {"premise": ["a"], "hypothesis": ["b"]}, "signature_name": "classify"},
+        {"examples": [{"premise": "x", "hypothesis": "y"}]},
+        {"instances": [{"text": "x", "candidates": ["a", "b"]}], "signature_name": "score"},
+    ]
+    paths = ["glue/sst2:predict", "pair:classify", "free:predict", "keras_spot:predict"]
+    for _ in range(600):
+        path, body = rng.choice(paths), mutated(rng, rng.choice(bodies))
+        status, _ = server.ask(path, body)
+        assert status in (200, 400, 422), (path, body)
 
 
 def test_odd_texts_are_answered(server):
