@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +73,8 @@ def serve(
         bind(host, port) as sock,
         tempfile.TemporaryDirectory(prefix="keras-spot-serve-") as scratch,
     ):
-        engines, reason = open_all(models, engine, scratch, backbone, prompts is not None)
+        with _handling({signal.SIGTERM: _interrupt}):
+            engines, reason = open_all(models, engine, scratch, backbone, prompts is not None)
         report(f"engine: {reason}")
         held = None if prompts is None else PromptFolder(prompts, engines[0].facts)
         served = Models(engines, held)
@@ -156,12 +159,8 @@ def run(handler: Handler, sock: socket.socket, ready: Callable[[], object] = lam
         timeout_graceful_shutdown=math.ceil(handler.limits.seconds) + 1,
     )
     # uvicorn sends itself the signal once more when all is done: then it shall change nothing.
-    before = {sig: signal.signal(sig, _ignore) for sig in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _handling({signal.SIGTERM: _ignore, signal.SIGINT: _ignore}):
         Server(config).run(sockets=[sock])
-    finally:
-        for sig, old in before.items():
-            signal.signal(sig, old)
 
 
 def is_loopback(host: str) -> bool:
@@ -173,5 +172,23 @@ def is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host).is_loopback
 
 
-def _ignore(sig: int, frame: Any) -> None:
+@contextlib.contextmanager
+def _handling(handlers: Mapping[int, Callable[[int, Any], None]]) -> Iterator[None]:
+    """Handle signals so in the block; only the main thread gets any."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore(number: int, frame: Any) -> None:
     pass
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """End what is being loaded or exported as Ctrl-C does, so that nothing of it stays."""
+    raise KeyboardInterrupt

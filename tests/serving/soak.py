@@ -31,7 +31,7 @@ def requests(models, seed=0):
     made = []
     for number in range(120):
         model = rng.choice(models)
-        size = rng.choice([1, 1, 1, 2, 5, 32])
+        size = rng.choice([1, 1, 1, 2, 3, 8])
         rows = []
         for _ in range(size):
             length = rng.choice([1, 5, 20, 100, 700])

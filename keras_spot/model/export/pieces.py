@@ -6,13 +6,16 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_text
 
+_STEP = 8  # tokens
+
 
 class Pieces(tf.Module):
     """A SentencePiece model as TensorFlow operations.
 
     Args:
         preprocessor: KerasHub's, with tokenizer and input length.
-        buckets: widths to which inputs are padded. Default: to their longest.
+        buckets: widths to which inputs are padded. Default: to the next multiple of 8 of their
+            longest, since TensorFlow keeps something for every shape that it has met.
     """
 
     def __init__(self, preprocessor: Any, buckets: Sequence[int] | None = None) -> None:
@@ -28,7 +31,9 @@ class Pieces(tf.Module):
         """Return ids and mask `[B, T]` of texts `[B]`: cut to the input length, end token last."""
         rows = self._with_end(self._pieces.tokenize(texts)[:, : self.limit - 1])
         width = tf.maximum(tf.reduce_max(rows.row_lengths()), 1)
-        if self._buckets is not None:
+        if self._buckets is None:
+            width = tf.minimum(-(-width // _STEP) * _STEP, self.limit)
+        else:
             width = self._buckets[tf.reduce_sum(tf.cast(self._buckets < width, tf.int32))]
         mask = tf.sequence_mask(rows.row_lengths(), width, tf.int32)
         return rows.to_tensor(self._pad, shape=tf.stack([-1, width])), mask

@@ -47,8 +47,8 @@ def export_text(
         version: write into a folder of this number inside `path`, as TensorFlow Serving wants it.
             Default: into `path` itself.
         buckets: pad every input to the narrowest of these widths that holds it (the input length
-            is always one), for accelerators and `compile(jit_compile=True)`. Default: to the
-            longest of its batch.
+            is always one), for accelerators and `compile(jit_compile=True)`. Default: to the next
+            multiple of 8 of the longest of its batch.
 
     Raises:
         InvalidArgument: a model without a preprocessor, another backend than TensorFlow, an

@@ -41,7 +41,7 @@ class Signatures(tf.Module):
         cards: prompt's name to its card, in the order of the prompts' numbers.
         description: the text of `task.json`.
         max_length: D, target tokens at most.
-        buckets: widths to which inputs are padded. Default: to their longest.
+        buckets: widths to which inputs are padded, see `Pieces`.
     """
 
     def __init__(
