@@ -125,6 +125,7 @@ _REGISTERED = {
     "GreedySampler": "model.samplers",
     "LowRank": "model.reparameterizations.low_rank",
     "Residual": "model.reparameterizations.residual",
+    "Shared": "model.reparameterizations.shared",
     "SourceMixture": "model.reparameterizations.source_mixture",
     "VocabularyMixture": "model.reparameterizations.vocabulary_mixture",
     "PromptedT5": "model.prompted_t5",

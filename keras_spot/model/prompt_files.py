@@ -36,6 +36,9 @@ def load(
 ) -> None:
     """Replace a prompt of a `PromptedT5`, see `PromptedT5.load_prompt`."""
     number = model.prompt_number(prompt)
+    if model.soft_prompt.shared is not None and model.soft_prompt.count > 1:
+        rule = "must not be replaced alone where prompts share a part"
+        raise invalid("prompt", rule, f"prompt={prompt!r}")
     file = prompts.read(path, step)
     backbones.check_fingerprint(file, model.fingerprint)
     recorded = file.provenance.get("prompt_attention", model.prompt_attention)

@@ -11,7 +11,7 @@ from keras import ops
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Initializer, Record, Tensor
 from keras_spot.model import reparameterizations
-from keras_spot.model.reparameterizations import Reparameterization
+from keras_spot.model.reparameterizations import Reparameterization, Shared
 from keras_spot.model.reparameterizations.base import check_whole
 from keras_spot.prompts.initializers import PromptInitializer, reseeded, uniform
 
@@ -116,7 +116,7 @@ class SoftPrompt(keras.layers.Layer):
         if self.reparameterized:
             for number, (layer, initializer) in enumerate(zip(self.reparameterized, own)):
                 layer.build(shape)
-                self._start(number, initializer, shape)
+                self._start(number, initializer, shape, number)
             self.kept = [
                 self._add(f"folded_{k}", shape, "zeros", trainable=False) for k in range(self.count)
             ]
@@ -133,10 +133,16 @@ class SoftPrompt(keras.layers.Layer):
             name=name, shape=shape, initializer=initializer, dtype="float32", trainable=trainable
         )
 
-    def _start(self, number: int, initializer: Any, shape: tuple[int, int]) -> None:
+    def _start(self, number: int, initializer: Any, shape: tuple[int, int], by: int) -> None:
         values = ops.convert_to_numpy(initializer(shape, dtype="float32"))
         trained = isinstance(initializer, PromptInitializer) and initializer.length is not None
-        self.reparameterized[number].start(values, trained, number)
+        layer = self.reparameterized[number] if self.reparameterized else None
+        parts = getattr(initializer, "parts", None)
+        if isinstance(layer, Shared) and parts is not None:
+            layer.start(values, by=by)
+            layer.take(*parts)
+        else:
+            self.start(number, values, trained, by)
 
     # === The prompts' numbers ===
 
@@ -185,6 +191,19 @@ class SoftPrompt(keras.layers.Layer):
             self.reparameterized[number].start(values, trained, number if by is None else by)
         else:
             self.prompts[number].assign(values)
+
+    def start_from(self, number: int, initializer: Initializer, by: int) -> None:
+        """Put a prompt to what an initialiser gives; `number` and `by` as for `start`."""
+        width = self.kept[0].shape[1] if self.reparameterized else self.prompts[0].shape[1]
+        self._start(number, initializer, (self.length, width), by)
+
+    @property
+    def shared(self) -> np.ndarray | None:
+        """The part `[P, H]` that a bank's prompts share, see `reparameterizations.Shared`."""
+        first = self.reparameterization
+        if not isinstance(first, Shared):
+            return None
+        return np.asarray(ops.convert_to_numpy(first.common.prompt))
 
     @property
     def factors(self) -> list[keras.Variable]:

@@ -223,6 +223,9 @@ class PromptCheckpoint(keras.callbacks.Callback):
         values_of_each = model.prompt if bank else [model.prompt]
         for folder, values in zip([*bank.values()] or [self.folder], values_of_each):
             folder.write_prompt(step, values)
+        shared = model.soft_prompt.shared
+        if bank and shared is not None:  # what a target's run starts from
+            self.folder.write_prompt(step, shared)
         losses = self._losses.take()
         line: dict[str, Any] = {"step": step}
         if "loss" in losses:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 METHODS = ("generate", "beam", "rank")
 KERNELS = ("auto", "plain", "fast")
-REPARAMETERIZATIONS = ("residual", "low-rank", "vocabulary-mixture")
+REPARAMETERIZATIONS = ("residual", "low-rank", "vocabulary-mixture", "shared")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -231,6 +231,10 @@ class Run:
             "prompt_init": self.prompt_init,
         }
         members = members_of(given, self.names, self.is_bank)
+        shares = "shared" in (self.reparameterization, *_names_in(self.reparameterization))
+        if shares and len({member.learning_rate for member in members}) > 1:
+            rule = "must be one for all prompts that share a part"
+            raise invalid("learning_rate", rule, f"{self.learning_rate!r}")
         object.__setattr__(self, "_members", members)
         if self.examples is not None and self.is_mixture:
             rule = "must not be given with a mixture"
@@ -371,6 +375,13 @@ def check_reparameterization(value: Any) -> None:
     """Raise InvalidArgument for the name of no reparameterization, without loading Keras."""
     if isinstance(value, str) and value not in REPARAMETERIZATIONS and "{" not in value:
         raise unknown("reparameterization", value, REPARAMETERIZATIONS)
+
+
+def _names_in(reparameterization: Any) -> tuple[Any, ...]:
+    """Return the name in a specification with settings, or of a layer."""
+    if isinstance(reparameterization, Mapping):
+        return tuple(reparameterization)
+    return (getattr(reparameterization, "name_in_records", None),)
 
 
 def _place(value: Any) -> str | None:

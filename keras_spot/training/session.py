@@ -127,8 +127,7 @@ class Session:
         if self._fresh is None:
             self._fresh = [ops.convert_to_numpy(v) for v in model.optimizer.variables]
         for number, member in enumerate(run.members) if self._needs_start else ():
-            value, trained = self._initial_prompt(member)
-            model.soft_prompt.start(number, value, trained, member.seed)
+            model.soft_prompt.start_from(number, self._initial_prompt(member), member.seed)
         for variable, value in zip(model.optimizer.variables, self._fresh, strict=True):
             variable.assign(value)
         if not run.is_bank:
@@ -143,16 +142,13 @@ class Session:
         given = self.recipe.prompt_init if member.prompt_init is None else member.prompt_init
         return initializers.get(given, member.labels, member.seed)
 
-    def _initial_prompt(self, member: Member) -> tuple[np.ndarray, bool]:
-        """Return the initial prompt `[P, H]`, and whether it is a trained one."""
+    def _initial_prompt(self, member: Member) -> keras.initializers.Initializer:
         model, start = self.model, self._initializer(member)
-        trained = isinstance(start, PromptInitializer) and start.length is not None
         if isinstance(start, PromptInitializer):
             for source in start.sources:
                 backbones.check_fingerprint(source, model.fingerprint)
             start = start.completed(self.tokenizer, model.backbone.token_embedding.embeddings)
-        shape = (model.prompt_length, model.backbone.hidden_dim)
-        return ops.convert_to_numpy(start(shape)), trained
+        return start
 
     # === Data ===
 

@@ -22,6 +22,7 @@ SMALL = {
     "residual": {"bottleneck": 6},
     "low-rank": {"rank": 3},
     "vocabulary-mixture": {"tokens": 4, "vocabulary": 30},
+    "shared": {"rank": 2},
 }
 SOURCES = np.random.default_rng(8).normal(size=(3, P, H)).astype("float32")
 EXACT = [
@@ -30,6 +31,7 @@ EXACT = [
     {"low-rank": {"rank": 3}},
     {"low-rank": {"rank": 3, "frozen": None}},
     {"vocabulary-mixture": {"tokens": 4, "vocabulary": 30}},
+    {"shared": {"rank": 2}},
 ]
 MORE = [*EXACT, {"low-rank": {"rank": 3, "offset": False}}]
 
@@ -43,6 +45,7 @@ def layer_of(spec, shape=(P, H)):
     """Return a built layer whose variables are all drawn."""
     layer = reparameterizations.get(spec)
     layer = layer.completed(np.random.default_rng(3).normal(size=(V, shape[1])))
+    (layer,) = layer.for_prompts(1)
     layer.build(shape)
     layer.start(PROMPT[: shape[0], : shape[1]])
     scatter(layer)
@@ -68,6 +71,8 @@ def by_formula(layer):
             x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
             x = x * v["gain"] + v["shift"]
         return v["prompt"] + x
+    if layer.name_in_records == "shared":
+        return v["shared"] * (v["left"] @ v["right"])
     if layer.name_in_records == "vocabulary-mixture":
         return v["initial"] + v["weights_of_tokens"] @ v["sampled"]
     x = v["left"] @ v["right"]
@@ -234,6 +239,97 @@ def test_its_gradient_is_the_plain_prompts_through_the_fold(spec, kernels):
     expected = tape.gradient(folded, variables, output_gradients=of_prompt)
     for own, other in zip(mine, expected):
         np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+def shared_bank(**options):
+    """Return a bank whose prompts share a part, and its prompts as models of their own."""
+    exact = backbone(dtype="float64", gain=1.0)
+    options = {"prompt_init": PROMPT, "reparameterization": "shared", **options}
+    bank = build.build(exact, prompt_names=["a", "b", "c"], **options)
+    scatter(bank.soft_prompt)
+    solos = []
+    for layer in bank.soft_prompt.reparameterized:
+        solo = build.build(exact, PROMPT, reparameterization=layer.describe())
+        own = solo.soft_prompt.reparameterization
+        for mine, theirs in zip(
+            (own.common.prompt, own.left, own.right),
+            (layer.common.prompt, layer.left, layer.right),
+        ):
+            mine.assign(theirs)
+        solos.append(solo)
+    return bank, solos
+
+
+def test_the_gradient_of_the_shared_part_is_the_sum_of_the_solo_ones():
+    bank, solos = shared_bank()
+    assert len(bank.trainable_variables) == 2 * 3 + 1
+    x, y, weight = toy.batch(rows=7)
+    index = np.array([2, 0, 1, 1, 0, 2, 1], "int32")
+
+    def gradients(model, x, y, weight):
+        variables = model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True), weight)
+        found = tape.gradient(loss, [v.value for v in variables])
+        return {v.name: g.numpy() for v, g in zip(variables, found)}
+
+    whole = gradients(bank, {**x, "prompt_index": index}, y, weight)["shared"]
+    parts = []
+    for number, solo in enumerate(solos):
+        rows = index == number
+        np.testing.assert_array_equal(solo.prompt, bank.prompt[number])
+        of_rows = {key: value[rows] for key, value in x.items()}
+        parts.append(gradients(solo, of_rows, y[rows], weight[rows])["shared"])
+    np.testing.assert_allclose(whole, np.sum(parts, axis=0), rtol=1e-4, atol=1e-6)
+    assert min(np.abs(part).max() for part in parts) > 1e-3
+
+
+def test_shared_prompts_are_kept_and_refuse_what_would_part_them(tmp_path):
+    bank, _ = shared_bank()
+    bank.save(tmp_path / "bank.keras")
+    again = keras.saving.load_model(tmp_path / "bank.keras")
+    np.testing.assert_array_equal(again.prompt, bank.prompt)
+    assert len({id(r.common) for r in again.soft_prompt.reparameterized}) == 1
+    path = bank.save_prompt(tmp_path / "p.npz", prompt="b")
+    np.testing.assert_array_equal(keras_spot.prompts.read(path).values, bank.prompt[1])
+    with pytest.raises(ValueError, match="`prompt` must not be replaced alone where prompts share"):
+        bank.load_prompt(path, prompt="b")
+    with pytest.raises(ValueError, match="`prompt_init` must be one trained prompt for all"):
+        shared_bank(prompt_init=[PROMPT, PROMPT, PROMPT + 1])
+    rates = {"learning_rate": [0.1, 0.2], "reparameterization": "shared"}
+    with pytest.raises(ValueError, match="`learning_rate` must be one for all prompts that share"):
+        keras_spot.Run(task="synthetic/movies", **rates)
+
+
+@pytest.mark.parametrize("submodules", [1, 2])
+def test_a_multitask_adapter_of_peft_goes_on(tmp_path, submodules):
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(4)
+    values = rng.normal(size=(P * submodules, H)).astype("float32")
+    cols = rng.normal(size=(2, P * submodules, 3)).astype("float32")
+    rows = rng.normal(size=(2, 3, H)).astype("float32")
+    tensors = {"prompt_embeddings": values, "prefix_task_cols": cols, "prefix_task_rows": rows}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    config = {"peft_type": "MULTITASK_PROMPT_TUNING", "num_virtual_tokens": P, "num_ranks": 3}
+    config |= {"task_type": "SEQ_2_SEQ_LM", "num_transformer_submodules": submodules}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    starts = initializers.multitask(tmp_path)
+    names = {"prompt_names": ["a", "b"]}
+    shared = {"shared": {"rank": 3}}
+    bank = build.build(backbone(), starts, **names, reparameterization=shared)
+    expected = values[:P] * (cols[:, :P] @ rows)
+    np.testing.assert_allclose(bank.prompt, expected, rtol=1e-5)
+    np.testing.assert_array_equal(bank.soft_prompt.shared, values[:P])
+    plain = build.build(backbone(), starts, **names)
+    np.testing.assert_allclose(plain.prompt, expected, rtol=1e-5)
+    x, y, weight = toy.batch()
+    before = [keras.ops.convert_to_numpy(v) for v in bank.trainable_variables]
+    bank.train_on_batch({**x, "prompt_index": np.array([0, 1, 1, 0], "int32")}, y, weight)
+    for variable, old in zip(bank.trainable_variables, before):
+        assert (keras.ops.convert_to_numpy(variable) != old).any(), variable.path
+    with pytest.raises(ValueError, match=r"`rank` must be the adapter's 3\. Received: rank=1"):
+        build.build(backbone(), starts, **names, reparameterization="shared")
 
 
 def test_only_what_is_meant_to_train_does():

@@ -568,6 +568,25 @@ def test_a_reparameterized_run_goes_on_and_leaves_plain_prompts(movies, tmp_path
     np.testing.assert_array_equal(made.model.prompt, prompts.read(folder).values)
 
 
+def test_a_bank_that_shares_a_prompt_leaves_it_for_a_targets_run(movies, tmp_path):
+    tasks = ["synthetic/movies", "synthetic/products"]
+    run = dataclasses.replace(movies, task=tasks, reparameterization="shared", steps=4)
+    bank = execute(run, tmp_path / "bank", progress=None)
+    soft_prompt = bank.model.soft_prompt
+    shared = prompts.read(tmp_path / "bank").values
+    np.testing.assert_array_equal(shared, soft_prompt.shared)
+    for name, values in zip(tasks, bank.model.prompt):
+        np.testing.assert_array_equal(prompts.read(bank.runs[name].run_dir, 4).values, values)
+        assert not np.array_equal(values, shared)
+    again = execute(run, tmp_path / "bank", progress=None)
+    np.testing.assert_array_equal(again.model.prompt, bank.model.prompt)
+    target = dataclasses.replace(
+        movies, reparameterization="shared", prompt_init=tmp_path / "bank", task="synthetic/topic"
+    )
+    made = Session(target)
+    np.testing.assert_array_equal(made.model.prompt, shared)
+
+
 def test_an_unknown_reparameterization_is_refused_before_anything_loads():
     with pytest.raises(ValueError, match=r"'low_rank' \(did you mean 'low-rank'\?\)"):
         Run(task="synthetic/movies", reparameterization="low_rank")

@@ -104,6 +104,9 @@ class Reparameterization(keras.layers.Layer):
             trainable=trainable,
         )
 
+    def get_build_config(self) -> None:
+        """Nothing: a layer that is read from a config is copied and built by its `SoftPrompt`."""
+
     def get_config(self) -> Record:
         config = super().get_config()
         return {**config, "rate_multiplier": self.rate_multiplier, "seed": self.seed}

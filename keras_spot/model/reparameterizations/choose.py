@@ -9,13 +9,14 @@ from keras_spot.base.errors import invalid, unknown
 from keras_spot.model.reparameterizations.base import Reparameterization
 from keras_spot.model.reparameterizations.low_rank import LowRank
 from keras_spot.model.reparameterizations.residual import Residual
+from keras_spot.model.reparameterizations.shared import Shared
 from keras_spot.model.reparameterizations.vocabulary_mixture import VocabularyMixture
 
 Spec: TypeAlias = str | Mapping[str, Mapping[str, object]] | Reparameterization
 """What a reparameterization is given as, see `get`."""
 
 NAMED: dict[str, type[Reparameterization]] = {
-    kind.name_in_records: kind for kind in (Residual, LowRank, VocabularyMixture)
+    kind.name_in_records: kind for kind in (Residual, LowRank, VocabularyMixture, Shared)
 }
 
 

@@ -69,6 +69,25 @@ def read(file: Path, task_id: int | None = None) -> tuple[np.ndarray, dict[str, 
     return values, provenance
 
 
+def read_parts(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a multitask adapter multiplies: the encoder's shared prompt and each task's.
+
+    Returns:
+        `[P, H]`, `[K, P, r]` and `[K, r, H]` float32.
+
+    Raises:
+        InvalidArgument: an adapter of one task.
+    """
+    config = _config(file)
+    if config["peft_type"] != _MULTITASK:
+        rule = f"must be an adapter of the type {_MULTITASK}"
+        raise invalid("path", rule, f"peft_type={config['peft_type']} in {file}")
+    tensors = SafeTensors(file)
+    (length, _), _ = _header(tensors, config, file)
+    cols = _tensor(tensors, _COLS)[:, :length]
+    return _tensor(tensors, _VALUES)[:length], cols, _tensor(tensors, _ROWS)
+
+
 def read_header(file: Path) -> tuple[tuple[int, int], dict[str, Any]]:
     """Return the shape `(P, H)` and the provenance of an adapter."""
     config = _config(file)

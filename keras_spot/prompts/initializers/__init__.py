@@ -17,7 +17,7 @@ from keras_spot.prompts.initializers.embeddings import (
     from_text,
     sampled_vocab,
 )
-from keras_spot.prompts.initializers.values import FromNumpy, from_numpy, mean_of
+from keras_spot.prompts.initializers.values import FromNumpy, from_numpy, mean_of, multitask
 
 __all__ = [
     "NAMES",
@@ -33,6 +33,7 @@ __all__ = [
     "from_text",
     "get",
     "mean_of",
+    "multitask",
     "reseeded",
     "sampled_vocab",
     "uniform",

@@ -3,14 +3,17 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
 import keras
 import numpy as np
 
+from keras_spot.base import remote
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Array, PathLike, Record
 from keras_spot.prompts import arithmetic, store
+from keras_spot.prompts.forms import peft
 from keras_spot.prompts.initializers import base
 from keras_spot.prompts.prompt import Prompt, as_prompt
 
@@ -71,6 +74,34 @@ class FromNumpy(base.PromptInitializer):
 
 
 from_numpy = FromNumpy
+
+
+class _OfMultitask(FromNumpy):
+    """A task's prompt of a multitask adapter, with the parts that it is made of."""
+
+    parts: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def multitask(adapter: PathLike) -> list[FromNumpy]:
+    """Return an initialiser for each task of a multitask adapter of PEFT.
+
+    With `reparameterization={"shared": {"rank": r}}` and the adapter's rank r the bank goes on from
+    the adapter's own shared prompt and factors; otherwise each starts from its task's prompt.
+
+    Args:
+        adapter: the folder of an adapter of the type MULTITASK_PROMPT_TUNING, or its address.
+
+    Raises:
+        MissingFile: no adapter there.
+        InvalidArgument: another adapter, or a damaged one.
+    """
+    shared, cols, rows = peft.read_parts(peft.locate(Path(remote.fetch(adapter))))
+    starts = []
+    for number, parts in enumerate(zip(cols, rows)):
+        start = _OfMultitask(store.read(adapter, task_id=number))
+        start.parts = (shared, *parts)
+        starts.append(start)
+    return list(starts)
 
 
 def mean_of(prompts: Mapping[str, float] | Sequence[PathLike | Array | Prompt]) -> FromNumpy:
