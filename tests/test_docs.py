@@ -93,6 +93,10 @@ def test_the_two_commands_stand_in_readme():
     assert re.search(setup + r"python -m pytest -n 2$", README, re.MULTILINE)
 
 
+def test_readme_is_read_in_two_minutes():
+    assert len(README.splitlines()) <= 130
+
+
 def test_every_dependency_has_its_reason():
     """Those of the package, and those of every extra."""
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))

@@ -1,12 +1,7 @@
-"""The package's rooms, from the ground up: what may import what, and README's table of them.
-
-    python tools/rooms.py    writes the table into README.md
+"""The package's rooms, from the ground up: what may import what.
 
 A room imports only from rooms on lower floors; `tests/test_architecture.py` holds that.
 """
-
-import pathlib
-import re
 
 # Floor, room, its one job, what stands in it.
 ROOMS = [
@@ -76,23 +71,10 @@ ROOMS = [
 ]
 FLOORS = {room: floor for floor, room, *_ in ROOMS}
 
-_README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
-_TABLE = re.compile(r"\| floor \| room \|.*?(?=\n\n)", re.DOTALL)
-
 
 def table() -> str:
-    """Return the rooms as a Markdown table."""
+    """Return the rooms as a Markdown table; `tools/docs_made.py` puts it into the documentation."""
     rows = [f"| {floor} | `{room}/` | {job} | {what} |" for floor, room, job, what in ROOMS]
     return "\n".join(
         ["| floor | room | its one job | what stands in it |", "|---|---|---|---|", *rows]
     )
-
-
-def in_readme() -> str:
-    """Return the table that README has."""
-    return _TABLE.search(_README.read_text(encoding="utf-8"))[0]
-
-
-if __name__ == "__main__":
-    text = _README.read_text(encoding="utf-8")
-    _README.write_text(_TABLE.sub(lambda _: table(), text), encoding="utf-8")

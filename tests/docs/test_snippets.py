@@ -4,12 +4,12 @@ import re
 import warnings
 
 import pytest
-from documents import PAGES, blocks, name
+from documents import PAGES, ROOT, blocks, name
 
 # What would take minutes on the page takes seconds here.
 _STEPS = re.compile(r"\b(steps|source_steps|target_steps|epochs|steps_per_epoch)=(\d[\d_]*)")
 _LIMIT = re.compile(r"\b(validation_limit|limit)=(\d[\d_]*)")
-PAGES_WITH_CODE = [page for page in PAGES if blocks(page, "python")]
+PAGES_WITH_CODE = [page for page in (ROOT / "README.md", *PAGES) if blocks(page, "python")]
 
 
 def shortened(code):
@@ -45,7 +45,7 @@ def test_what_is_not_run_says_why(page):
         assert block.reason is None or len(block.reason) > 10
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=name)
 def test_records_load(page, tmp_path):
     """Every YAML block with a title is a task or a study."""
     import keras_spot
