@@ -1,5 +1,6 @@
 """Frozen T5 backbones by name, folder or address, and what tells one from another."""
 
+from keras_spot.backbones import quantized
 from keras_spot.backbones.converters.shortcuts import SHORTCUTS
 from keras_spot.backbones.named import (
     EMBEDDED,
@@ -14,8 +15,10 @@ from keras_spot.backbones.named import (
     save,
     warn_of_span_corruption,
 )
+from keras_spot.backbones.quantized import ANOTHER_WAY, quantization
 
 __all__ = [
+    "ANOTHER_WAY",
     "EMBEDDED",
     "PRESET",
     "SHORTCUTS",
@@ -24,6 +27,8 @@ __all__ = [
     "freeze",
     "is_backbone",
     "load",
+    "quantization",
+    "quantized",
     "quiet_masks",
     "recipe_for",
     "save",

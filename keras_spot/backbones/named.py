@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from keras_spot.backbones import quantized
 from keras_spot.backbones.converters import kerashub, sources, vocabulary
 from keras_spot.backbones.converters.shortcuts import SHORTCUTS, span_corruption_only
 from keras_spot.base import reading, remote
@@ -48,6 +49,7 @@ def load(
     tokenizer: PathLike | Tokenizer | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     *,
+    quantize: str | None = None,
     activation: str | None = None,
     max_distance: int = 128,
 ) -> tuple[T5Backbone, T5Tokenizer | None]:
@@ -64,6 +66,8 @@ def load(
         tokenizer: a `T5Tokenizer` or the path of a SentencePiece model. Default: the one that
             comes with the backbone, `None` where none does.
         dtype: dtype policy of a backbone loaded by name. Default: Keras' own, float32 unless set.
+        quantize: `"int8"` or `"int4"`: keep the projections in so many bits, in place and with
+            another fingerprint. Default: as the backbone is.
         activation: of a T5X checkpoint, which does not record it: `"relu"`, `"gelu_new"` (tanh
             approximation), ... Default: that of T5 1.1 for gated layers, of T5 1.0 for others.
         max_distance: of a T5X checkpoint's relative positions. Default 128.
@@ -87,6 +91,8 @@ def load(
     if "float16" in _compute_dtypes(loaded):
         reason = "must not compute in float16, where T5's attention mask overflows (use bfloat16)"
         raise invalid("dtype", reason, loaded.dtype_policy.name)
+    if quantize is not None:
+        quantized.quantize(loaded, quantize)
     if isinstance(tokenizer, (str, os.PathLike)):
         tokenizer = vocabulary.read(remote.fetch(tokenizer))
     if tokenizer is not None:
@@ -119,6 +125,7 @@ def save(
         atomic_folder(local, PRESET, overwrite) as new,
     ):
         backbone.save_to_preset(str(new))
+        quantized.write(backbone, new)
         if tokenizer is not None:
             tokenizer.save_to_preset(str(new))
     return Path(folder)
@@ -264,8 +271,12 @@ def _load_named(
         if folder is None:
             return _from_preset(preset, with_tokenizer, dtype)
         kerashub.check(folder)
+        facts = quantized.read(folder)
         with reading.parsing(folder, "must hold a whole preset of a T5", "backbone"):
-            loaded, _ = _from_preset(str(folder), False, dtype)
+            if facts is None:
+                loaded, _ = _from_preset(str(folder), False, dtype)
+            else:
+                loaded = _from_quantized(folder, facts, dtype)
         if not with_tokenizer or not (folder / kerashub.TOKENIZER).is_file():
             return loaded, None
         with reading.parsing(folder / kerashub.VOCABULARY, kerashub.VOCABULARY_RULE, "backbone"):
@@ -274,6 +285,16 @@ def _load_named(
         loaded = sources.load(folder, dtype, activation, max_distance)
     file = sources.vocabulary(folder, preset) if with_tokenizer else None
     return loaded, None if file is None else vocabulary.read(file)
+
+
+def _from_quantized(folder: Path, facts: dict[str, str], dtype: Any) -> Any:
+    from keras_hub.src.utils.preset_utils import get_preset_loader
+
+    loader = get_preset_loader(str(folder))
+    with quiet_masks():
+        loaded = quantized.build(loader.config["config"], facts, dtype)
+    loader._load_backbone_weights(loaded)
+    return loaded
 
 
 def _from_preset(preset: str, with_tokenizer: bool, dtype: Any) -> tuple[Any, Any]:

@@ -254,21 +254,23 @@ def load_model(
     """Return a model with a trained prompt, its lengths those of the run, else of the task.
 
     Of several prompts it is a bank, each called by the name of its file or folder. Without a
-    backbone's name it is the one that the prompt's run recorded, else `"tiny"`.
+    backbone's name it is the one that the prompt's run recorded, else `"tiny"`; it is quantised as
+    that run's was.
     """
     from keras_spot.model.build import build
 
     paths = [Path(one) for one in ([prompt] if isinstance(prompt, str) else prompt)]
     if backbone is None:
         backbone = recorded_backbone(paths[0]) or "tiny"
-    lengths = {} if task is None else {"input_length": task.max_input_length}
-    input_length = recorded(paths[0]).get("input_length")
-    if input_length is not None:  # longer texts were cut there, too
-        lengths = {"input_length": input_length}
+    known = recorded(paths[0])
+    options: dict[str, Any] = {} if task is None else {"input_length": task.max_input_length}
+    if known.get("input_length") is not None:  # longer texts were cut there, too
+        options["input_length"] = known["input_length"]
+    options |= {"dtype": dtype, "quantize": known.get("quantize")}
     if len(paths) == 1:
-        model = build(backbone, paths[0], dtype=dtype, **lengths)
+        model = build(backbone, paths[0], **options)
     else:
-        model = build(backbone, paths, dtype=dtype, prompt_names=prompt_names(paths), **lengths)
+        model = build(backbone, paths, prompt_names=prompt_names(paths), **options)
     if task is not None:
         from keras_spot.data import set_target_length
 

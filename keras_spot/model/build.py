@@ -13,6 +13,7 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, Initializer, PathLike, Tokenizer
 from keras_spot.model import reparameterizations
+from keras_spot.model.gradient_check import check_gradients
 from keras_spot.model.kernels import Kernels
 from keras_spot.model.prompted_t5 import PromptedT5
 from keras_spot.prompts import Prompt, initializers
@@ -34,6 +35,7 @@ def build(
     input_length: int = 512,
     target_length: int = 32,
     dtype: str | keras.DTypePolicy | None = None,
+    quantize: str | None = None,
     seed: int | Sequence[int] = 0,
     num_prompts: int | None = None,
     prompt_names: Sequence[str] | None = None,
@@ -67,6 +69,8 @@ def build(
         target_length: target tokens that `generate` may produce. Default 32.
         dtype: dtype policy of a backbone loaded by name: `"mixed_bfloat16"` computes in bfloat16,
             `"bfloat16"` also keeps the frozen weights in it, half the memory.
+        quantize: `"int8"` or `"int4"`: keep the backbone's projections in so many bits, see
+            `backbones.load`. Default: as the backbone is.
         seed: seed of sampled initial prompts. Default 0. Of a bank, the first prompt's, from
             which the others count up, or a list of K.
         num_prompts: K, for a bank of prompts on the one backbone, see `PromptedT5`. Default: the
@@ -94,7 +98,7 @@ def build(
         num_prompts = len(prompt_names)
     # Prompts are read first: a mistake in a path should not wait for a large backbone.
     uncompleted = _one_a_prompt(prompt_init, recipe.prompt_init, labels, seed, num_prompts)
-    loaded, own_tokenizer = backbones.load(backbone, tokenizer, dtype)
+    loaded, own_tokenizer = backbones.load(backbone, tokenizer, dtype, quantize=quantize)
     table = loaded.token_embedding.embeddings
     starts = [
         start.completed(own_tokenizer, table) if isinstance(start, PromptInitializer) else start
@@ -135,6 +139,8 @@ def build(
     if trainable != expected:
         rule = f"must have {expected} trainable numbers, the prompt's, and no others"
         raise invalid("backbone", rule, f"{trainable}")
+    if backbones.quantization(loaded) == backbones.ANOTHER_WAY:
+        check_gradients(model)
     return model
 
 

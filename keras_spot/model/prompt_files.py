@@ -21,6 +21,7 @@ def save(
     record = {
         "backbone": model.fingerprint,
         "prompt_attention": model.prompt_attention,
+        **({} if model.quantization is None else {"quantize": model.quantization}),
         "versions": versions(),
         **provenance,
     }

@@ -255,6 +255,11 @@ class PromptedT5(PromptTuning):
         """Fingerprint of the backbone as it is now, see `backbones.fingerprint`."""
         return backbones.fingerprint(self.backbone)
 
+    @property
+    def quantization(self) -> str | None:
+        """`"int8"` or `"int4"` of a backbone that is so quantised, see `build`."""
+        return backbones.quantization(self.backbone)
+
     def save_prompt(
         self,
         path: PathLike,
@@ -350,12 +355,19 @@ class PromptedT5(PromptTuning):
         config = super().get_config() | {name: getattr(self, name) for name in _CONFIG}
         texts.add_lengths(config["preprocessor"], self.preprocessor)
         config["reparameterization"] = self.soft_prompt.get_config()["reparameterization"]
+        facts = backbones.quantized.record(self.backbone)
+        if facts is not None:
+            config["quantized"] = facts
         return {**config, "recipe": dataclasses.asdict(self.recipe)}
 
     @classmethod
     @backbones.quiet_masks()
     def from_config(cls, config: Record) -> PromptedT5:
-        return super().from_config({**config, "recipe": Recipe(**config["recipe"])})
+        config = {**config, "recipe": Recipe(**config["recipe"])}
+        facts = config.pop("quantized", None)
+        if facts is not None:
+            config["backbone"] = backbones.quantized.build(config["backbone"]["config"], facts)
+        return super().from_config(config)
 
     @classmethod
     @backbones.quiet_masks()

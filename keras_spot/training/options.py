@@ -37,6 +37,7 @@ class CommonOptions(TypedDict, total=False):
     input_length: int | None
     strategy: str | tf.distribute.Strategy
     dtype: str | None
+    quantize: Literal["int8", "int4"] | None
     kernels: Literal["auto", "plain", "fast"]
     skip_nonfinite: int
     reparameterization: Reparameterized

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 METHODS = ("generate", "beam", "rank")
 KERNELS = ("auto", "plain", "fast")
 REPARAMETERIZATIONS = ("residual", "low-rank", "vocabulary-mixture", "shared")
+QUANTIZE = ("int8", "int4")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class Run:
         input_length: input tokens at most. Default: the task's.
         strategy: a tf.distribute strategy, or a choice of `keras_spot.strategy`. Default `"auto"`.
         dtype: dtype policy of a backbone loaded by name, see `build`. Default: Keras' own.
+        quantize: `"int8"` or `"int4"`, see `build`. Default: the backbone as it is.
         kernels: `"auto"` (default), `"plain"` or `"fast"`, see `build`.
         skip_nonfinite: how many steps that leave a loss, gradient or prompt which is not finite to
             undo at most, with a warning for each; one more stops the run. Default 0.
@@ -189,6 +191,14 @@ class Run:
             "Dtype policy, e.g. mixed_bfloat16. Default: float32.", option=str, metavar="POLICY"
         ),
     )
+    quantize: Literal["int8", "int4"] | None = dataclasses.field(
+        default=None,
+        metadata=about(
+            "Keep the backbone's projections in 8 or 4 bits. Default: as they are.",
+            rule=fields.one_of(*QUANTIZE),
+            option=QUANTIZE,
+        ),
+    )
 
     kernels: Literal["auto", "plain", "fast"] = dataclasses.field(
         default="auto",
@@ -302,6 +312,8 @@ class Run:
                 for task in self.tasks
             },
         }
+        if self.quantize is not None:  # records of earlier runs do not have it
+            shared["quantize"] = self.quantize
         shared |= {"backbone_name": _place(self.backbone), "tokenizer": _place(self.tokenizer)}
         if self.is_bank:
             prompts = {member.name: self._member_record(member) for member in self.members}

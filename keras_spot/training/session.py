@@ -67,7 +67,9 @@ class Session:
         with devices.scope(self.strategy):
             if loaded is None:
                 backbones.warn_of_span_corruption(run.backbone)
-                loaded = backbones.load(run.backbone, run.tokenizer, run.dtype)
+                loaded = backbones.load(
+                    run.backbone, run.tokenizer, run.dtype, quantize=run.quantize
+                )
             self.model = build(
                 loaded[0],
                 _one_or_all(run, starts),

@@ -87,7 +87,9 @@ class Target:
         strategy = devices.strategy(strategy) if isinstance(strategy, str) else strategy
         backbones.warn_of_span_corruption(run.backbone)
         with devices.scope(strategy):
-            self.loaded = backbones.load(run.backbone, run.tokenizer, run.dtype)
+            self.loaded = backbones.load(
+                run.backbone, run.tokenizer, run.dtype, quantize=run.quantize
+            )
         _check_backbone(self.loaded[0], self.known.values())
         attention = run.prompt_attention
         if attention is None:

@@ -17,7 +17,8 @@ VOCABULARY_RULE = "must hold a SentencePiece model that its tokenizer.json suits
 _RULE = "must hold the readable config.json of a T5Backbone"
 _LIMIT = 1 << 20  # bytes of a description
 _CLASSES = {"T5Backbone", "T5Tokenizer", "DTypePolicy", "DTypePolicyMap", "QuantizedDTypePolicy"}
-_CLASSES |= {"function", "FloatDTypePolicy", "GPTQDTypePolicy", "AWQDTypePolicy"}
+_CLASSES |= {"function", "FloatDTypePolicy", "Int4DTypePolicy", "GPTQDTypePolicy"}
+_CLASSES |= {"AWQDTypePolicy"}
 _SPARE, _PACKED = 1_000_000, 4  # weights of quantization; numbers that one stored one may stand for
 
 

@@ -1,0 +1,146 @@
+"""Backbones whose kernels are whole numbers of 8 or 4 bits.
+
+Only the kernels of the projections are quantised, and only they: activations stay as they are, so
+that the gradient of what is computed is exact, and the token embedding with the head stays in
+float, since Keras quantises its inputs without a gradient.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_spot.base import reading
+from keras_spot.base.errors import damaged, invalid, unknown
+
+if TYPE_CHECKING:
+    from keras_hub.models import T5Backbone
+
+MODES = ("int8", "int4")
+ANOTHER_WAY = "another way"
+RECORD = "quantization.json"
+BLOCK = 32  # rows of a kernel that share a scale in int4
+_LIMIT = 1 << 16  # bytes
+
+
+def quantize(backbone: T5Backbone, mode: str) -> None:
+    """Quantise the projections of a backbone in place, and print what that saves.
+
+    Args:
+        backbone: `T5Backbone`.
+        mode: `"int8"`, a scale for each column, or `"int4"`, one for 32 rows of each column.
+
+    Raises:
+        InvalidArgument: an unknown mode, or a backbone that is quantised otherwise already.
+    """
+    if mode not in MODES:
+        raise unknown("quantize", mode, MODES)
+    present = quantization(backbone)
+    if present == mode:
+        return
+    if present is not None:
+        rule = "must be None for a backbone that is quantised already"
+        raise invalid("quantize", rule, f"{mode} of one in {present}")
+    before = megabytes(backbone)
+    configure(backbone, mode)
+    print(f"quantize: {mode}, {before:.1f} -> {megabytes(backbone):.1f} MB of weights")
+
+
+def configure(backbone: T5Backbone, mode: str) -> None:
+    """Quantise the projections of a backbone in place, whatever their numbers are."""
+    import keras
+
+    options: dict[str, Any] = {"activation_quantizer": None}
+    if mode == "int8":
+        config = keras.quantizers.Int8QuantizationConfig(**options)
+    else:
+        config = keras.quantizers.Int4QuantizationConfig(block_size=BLOCK)
+    backbone.quantize(mode, config=config, filters=_is_projection)
+
+
+def quantization(backbone: Any) -> str | None:
+    """Return the mode that a backbone is quantised in, `ANOTHER_WAY` unless by `quantize`.
+
+    None for a backbone of plain numbers.
+    """
+    modes = set()
+    for layer in backbone._flatten_layers(include_self=False):
+        if len(list(layer._flatten_layers())) > 1:
+            continue
+        mode = layer.quantization_mode
+        exact = _is_projection(layer) and getattr(layer, "inputs_quantizer", None) is None
+        if exact != _is_projection(layer) or (mode and not exact):
+            return ANOTHER_WAY
+        if exact:
+            modes.add(mode)
+    if len(modes) > 1 or not modes <= {None, *MODES}:
+        return ANOTHER_WAY
+    return modes.pop() if modes else None
+
+
+def megabytes(backbone: Any) -> float:
+    """Return the size of a backbone's weights in megabytes."""
+    return sum(math.prod(w.shape) * _width(w.dtype) for w in backbone.weights) / 1e6
+
+
+def record(backbone: Any) -> dict[str, str] | None:
+    """Return how a backbone is quantised and the dtype policy of the rest, None if it is not."""
+    mode = quantization(backbone)
+    if mode not in MODES:
+        return None
+    return {"mode": mode, "dtype": backbone.dtype_policy.name}
+
+
+def build(config: dict[str, Any], facts: dict[str, str], dtype: Any = None) -> T5Backbone:
+    """Return a quantised backbone whose numbers are random.
+
+    Args:
+        config: of a `T5Backbone`; KerasHub's own does not tell all of the dtypes.
+        facts: of `record`.
+        dtype: dtype policy of what is not quantised. Default: the recorded one.
+    """
+    from keras_hub.models import T5Backbone
+
+    made = T5Backbone.from_config({**config, "dtype": dtype or facts["dtype"]})
+    configure(made, facts["mode"])
+    return made
+
+
+def write(backbone: Any, folder: Path) -> None:
+    """Write a backbone's record beside its preset; nothing for one that is not quantised."""
+    facts = record(backbone)
+    if facts is not None:
+        (folder / RECORD).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> dict[str, str] | None:
+    """Return the record beside a preset, None where there is none.
+
+    Raises:
+        DamagedFile: a record that is none.
+    """
+    file = folder / RECORD
+    if not file.is_file():
+        return None
+    rule = f"must hold a mode ({', '.join(MODES)}) and a dtype"
+    facts = reading.read_record(file, argument="backbone", rule=rule, limit=_LIMIT)
+    if facts.get("mode") not in MODES or not isinstance(facts.get("dtype"), str):
+        raise damaged(file, rule, repr(facts), argument="backbone")
+    return facts
+
+
+def _is_projection(layer: Any) -> bool:
+    import keras
+
+    return isinstance(layer, keras.layers.Dense)
+
+
+def _width(dtype: Any) -> float:
+    """Return the bytes of a number.
+
+    >>> _width("bfloat16"), _width("int8")
+    (2.0, 1.0)
+    """
+    return int("".join(filter(str.isdigit, str(dtype))) or 8) / 8

@@ -1,0 +1,99 @@
+"""The gradient of a prompt on either backend, and whether it is the loss's own slope."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_spot.base.errors import invalid
+
+DIRECTIONS = 16
+STEP = 0.02  # of a prompt's own size
+AGREEMENT = 0.8  # cosine of the slopes; rounding within a quantised backbone leaves 0.98
+_ROWS, _TOKENS, _TARGETS = 2, 8, 4
+
+
+def loss_and_gradients(model: Any, data: Any) -> tuple[float, list[np.ndarray]]:
+    """Return the loss of a training step and the gradients of the trainable variables.
+
+    Args:
+        model: a compiled `PromptedT5`.
+        data: `(x, y, sample_weight)`.
+    """
+    x, y, weight = data
+    if keras.config.backend() == "jax":
+        import jax
+
+        others = [variable.value for variable in model.non_trainable_variables]
+
+        def loss_of(trainable: Any) -> Any:
+            outputs, _ = model.stateless_call(trainable, others, x, training=True)
+            with keras.StatelessScope():
+                return model.compute_loss(x, y, outputs, weight, training=True)
+
+        values = [variable.value for variable in model.trainable_variables]
+        loss, gradients = jax.value_and_grad(loss_of)(values)
+    else:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True), weight, training=True)
+        gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    return float(loss), [np.asarray(gradient) for gradient in gradients]
+
+
+def check_gradients(model: Any) -> None:
+    """Raise where the prompt's gradient is not the slope of the loss.
+
+    The loss is taken a little to both sides of the prompt along random directions; its slopes must
+    be those that the gradient promises. It takes some dozens of steps on two short rows.
+
+    Raises:
+        InvalidArgument: they are not: the backbone computes something without a gradient.
+    """
+    data, rng = _batch(model), np.random.default_rng(0)
+    (variable, *_) = model.trainable_variables
+    values = keras.ops.convert_to_numpy(variable)
+    _, (gradient, *_) = loss_and_gradients(model, data)
+    size = STEP * float(np.sqrt(np.mean(np.square(values)))) or STEP
+    directions = rng.normal(size=(DIRECTIONS, *values.shape)).astype("float32")
+    slopes, promised = [], []
+    try:
+        for direction in directions:
+            losses = []
+            for side in (1, -1):
+                variable.assign(values + side * size * direction)
+                losses.append(_loss(model, data))
+            slopes.append((losses[0] - losses[1]) / (2 * size))
+            promised.append(float(np.sum(gradient * direction)))
+    finally:
+        variable.assign(values)
+    agreement = _cosine(np.asarray(slopes), np.asarray(promised))
+    if not agreement >= AGREEMENT:
+        rule = "must have a gradient, which what it is quantised with has not; use `quantize`"
+        received = f"the loss's slopes and the gradient have a cosine of {agreement:.2f}"
+        raise invalid("backbone", rule, received)
+
+
+def _loss(model: Any, data: Any) -> float:
+    x, y, weight = data
+    return float(model.compute_loss(x, y, model(x, training=True), weight, training=True))
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-30))
+
+
+def _batch(model: Any) -> tuple[Any, ...]:
+    rng = np.random.default_rng(1)
+    ids = rng.integers(3, model.backbone.vocabulary_size, (_ROWS, _TOKENS)).astype("int32")
+    y = rng.integers(3, model.backbone.vocabulary_size, (_ROWS, _TARGETS)).astype("int32")
+    x = {
+        "encoder_token_ids": ids,
+        "encoder_padding_mask": np.ones_like(ids),
+        "decoder_token_ids": np.pad(y[:, :-1], [[0, 0], [1, 0]]),
+        "decoder_padding_mask": np.ones_like(y),
+    }
+    if model.num_prompts is not None:
+        x["prompt_index"] = np.zeros(_ROWS, "int32")
+    return x, y, np.ones(y.shape, "float32")

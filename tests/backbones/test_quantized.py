@@ -1,0 +1,94 @@
+"""Backbones with kernels of 8 and 4 bits: exact gradients, whole round trips, or a refusal."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import toy
+
+from keras_spot import PromptedT5, backbones, build
+from keras_spot.model import gradient_check
+from keras_spot.prompts import initializers
+
+PROMPT = np.random.default_rng(1).normal(size=(4, 16)).astype("float32")
+QUIET = pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+
+
+def prompted(backbone):
+    return PromptedT5(backbone, prompt_initializer=initializers.from_numpy(PROMPT))
+
+
+def cosine(one, other):
+    return float(np.sum(one * other) / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("int8", None), ("int4", "bfloat16")])
+def test_a_quantized_backbone_trains_as_before_and_comes_back(mode, dtype, tmp_path, capsys):
+    data = toy.batch(rows=8)
+    backbone = toy.backbone(gain=1.0, dtype=dtype)
+    before = backbones.fingerprint(backbone)
+    _, (exact,) = gradient_check.loss_and_gradients(prompted(backbone), data)
+    backbones.load(backbone, quantize=mode)
+    said = capsys.readouterr().out
+    assert said.startswith(f"quantize: {mode}, 0.0 -> 0.0 MB of weights")
+    model = prompted(backbone)
+    _, (gradient,) = gradient_check.loss_and_gradients(model, data)
+    assert cosine(gradient, exact) > {"int8": 0.99, "int4": 0.97}[mode]
+    assert model.quantization == mode
+    assert model.fingerprint != before
+    assert not backbone.token_embedding.quantization_mode
+
+    backbones.save(backbone, None, tmp_path / "preset")
+    loaded, _ = backbones.load(tmp_path / "preset")
+    assert backbones.fingerprint(loaded) == model.fingerprint
+    assert backbones.quantization(loaded) == mode
+    assert loaded.dtype_policy.name == (dtype or "float32")
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.quantization == mode
+    np.testing.assert_array_equal(again(data[0]), model(data[0]))
+
+
+def test_the_mode_is_known_and_given_once(tmp_path):
+    backbone = toy.backbone()
+    with pytest.raises(ValueError, match=r"^`quantize` must be a known name\. .*'int8'"):
+        backbones.load(backbone, quantize="int9")
+    backbones.load(backbone, quantize="int8")
+    backbones.load(backbone, quantize="int8")  # it is
+    with pytest.raises(ValueError, match=r"^`quantize` must be None for a backbone that is quant"):
+        backbones.load(backbone, quantize="int4")
+    backbones.save(backbone, None, tmp_path / "preset")
+    record = tmp_path / "preset" / "quantization.json"
+    record.write_text(json.dumps({"mode": "int7", "dtype": "float32"}))
+    with pytest.raises(ValueError, match=r"^`backbone` must hold a mode \(int8, int4\)"):
+        backbones.load(tmp_path / "preset")
+
+
+@QUIET
+def test_what_is_quantized_without_a_gradient_is_refused():
+    backbone = toy.backbone(gain=1.0)
+    backbone.quantize("int8", filters=lambda layer: layer is not backbone.token_embedding)
+    assert backbones.quantization(backbone) == backbones.ANOTHER_WAY
+    assert build(backbone, PROMPT).quantization == backbones.ANOTHER_WAY
+    for layer in backbone.encoder_transformer_layers:
+        for owner in (layer, layer.self_attention):
+            owner.output_projector.activation = keras.ops.stop_gradient
+    with pytest.raises(ValueError, match=r"^`backbone` must have a gradient, which what it is qua"):
+        build(backbone, PROMPT)
+    backbone = toy.backbone(gain=1.0)
+    backbone.quantize("int8")
+    with pytest.raises(ValueError, match=r"^`backbone` must keep its token embedding in float"):
+        build(backbone, PROMPT)
+
+
+def test_a_prompt_remembers_how_its_backbone_was_quantized(tmp_path, capsys):
+    from keras_spot.cli.options import load_model
+
+    model = build("tiny", prompt_length=4, quantize="int8")
+    assert "quantize: int8, 35.3 -> 21.2 MB of weights" in capsys.readouterr().out
+    model.save_prompt(tmp_path / "prompt.npz")
+    again = load_model(None, str(tmp_path / "prompt.npz"), None)
+    assert again.fingerprint == model.fingerprint
+    with pytest.raises(ValueError, match="must come from this backbone"):
+        build("tiny", tmp_path / "prompt.npz")
