@@ -1,5 +1,6 @@
 """A few kills, losses of power and pairs of commands; `python -m tests.faults --full` has more."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -52,9 +53,11 @@ def test_a_study_that_is_told_to_end(world, heavy, tmp_path):
     )
 
     def stop():
-        while not list(tmp_path.rglob("state.npz")):
+        end = time.monotonic() + 60
+        while not list(tmp_path.rglob("state.npz")) and time.monotonic() < end:
             time.sleep(0.02)
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
     thread = threading.Thread(target=stop)
     thread.start()

@@ -57,6 +57,7 @@ def _write_rows(folder):
         "source_steps": 2,
         "target_steps": 2,
         "embedding_steps": 1,
+        "evaluations": 2,
     }
     (folder / "study.json").write_text(json.dumps(study))
 
