@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 
 import keras_spot
-from keras_spot import InvalidArgument, Recipe, SoftPrompt, errors, initializers, prompts
+from keras_spot import (
+    InvalidArgument,
+    Recipe,
+    SoftPrompt,
+    errors,
+    initializers,
+    prompts,
+    reparameterizations,
+)
 
 
 def build_and_train(folder: Path) -> float:
@@ -34,6 +42,17 @@ def runs(folder: Path) -> dict[str, float]:
     again = keras_spot.execute(run, folder / "again", progress=None, restart=True)
     keras_spot.retrieval.retrieve("top-k", run, folder / "transfer", "library", k=3)
     return {name: run.history[-1]["score"] for name, run in {**bank.runs, **again.runs}.items()}
+
+
+def reparameterized(folder: Path) -> float:
+    model = keras_spot.build("tiny", reparameterization={"low-rank": {"rank": 16}})
+    layer = reparameterizations.Residual(bottleneck=400, layer_norm=False)
+    run = keras_spot.Run(task="synthetic/movies", reparameterization=layer)
+    keras_spot.train("synthetic/movies", folder, reparameterization="vocabulary-mixture")
+    keras_spot.train_bank(["synthetic/movies", "glue/rte"], folder, reparameterization="shared")
+    keras_spot.retrieval.retrieve(keras_spot.retrieval.Learned("free"), run, folder, "library")
+    recycled = keras_spot.recycling.recycle_prompt(folder, "tiny", method="lin-comb")
+    return float(model.soft_prompt.values().mean() + recycled.values.mean())
 
 
 def starts(path: Path) -> None:

@@ -1,7 +1,7 @@
 """What the reparameterizations of a soft prompt have in common."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import keras
 import numpy as np
@@ -32,10 +32,8 @@ class Reparameterization(keras.layers.Layer):
     name_in_records = ""
     needs_embeddings = False
 
-    def __init__(
-        self, rate_multiplier: float = 1.0, seed: int = 0, *, name: str | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(name=name, **{**kwargs, "dtype": "float32"})
+    def __init__(self, rate_multiplier: float = 1.0, seed: int = 0, **kwargs: object) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
         if not isinstance(rate_multiplier, (int, float)) or not 0 < rate_multiplier < float("inf"):
             raise invalid("rate_multiplier", "must be a positive number", f"{rate_multiplier=}")
         check_whole("seed", seed, 0)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
@@ -57,7 +57,7 @@ class LowRank(Reparameterization):
         offset: bool = True,
         rate_multiplier: float = 1.0,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(rate_multiplier, seed, **kwargs)
         check_whole("rank", rank)

@@ -1,7 +1,6 @@
 """A prompt with a shared network beside it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -53,7 +52,7 @@ class Residual(Reparameterization):
         layer_norm: bool = True,
         rate_multiplier: float = 1.0,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(rate_multiplier, seed, **kwargs)
         check_whole("bottleneck", bottleneck)

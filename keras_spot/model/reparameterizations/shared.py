@@ -1,7 +1,6 @@
 """Prompts of several tasks that share a part."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -54,7 +53,7 @@ class Shared(Reparameterization):
     common: SharedPart
 
     def __init__(
-        self, rank: int = 1, rate_multiplier: float = 4 / 3, seed: int = 0, **kwargs: Any
+        self, rank: int = 1, rate_multiplier: float = 4 / 3, seed: int = 0, **kwargs: object
     ) -> None:
         super().__init__(rate_multiplier, seed, **kwargs)
         check_whole("rank", rank)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import keras
 import numpy as np
@@ -46,7 +46,7 @@ class SourceMixture(Reparameterization):
         joint: bool = False,
         rate_multiplier: float = 1.0,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(rate_multiplier, seed, **kwargs)
         self.sources = np.asarray(sources, "float32")

@@ -1,7 +1,7 @@
 """A prompt as sums of token embeddings."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ class VocabularyMixture(Reparameterization):
         rate_multiplier: float = 1.0,
         seed: int = 0,
         rows: Array | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(rate_multiplier, seed, **kwargs)
         check_whole("tokens", tokens)
