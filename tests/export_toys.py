@@ -24,7 +24,7 @@ STYLES = {
 }
 
 
-def toy_model(tokenizer, style="T5 1.1", names=None, gain=3.0, **options):
+def toy_model(tokenizer, style="T5 1.1", names=None, gain=3.0, values=None, **options):
     """Return a toy with large prompts, whose words would win often where they could."""
     import keras
 
@@ -34,7 +34,7 @@ def toy_model(tokenizer, style="T5 1.1", names=None, gain=3.0, **options):
     backbone = toy.backbone(tokenizer.vocabulary_size() + 28, gain=gain, **shape)
     rng = np.random.default_rng(5)
     prompts = rng.normal(0, 4.0, (len(names) if names else 1, P, 16)).astype("float32")
-    init = list(prompts) if names else prompts[0]
+    init = list(prompts) if names else prompts[0] if values is None else values
     model = build.build(
         backbone,
         init,

@@ -94,11 +94,11 @@ def _before_end(ids: np.ndarray) -> list[int]:
 
 def engine_ids(engine: Any, texts: Sequence[str], prompt: str) -> list[list[int]]:
     """Return the tokens of an engine's greedy answers."""
-    rows, number = engine.token_rows(texts), list(engine.cards).index(prompt)
+    rows = engine.token_rows(texts)
     answers: list[list[int]] = []
     for start in range(0, len(rows), 32):
         block = rows[start : start + 32]
-        answers += engine.generate_ids(block, [number] * len(block), _LENGTH)
+        answers += engine.generate_ids(block, [prompt] * len(block), _LENGTH)
     return answers
 
 
@@ -112,13 +112,13 @@ def score(task: tasks.Task, labels: np.ndarray, examples: Sequence[tasks.Example
     return metrics.score(task, [task.labels[i] for i in labels], examples)["score"]
 
 
-def bank(folder: Path) -> Any:
-    """Return a bank of the prompts in a folder, the first of each task, named after the tasks."""
-    files: dict[str, Path] = {}
-    for file in sorted(folder.glob("*.npz")):
-        files.setdefault(prompts.read_provenance(file)["task"], file)
-    names = list(files)
-    return build("tiny", list(files.values()), prompt_names=names, target_length=_LENGTH)
+def bank(files: Sequence[Path]) -> Any:
+    """Return a bank of prompts, the first of each task, named after the tasks."""
+    chosen: dict[str, Path] = {}
+    for file in files:
+        chosen.setdefault(prompts.read_provenance(file)["task"], file)
+    names = list(chosen)
+    return build("tiny", list(chosen.values()), prompt_names=names, target_length=_LENGTH)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=500)
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS)[:4])
     given = parser.parse_args()
-    model = bank(given.prompts)
+    model = bank(sorted(given.prompts.glob("*.npz")))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         engines: dict[str, Engine] = {}

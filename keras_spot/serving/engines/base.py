@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from keras_spot.base.errors import damaged, invalid
 from keras_spot.base.types import PathLike, Record
 from keras_spot.data.texts import clean
 from keras_spot.prompts import names as naming
+from keras_spot.serving.held import HeldPrompt
 from keras_spot.tasks.card import TASK_FILE, TaskCard, read_cards
 
 VOCABULARY = "spiece.model"
@@ -18,6 +19,9 @@ _LENGTHS = ("max_input_length", "max_target_length")
 
 Rows = Sequence[Sequence[int]]
 """Token ids, a list for each text."""
+
+Prompts: TypeAlias = str | HeldPrompt | Sequence[str | HeldPrompt] | None
+"""A prompt's name, or one that was never exported; one for all texts, or one for each."""
 
 
 class Engine(abc.ABC):
@@ -43,7 +47,7 @@ class Engine(abc.ABC):
     """
 
     name: ClassVar[str]
-    takes_prompts: ClassVar[bool] = False
+    takes_prompts: bool = False
 
     def __init__(self, folder: PathLike, batch_size: int = 32) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -61,17 +65,40 @@ class Engine(abc.ABC):
         """Return `cards` and `facts`. Default: what the folder's `task.json` says."""
         return read_cards(self.folder / TASK_FILE)
 
-    def prompt_numbers(self, prompt: str | Sequence[str] | None, rows: int) -> list[int]:
-        """Return the numbers of the prompts of B rows: one for all, or one a row.
+    def prompts_of_rows(self, prompt: Prompts, rows: int) -> list[str | HeldPrompt]:
+        """Return the prompt of each of B rows: an exported one's name, or one that is held.
+
+        Args:
+            prompt: one for all rows, or one for each. Default: the only one.
+            rows: B.
 
         Raises:
-            InvalidArgument: an unknown prompt, none named of several, or another number than B.
+            InvalidArgument: an unknown prompt, none named of several, another number than B, or a
+                held one where the engine takes none.
         """
-        if prompt is None and len(self.cards) == 1:
-            return [0] * rows
-        return [int(number) for number in naming.numbers(tuple(self.cards), prompt, rows)]  # type: ignore[union-attr]
+        names = list(self.cards)
+        if prompt is None and len(names) == 1:
+            return [names[0]] * rows
+        if prompt is None or isinstance(prompt, (str, HeldPrompt)):
+            prompt = [prompt] * rows if rows else []  # type: ignore[list-item]
+        if len(prompt) != rows:
+            rule = "must be one for all texts, or one for each"
+            raise invalid("prompt", rule, f"{len(prompt)} prompts for {rows} texts")
+        for one in dict.fromkeys(prompt):
+            if not isinstance(one, HeldPrompt):
+                naming.number(names, one)
+            elif not self.takes_prompts:
+                rule = f"must be one that was exported, of {self.name} in this folder"
+                raise invalid("prompt", rule, repr(one.name))
+        return list(prompt)
 
-    def target_lengths(self, numbers: Sequence[int], max_length: int | None = None) -> list[int]:
+    def card_of(self, prompt: str | HeldPrompt) -> TaskCard:
+        """Return how a prompt of `prompts_of_rows` is asked."""
+        return prompt.card if isinstance(prompt, HeldPrompt) else self.cards[prompt]
+
+    def target_lengths(
+        self, prompts: Sequence[str | HeldPrompt], max_length: int | None = None
+    ) -> list[int]:
         """Return the target tokens at most of rows with these prompts.
 
         Raises:
@@ -80,16 +107,15 @@ class Engine(abc.ABC):
         if max_length is not None:
             if not isinstance(max_length, int) or max_length < 1:
                 raise invalid("max_length", "must be a positive integer", f"{max_length=}")
-            return [max_length] * len(numbers)
+            return [max_length] * len(prompts)
         general = self.facts["max_target_length"]
-        own = [card.max_target_length or general for card in self.cards.values()]
-        return [own[number] for number in numbers]
+        return [self.card_of(prompt).max_target_length or general for prompt in prompts]
 
     @abc.abstractmethod
     def generate(
         self,
         texts: Sequence[str],
-        prompt: str | Sequence[str] | None = None,
+        prompt: Prompts = None,
         max_length: int | None = None,
     ) -> list[str]:
         """Return the greedy answer to each text.
@@ -108,7 +134,7 @@ class Engine(abc.ABC):
         self,
         texts: Sequence[str],
         candidates: Sequence[str],
-        prompt: str | Sequence[str] | None = None,
+        prompt: Prompts = None,
     ) -> np.ndarray:
         """Return the log-likelihood of every candidate after every text, float32 `[B, C]`.
 
@@ -118,9 +144,7 @@ class Engine(abc.ABC):
             InvalidArgument: no candidate, what are no texts, or unknown prompts.
         """
 
-    def classify(
-        self, texts: Sequence[str], prompt: str | Sequence[str] | None = None
-    ) -> list[dict[str, float]]:
+    def classify(self, texts: Sequence[str], prompt: Prompts = None) -> list[dict[str, float]]:
         """Return for each text the probability of each label of its prompt's task.
 
         They are those of rank classification: likelihoods of the labels, scaled to sum 1.
@@ -129,18 +153,16 @@ class Engine(abc.ABC):
             InvalidArgument: a prompt whose task has no labels, and what `scores` raises.
         """
         texts = clean("texts", texts)
-        names, cards = list(self.cards), list(self.cards.values())
-        numbers = self.prompt_numbers(prompt, len(texts))
+        prompts = self.prompts_of_rows(prompt, len(texts))
         answers: list[dict[str, float]] = [{}] * len(texts)
         by_labels: dict[tuple[str, ...], list[int]] = {}
-        for place, number in enumerate(numbers):
-            labels = cards[number].labels
-            if not labels:
-                rule = "must be of a task with labels"
-                raise invalid("prompt", rule, f"prompt={names[number]!r}")
-            by_labels.setdefault(labels, []).append(place)
+        for place, one in enumerate(prompts):
+            card = self.card_of(one)
+            if not card.labels:
+                raise invalid("prompt", "must be of a task with labels", f"prompt={card.name!r}")
+            by_labels.setdefault(card.labels, []).append(place)
         for labels, places in by_labels.items():
-            chosen = [names[numbers[place]] for place in places]
+            chosen = [prompts[place] for place in places]
             scores = self.scores([texts[place] for place in places], labels, chosen)
             shares = np.exp(scores - scores.max(axis=1, keepdims=True))
             shares /= shares.sum(axis=1, keepdims=True)
@@ -165,33 +187,37 @@ class TokenEngine(Engine):
         self.pad, self.end = self.pieces.pad_id(), self.pieces.eos_id()
 
     @abc.abstractmethod
-    def generate_ids(self, rows: Rows, prompts: Sequence[int], length: int) -> list[list[int]]:
+    def generate_ids(
+        self, rows: Rows, prompts: Sequence[str | HeldPrompt], length: int
+    ) -> list[list[int]]:
         """Return at most `length` token ids for each row, without the end token.
 
         Args:
             rows: token ids with the end token, without a prompt.
-            prompts: the number of each row's prompt.
+            prompts: each row's prompt, of `prompts_of_rows`.
             length: D.
         """
 
     @abc.abstractmethod
-    def score_ids(self, rows: Rows, prompts: Sequence[int], candidates: Rows) -> np.ndarray:
+    def score_ids(
+        self, rows: Rows, prompts: Sequence[str | HeldPrompt], candidates: Rows
+    ) -> np.ndarray:
         """Return the log-likelihoods `[B, C]` of candidates, whose end token stands last."""
 
     def generate(
         self,
         texts: Sequence[str],
-        prompt: str | Sequence[str] | None = None,
+        prompt: Prompts = None,
         max_length: int | None = None,
     ) -> list[str]:
         rows = self.token_rows(texts)
-        numbers = self.prompt_numbers(prompt, len(rows))
-        limits = self.target_lengths(numbers, max_length)
+        prompts = self.prompts_of_rows(prompt, len(rows))
+        limits = self.target_lengths(prompts, max_length)
         answers = [""] * len(rows)
         for chunk in self._chunks(rows):
             # What comes later does not change what came before: rows are cut to their own limit.
             length = max(limits[i] for i in chunk)
-            ids = self.generate_ids([rows[i] for i in chunk], [numbers[i] for i in chunk], length)
+            ids = self.generate_ids([rows[i] for i in chunk], [prompts[i] for i in chunk], length)
             for i, row in zip(chunk, ids):
                 answers[i] = self.detokenize(row[: limits[i]])
         return answers
@@ -200,16 +226,16 @@ class TokenEngine(Engine):
         self,
         texts: Sequence[str],
         candidates: Sequence[str],
-        prompt: str | Sequence[str] | None = None,
+        prompt: Prompts = None,
     ) -> np.ndarray:
         if not candidates:
             raise invalid("candidates", "must hold at least one text", f"{candidates!r}")
         rows, targets = self.token_rows(texts), self.token_rows(candidates, "candidates")
-        numbers = self.prompt_numbers(prompt, len(rows))
+        prompts = self.prompts_of_rows(prompt, len(rows))
         result = np.zeros((len(rows), len(targets)), "float32")
         for chunk in self._chunks(rows):
             result[chunk] = self.score_ids(
-                [rows[i] for i in chunk], [numbers[i] for i in chunk], targets
+                [rows[i] for i in chunk], [prompts[i] for i in chunk], targets
             )
         return result
 

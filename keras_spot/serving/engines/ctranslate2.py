@@ -49,14 +49,14 @@ class CTranslate2Engine(TokenEngine):
         if not isinstance(words, dict) or list(words) != list(self.cards):
             rule = "must have the words of each prompt"
             raise damaged(self.folder / TASK_FILE, rule, argument="folder")
-        self._words: list[list[str]] = list(words.values())
+        self._words: dict[str, list[str]] = words
         self._tokens = _vocabulary(self.folder)
         self._ids = {token: i for i, token in enumerate(self._tokens)}
         self._translator: Any = ctranslate2.Translator(
             str(self.folder), device=device, compute_type=compute_type, intra_threads=threads
         )
 
-    def generate_ids(self, rows: Rows, prompts: Sequence[int], length: int) -> list[list[int]]:
+    def generate_ids(self, rows: Rows, prompts: Sequence[Any], length: int) -> list[list[int]]:
         results = self._translator.translate_batch(
             self._sources(rows, prompts),
             beam_size=1,
@@ -66,7 +66,7 @@ class CTranslate2Engine(TokenEngine):
         )
         return [[self._ids[token] for token in result.hypotheses[0]] for result in results]
 
-    def score_ids(self, rows: Rows, prompts: Sequence[int], candidates: Rows) -> np.ndarray:
+    def score_ids(self, rows: Rows, prompts: Sequence[Any], candidates: Rows) -> np.ndarray:
         sources = self._sources(rows, prompts)
         targets = [[self._tokens[i] for i in row[:-1]] for row in candidates]
         results = self._translator.score_batch(
@@ -78,11 +78,9 @@ class CTranslate2Engine(TokenEngine):
         sums = [sum(result.log_probs) for result in results]
         return np.array(sums, "float32").reshape(len(sources), len(targets))
 
-    def _sources(self, rows: Rows, prompts: Sequence[int]) -> list[list[str]]:
+    def _sources(self, rows: Rows, prompts: Sequence[str]) -> list[list[str]]:
         tokens = self._tokens
-        return [
-            [*self._words[number], *(tokens[i] for i in row)] for row, number in zip(rows, prompts)
-        ]
+        return [[*self._words[name], *(tokens[i] for i in row)] for row, name in zip(rows, prompts)]
 
 
 def _vocabulary(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """ONNX Runtime, which runs on CPUs and many other processors, in float32 or in 8 bits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,10 +9,13 @@ from keras_spot.base.errors import missing_extra
 from keras_spot.base.types import PathLike
 from keras_spot.model.export.onnx.answer import Answerer
 from keras_spot.serving.engines.base import Rows, TokenEngine
+from keras_spot.serving.held import HeldPrompt
 
 
 class OnnxRuntimeEngine(TokenEngine):
     """A folder of `keras-spot export --format onnx`.
+
+    Each prompt of a call may also be a `HeldPrompt`, which was never exported, of any length.
 
     Args:
         folder: see `Engine`.
@@ -34,13 +38,46 @@ class OnnxRuntimeEngine(TokenEngine):
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         super().__init__(folder, batch_size)
+        # What sees only itself is constants in the graphs.
+        self.takes_prompts = self.facts.get("prompt_attention") == "full"
         try:
             self._answerer = Answerer(self.folder, threads, providers)
         except ModuleNotFoundError as error:
             raise missing_extra(str(error.name), "onnx") from None
 
-    def generate_ids(self, rows: Rows, prompts: Sequence[int], length: int) -> list[list[int]]:
-        return self._answerer.generate_ids(rows, prompts, length)
+    def generate_ids(
+        self, rows: Rows, prompts: Sequence[str | HeldPrompt], length: int
+    ) -> list[list[int]]:
+        answers: list[list[int]] = [[] for _ in rows]
+        for places, numbers, values in self._groups(prompts):
+            own = [rows[place] for place in places]
+            for place, ids in zip(
+                places, self._answerer.generate_ids(own, numbers, length, values)
+            ):
+                answers[place] = ids
+        return answers
 
-    def score_ids(self, rows: Rows, prompts: Sequence[int], candidates: Rows) -> np.ndarray:
-        return self._answerer.score_ids(rows, prompts, candidates)
+    def score_ids(
+        self, rows: Rows, prompts: Sequence[str | HeldPrompt], candidates: Rows
+    ) -> np.ndarray:
+        scores = np.zeros((len(rows), len(candidates)), "float32")
+        for places, numbers, values in self._groups(prompts):
+            own = [rows[place] for place in places]
+            scores[places] = self._answerer.score_ids(own, numbers, candidates, values)
+        return scores
+
+    def _groups(self, prompts: Sequence[Any]) -> Iterator[tuple[list[int], list[int], Any]]:
+        """Yield places of rows, the numbers of their prompts, and prompts that are not exported.
+
+        Those of one length go together, `[U, P, H]`; None stands for the exported ones.
+        """
+        groups: dict[int | None, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            length = len(prompt.values) if isinstance(prompt, HeldPrompt) else None
+            groups.setdefault(length, []).append(place)
+        for length, places in groups.items():
+            own = [prompts[place] for place in places]
+            known: list[Any] = list(self.cards) if length is None else list(dict.fromkeys(own))
+            numbers = [known.index(prompt) for prompt in own]
+            held = None if length is None else np.stack([prompt.values for prompt in known])
+            yield places, numbers, held

@@ -46,7 +46,7 @@ class TensorFlowEngine(Engine):
             rule = "must be None for a SavedModel, whose answers' length was set at export"
             raise invalid("max_length", rule, f"{max_length=}")
         texts = clean("texts", texts)
-        prompts = self._prompts(prompt, len(texts))
+        prompts = self.prompts_of_rows(prompt, len(texts))
         answers = [""] * len(texts)
         for places in self._batches(texts, prompts):
             rows, which = _at(texts, places), _at(prompts, places)
@@ -64,7 +64,7 @@ class TensorFlowEngine(Engine):
         if not candidates:
             raise invalid("candidates", "must hold at least one text", f"{candidates!r}")
         texts, candidates = clean("texts", texts), clean("candidates", candidates)
-        prompts = self._prompts(prompt, len(texts))
+        prompts = self.prompts_of_rows(prompt, len(texts))
         result = np.zeros((len(texts), len(candidates)), "float32")
         for places in self._batches(texts, prompts):
             rows, which = _at(texts, places), _at(prompts, places)
@@ -79,8 +79,8 @@ class TensorFlowEngine(Engine):
 
     def classify(self, texts: Sequence[str], prompt: Any = None) -> list[dict[str, float]]:
         texts = clean("texts", texts)
-        prompts = self._prompts(prompt, len(texts))
-        cards = [self.cards[p] if isinstance(p, str) else p.card for p in prompts]
+        prompts = self.prompts_of_rows(prompt, len(texts))
+        cards = [self.card_of(one) for one in prompts]
         for card in cards:
             if not card.labels:
                 rule = "must be of a task with labels"
@@ -101,20 +101,6 @@ class TensorFlowEngine(Engine):
         return answers
 
     # === Helpers ===
-
-    def _prompts(self, prompt: Any, rows: int) -> list[str | HeldPrompt]:
-        """Return a prompt for each row: an exported one's name, or one that is held."""
-        if isinstance(prompt, HeldPrompt):
-            return [prompt] * rows
-        if prompt is None or isinstance(prompt, str):
-            numbers = self.prompt_numbers(prompt, rows)
-            return [list(self.cards)[number] for number in numbers]
-        names = [one for one in prompt if isinstance(one, str)]
-        self.prompt_numbers(names, len(names))
-        if len(prompt) != rows:
-            rule = "must be one for all texts, or one for each"
-            raise invalid("prompt", rule, f"{len(prompt)} prompts for {rows} texts")
-        return list(prompt)
 
     def _batches(self, texts: Sequence[str], prompts: Prompts) -> Iterator[list[int]]:
         """Yield places of rows that one signature answers: sorted by length, at most B."""

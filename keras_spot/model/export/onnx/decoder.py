@@ -35,7 +35,8 @@ def add_decoder(graph: Graph, model: Any, activation: str, int8: bool = False) -
     x = graph.op("Gather", table, ids, axis=0)
     before, count = decoder.size(past[0][0], 2), decoder.size(ids, 1)
     bias = decoder.causal_bias(before, count)
-    across = decoder.across(mask, model.prompt_length)
+    first = graph.op("Sub", decoder.size(cross[0][0], 2), decoder.size(mask, 1))
+    across = decoder.across(mask, first)
     present = []
     for number in layers:
         x, pair = decoder.layer(number, x, bias, across, cross[number], past[number])
@@ -71,12 +72,6 @@ class _Decoder(Layers):
             g.op("Unsqueeze", queries, g.constant([1])),
         )
         return g.op("Add", bias, self.masked(visible))
-
-    def across(self, mask: str, prompt_length: int) -> str:
-        """Return what is added to cross-attention's scores, `[B, 1, 1, P + T]`."""
-        g = self.graph
-        extended = g.op("Pad", mask, g.constant([0, prompt_length, 0, 0]), g.constant(1))
-        return g.op("Unsqueeze", self.masked(extended), g.constant([1, 2]))
 
     def layer(
         self, number: int, x: str, bias: str, across: str, cross: list[str], past: list[str]

@@ -32,17 +32,19 @@ def add_encoder(graph: Graph, model: Any, activation: str, int8: bool = False) -
     table = graph.weight("token_embedding", numbers(model.backbone.token_embedding.embeddings))
     tokens = graph.op("Gather", table, ids, axis=0)
     states = model.forward_pass.prompt_states()
-    prompt_length = model.prompt_length
     if states is None:
         prompts = model.prompt if model.num_prompts else model.prompt[None]
         graph.weight(PROMPTS, prompts)
-        graph.input(PROMPTS, "float32", ["prompts", prompt_length, model.backbone.hidden_dim])
+        shape: list[int | str] = ["prompts", "prompt_length", model.backbone.hidden_dim]
+        graph.input(PROMPTS, "float32", shape)
+        first = encoder.size(PROMPTS, 1)
         rows = graph.op("Gather", PROMPTS, index, axis=0)
         x = graph.op("Concat", rows, tokens, axis=1)
         shared = None
     else:
         x, shared = tokens, [_by_prompt(pair) for pair in states[0]]
-    x = encoder.states(x, encoder.mask(mask, prompt_length), index, shared, prompt_length)
+        first = graph.constant(model.prompt_length)
+    x = encoder.states(x, encoder.across(mask, first), index, shared, first)
     for number, layer in enumerate(model.backbone.decoder_transformer_layers):
         attention = layer.cross_attention
         projectors = [attention.key_projector, attention.value_projector]
@@ -58,7 +60,7 @@ def add_encoder(graph: Graph, model: Any, activation: str, int8: bool = False) -
 
 class _Encoder(Layers):
     def states(
-        self, x: str, mask: str, index: str, shared: list[list[np.ndarray]] | None, first: int
+        self, x: str, mask: str, index: str, shared: list[list[np.ndarray]] | None, first: str
     ) -> str:
         """Return the last states of `x`.
 
@@ -73,8 +75,8 @@ class _Encoder(Layers):
         count = self.size(x, 1)
         keys = queries = self.positions(g.constant(0), count)
         if shared is not None:
-            queries = self.positions(g.constant(first), count)
-            keys = self.positions(g.constant(0), g.op("Add", count, g.constant(first)))
+            queries = self.positions(first, count)
+            keys = self.positions(g.constant(0), g.op("Add", count, first))
         bias = g.op("Add", self.position_bias("encoder", queries, keys), mask)
         for number, layer in enumerate(self.backbone.encoder_transformer_layers):
             name, attention = f"encoder.{number}", layer.self_attention
@@ -91,13 +93,6 @@ class _Encoder(Layers):
             out = self.product(f"{name}.attention.out", mixed, [attention.output_projector])
             x = self.feed_forward(name, layer, g.op("Add", x, out))
         return self.norm("encoder.norm", self.backbone.encoder_layer_norm, x)
-
-    def mask(self, mask: str, first: int) -> str:
-        """Return `[B, 1, 1, P + T]`: 0 on the prompt and on tokens, elsewhere a large negative."""
-        g = self.graph
-        pads = g.constant([0, first, 0, 0])
-        extended = g.op("Pad", mask, pads, g.constant(1))
-        return g.op("Unsqueeze", self.masked(extended), g.constant([1, 2]))
 
     def behind_prompt(
         self, name: str, constants: list[np.ndarray], index: str, heads: list[str]

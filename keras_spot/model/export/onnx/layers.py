@@ -139,6 +139,19 @@ class Layers:
         hidden = g.op("Sub", g.constant(1.0, "float32"), g.op("Cast", visible, to=1))
         return g.op("Mul", hidden, g.constant(MASKED, "float32"))
 
+    def across(self, mask: str, first: str) -> str:
+        """Return what is added to scores over prompt and text, `[B, 1, 1, P + T]`.
+
+        Args:
+            mask: of the text, `[B, T]`.
+            first: P, a scalar.
+        """
+        g = self.graph
+        before = g.op("Unsqueeze", first, g.constant([0]))
+        pads = g.op("Concat", g.constant([0]), before, g.constant([0, 0]), axis=0)
+        extended = g.op("Pad", mask, pads, g.constant(1))
+        return g.op("Unsqueeze", self.masked(extended), g.constant([1, 2]))
+
     def positions(self, first: str, count: str) -> str:
         """Return `count` positions from `first` on, scalars both."""
         g = self.graph
