@@ -28,9 +28,9 @@ class WeightFile:
         """Return the `TensorProto` of an array, large ones by their place in the file."""
         import onnx
 
-        values = np.ascontiguousarray(values)
         if values.nbytes <= _SMALL:
             return onnx.numpy_helper.from_array(values, name)
+        values = np.ascontiguousarray(values)
         kind = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
         return self.place(onnx.TensorProto(name=name, data_type=kind, dims=values.shape), values)
 
