@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_spot.base.errors import invalid, unknown
-from keras_spot.training.run import check_reparameterization
+from keras_spot.training.options import check_reparameterization
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 

@@ -1,11 +1,12 @@
-"""The fields of `Run` as keyword arguments, for type checkers and editors."""
+"""The fields of `Run` as keyword arguments, and the names that one of them takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from keras_spot import tasks
+from keras_spot.base.errors import unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
 
@@ -58,3 +59,21 @@ class BankOptions(CommonOptions, total=False):
     prompt_init: Start | Sequence[Start]
     seed: int | Sequence[int]
     learning_rate: float | Sequence[float] | None
+
+
+REPARAMETERIZATIONS = ("residual", "low-rank", "vocabulary-mixture", "shared")
+"""Names of what can be trained in a prompt's place; `keras_spot.reparameterizations` has them."""
+
+
+def check_reparameterization(value: Any) -> None:
+    """Raise InvalidArgument for the name of no reparameterization, without loading Keras."""
+    if isinstance(value, str) and value not in REPARAMETERIZATIONS and "{" not in value:
+        raise unknown("reparameterization", value, REPARAMETERIZATIONS)
+
+
+def shares_a_part(value: Any) -> bool:
+    """Whether prompts with a reparameterization, however it is given, have a part in common."""
+    if isinstance(value, str):
+        return value == "shared" or '"shared"' in value
+    names = value if isinstance(value, Mapping) else [getattr(value, "name_in_records", None)]
+    return "shared" in names

@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from keras_spot import backbones, tasks
 from keras_spot.base import fields
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.errors import invalid
 from keras_spot.base.fields import POSITIVE, RATE, TEXT, WHOLE, about
 from keras_spot.base.recipe import PROMPT_ATTENTION, Recipe
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
-from keras_spot.training.contents import files_record, task_record
+from keras_spot.training.contents import files_record, member_fields, task_record
 from keras_spot.training.members import Member, members_of
-from keras_spot.training.options import Reparameterized, Start, TaskLike
+from keras_spot.training.options import (
+    REPARAMETERIZATIONS,
+    Reparameterized,
+    Start,
+    TaskLike,
+    check_reparameterization,
+    shares_a_part,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -24,7 +31,6 @@ if TYPE_CHECKING:
 
 METHODS = ("generate", "beam", "rank")
 KERNELS = ("auto", "plain", "fast")
-REPARAMETERIZATIONS = ("residual", "low-rank", "vocabulary-mixture", "shared")
 QUANTIZE = ("int8", "int4")
 
 
@@ -241,8 +247,8 @@ class Run:
             "prompt_init": self.prompt_init,
         }
         members = members_of(given, self.names, self.is_bank)
-        shares = "shared" in (self.reparameterization, *_names_in(self.reparameterization))
-        if shares and len({member.learning_rate for member in members}) > 1:
+        rates = {member.learning_rate for member in members}
+        if len(rates) > 1 and shares_a_part(self.reparameterization):
             rule = "must be one for all prompts that share a part"
             raise invalid("learning_rate", rule, f"{self.learning_rate!r}")
         object.__setattr__(self, "_members", members)
@@ -376,24 +382,11 @@ class Run:
             "strategy": "auto",
         }
         rows = record.get("prompts", {None: record})
-        own = [_member_fields(row, record) for row in rows.values()]
+        own = [member_fields(row, record) for row in rows.values()]
         if "prompts" not in record:
             return cls(**{**given, **own[0]})
         columns = {key: [row[key] for row in own] for key in own[0]}
         return cls(**{**given, **columns, "names": list(rows)})
-
-
-def check_reparameterization(value: Any) -> None:
-    """Raise InvalidArgument for the name of no reparameterization, without loading Keras."""
-    if isinstance(value, str) and value not in REPARAMETERIZATIONS and "{" not in value:
-        raise unknown("reparameterization", value, REPARAMETERIZATIONS)
-
-
-def _names_in(reparameterization: Any) -> tuple[Any, ...]:
-    """Return the name in a specification with settings, or of a layer."""
-    if isinstance(reparameterization, Mapping):
-        return tuple(reparameterization)
-    return (getattr(reparameterization, "name_in_records", None),)
 
 
 def _place(value: Any) -> str | None:
@@ -402,22 +395,3 @@ def _place(value: Any) -> str | None:
         return None
     named = str(value) in backbones.EMBEDDED or not os.path.exists(value)
     return str(value) if named else os.path.abspath(value)
-
-
-def _member_fields(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of `Run` for one prompt of a record."""
-    start, name = row["prompt_init"], row["task"]
-    if not isinstance(start, str) or start.startswith("array "):
-        raise invalid("record", "must name its initial prompt", f"prompt_init={start!r}")
-    if "mixture" in row:
-        task: tasks.Task | tasks.Mixture = tasks.Mixture(**row["mixture"])
-    elif name not in record["tasks"]:
-        raise unknown("task", name, record["tasks"])
-    else:
-        facts = {k: v for k, v in record["files"][name].items() if k != "tfds"}
-        if any("path" not in of_split for of_split in facts.values()):
-            raise invalid("record", "must be of data that are not in memory", f"task={name!r}")
-        files = {split: of_split["path"] for split, of_split in facts.items()}
-        task = tasks.Task(**record["tasks"][name], files=files)
-    rate = row.get("learning_rate", record["recipe"]["learning_rate"])
-    return {"task": task, "seed": row["seed"], "learning_rate": rate, "prompt_init": start}

@@ -14,7 +14,7 @@ from keras_spot import SoftPrompt, reparameterizations
 from keras_spot.model import build
 from keras_spot.model.export.core import Core
 from keras_spot.prompts import initializers
-from keras_spot.training.run import REPARAMETERIZATIONS
+from keras_spot.training.options import REPARAMETERIZATIONS
 
 P, H, V = 5, 16, 64
 PROMPT = np.random.default_rng(7).normal(size=(P, H)).astype("float32")
