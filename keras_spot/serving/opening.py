@@ -119,10 +119,15 @@ def measured(engine: Engine) -> float:
 
 
 def warm_up(engine: Engine) -> None:
-    """Let an engine answer once in each way, so that no caller waits for what is done once."""
+    """Let an engine answer once in each way, so that no caller waits for what is done once.
+
+    The last are the largest batches that it may get: what memory they need is there from then on,
+    or the server fails now.
+    """
     labelled = [name for name, card in engine.cards.items() if card.labels]
-    for rows in (1, 2):
-        texts = _texts(rows)
+    longest = [f"{_SENTENCE} " * (engine.facts["max_input_length"] // 10 + 1)] * engine.batch_size
+    for texts in (_texts(1), _texts(2), longest):
+        rows = len(texts)
         engine.generate(texts, [next(iter(engine.cards))] * rows)
         if labelled:
             engine.classify(texts, [labelled[0]] * rows)

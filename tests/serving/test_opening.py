@@ -10,7 +10,8 @@ from keras_spot.tasks.card import TaskCard
 class Stub:
     """An engine that takes no time."""
 
-    takes_prompts = False
+    takes_prompts, batch_size = False, 32
+    facts = {"max_input_length": 9}
 
     def __init__(self, name, folder):
         self.name, self.folder, self.calls = name, folder, []
@@ -45,7 +46,7 @@ def test_auto_takes_the_fastest_and_says_why(stubs, tmp_path):
     (engine,), reason = opening.open_all(["run"], "auto", tmp_path)
     assert engine.name == "ctranslate2"
     assert reason.startswith("ctranslate2, the fastest here (32 texts: ctranslate2 2000 ms, ")
-    assert engine.calls == [1, 1, 2, 2]  # warm
+    assert engine.calls == [1, 1, 2, 2, 32, 32]  # warm
     stubs["ctranslate2"] = MissingExtra("ctranslate2 is not installed")
     stubs["onnxruntime"] = InvalidArgument("`prompt_attention` must be 'full'")
     (engine,), reason = opening.open_all(["run"], "auto", tmp_path)
