@@ -4,12 +4,14 @@
 A command runs in a place of its own, a copy of what it begins with.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -231,18 +233,25 @@ def picture(folder):
 
 def _digest(file, name):
     content = file.read_bytes()
+    with contextlib.suppress(ValueError, zipfile.BadZipFile):  # cut off, and compared as it is
+        content = _kept(content, name)
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _kept(content, name):
+    """Return what of a file may not differ."""
     if name.endswith(_NAMES_ALONE) or "/pictures/" in name:
-        content = b""
-    elif name.endswith("state.npz") or name.endswith("state.previous.npz"):
+        return b""
+    if name.endswith(("state.npz", "state.previous.npz")):
         with np.load(io.BytesIO(content)) as arrays:
             kept = {k: arrays[k] for k in sorted(arrays.files) if k not in FREE}
-        content = b"".join(k.encode() + v.tobytes() for k, v in kept.items())
-    elif name.endswith(".json"):
-        content = json.dumps(_without_times(json.loads(content)), sort_keys=True).encode()
-    elif name.endswith(".jsonl"):
+        return b"".join(k.encode() + v.tobytes() for k, v in kept.items())
+    if name.endswith(".json"):
+        return json.dumps(_without_times(json.loads(content)), sort_keys=True).encode()
+    if name.endswith(".jsonl"):
         rows = [_without_times(json.loads(line)) for line in content.splitlines()]
-        content = json.dumps(rows, sort_keys=True).encode()
-    return hashlib.sha256(content).hexdigest()[:16]
+        return json.dumps(rows, sort_keys=True).encode()
+    return content
 
 
 _NAMES_ALONE = ("events", ".pb", ".html", ".md", "table.csv", "keras_spot.json")
