@@ -123,6 +123,13 @@ def counting(
             yield counted(_Bar(shown, description, total))
 
 
+def _continuing(step: int, steps: int) -> str:
+    """Return what is said of a run that has made steps before."""
+    if step >= steps:
+        return f"has made {step} steps before, {steps} are asked for: nothing to train"
+    return f"continuing at step {step} of {steps}"
+
+
 class _Bar(Watcher):
     """A bar for the steps, and one that moves while the run compiles or validates."""
 
@@ -135,7 +142,7 @@ class _Bar(Watcher):
     def started(self, step: int, steps: int) -> None:
         self.progress.update(self.bar, completed=step, total=steps)
         if step:
-            text = f"{self.description}: continuing at step {step} of {steps}"
+            text = f"{self.description}: {_continuing(step, steps)}"
             self.progress.console.print(text, markup=False, highlight=False)
         if step < steps:
             self._move("compiling")
@@ -192,7 +199,7 @@ class _Lines(Watcher):
     def started(self, step: int, steps: int) -> None:
         self.began, self.first = time.monotonic(), step
         if step:
-            self._print([f"continuing at step {step} of {steps}"])
+            self._print([_continuing(step, steps)])
 
     def __call__(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
         before, self.checkpoint = self.checkpoint, logs.get("step")

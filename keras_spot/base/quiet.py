@@ -8,6 +8,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from typing import Any, TextIO
 
 from keras_spot.base.registration import when_imported
 
@@ -20,6 +21,16 @@ _NOTE = re.compile(
     r"|WARNING: All log messages before absl::InitializeLog|To enable the following instructions"
     r"|E\d{4} .*(?:cuInit|cuda_|cudart|Unable to register cu)"
 )
+
+
+class _Stderr:
+    """A stream that writes to another, for loggers that keep the stderr they were made with."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 @contextlib.contextmanager
@@ -35,14 +46,15 @@ def without_start_up_notes() -> Iterator[None]:
         return
     python_stderr = sys.stderr
     with tempfile.TemporaryFile() as written, open(terminal, "w", closefd=False) as direct:
+        stderr = _Stderr(direct)
         if python_stderr is sys.__stderr__:
-            sys.stderr = direct
+            sys.stderr = stderr  # type: ignore[assignment]
         os.dup2(written.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(terminal, 2)
-            sys.stderr = python_stderr
+            stderr.stream = sys.stderr = python_stderr
             written.seek(0)
             lines = written.read().splitlines(keepends=True)
             rest = [line for line in lines if not _NOTE.match(line.decode(errors="replace"))]

@@ -46,7 +46,7 @@ def tasks_command(
 
         typer.echo(f"prepared: {data.prepare(find_task(prepare), data_dir)}")
         return
-    names = [known for known in tasks.names() if name is None or name in known]
+    names = [known for known in tasks.names() if (name or "").lower() in known.lower()]
     if name is not None and (name in names or not names):
         if not names and ":" not in name and not Path(name).suffix:
             raise unknown("task", name, tasks.names())
@@ -105,6 +105,7 @@ def _show_task(task: Any, data_dir: str | None, as_json: bool) -> None:
         "validation": list(task.validation),
         "max_input_length": task.max_input_length,
         "max_target_length": task.max_target_length,
+        "label_weights": dict(task.label_weights) or None,
         "missing": task.missing,
         "preprocess": task.preprocess,
     }
@@ -118,7 +119,7 @@ def _show_task(task: Any, data_dir: str | None, as_json: bool) -> None:
     for field, value in shown.items():
         if value is not None:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            typer.echo(f"{field + ':':18}{text}")
+            typer.echo(f"{field + ':':19}{text}")
 
 
 def _example(task: Any, data_dir: str | None) -> dict[str, str] | None:

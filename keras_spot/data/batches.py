@@ -4,9 +4,9 @@ Plain Python and NumPy over blocks of examples; only the tokenizer runs TensorFl
 """
 
 import bisect
+import functools
 import itertools
 import random
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,6 +27,8 @@ SHUFFLE_BUFFER = 16_384
 
 WINDOW = 16
 """Steps within which a bank's batches are put in order."""
+
+_VOCABULARIES = 8  # whose tokenizers are kept
 
 Ids = np.ndarray
 
@@ -85,33 +87,16 @@ def encoder(tokenizer: Any, input_length: int, target_length: int, sentinel: int
     token included, which is never cut off. A task's `sentinel` number n puts the token
     `<extra_id_n>` in front of the input (number 99 - n after the vocabulary's own pieces, T5).
     """
-    import tensorflow as tf
-
-    end = tokenizer.end_token_id
     front = [] if sentinel is None else [tokenizer.vocabulary_size() + 99 - sentinel]
-    strings = tf.TensorSpec([None], tf.string)
-
-    def make(pieces: Any) -> Callable[..., Any]:
-        def tokenise(texts: Any, front: list[int], length: int) -> tuple[Any, Any]:
-            ids = pieces.tokenize(texts)[:, : length - 1 - len(front)]
-            rows = tf.shape(texts)[0]
-            ends = [tf.tile([[token]], [rows, 1]) for token in (*front, end)]
-            ids = tf.concat([*ends[:-1], ids, ends[-1]], axis=1)
-            return ids.values, ids.row_splits
-
-        @tf.function(input_signature=[strings, strings], autograph=False)
-        def run(inputs: Any, targets: Any) -> Any:
-            return tokenise(inputs, front, input_length), tokenise(targets, [], target_length)
-
-        return run
-
-    run = _lasting(tokenizer.proto, make)
+    settings = front, tokenizer.end_token_id, input_length, target_length
+    run = _tokenizing(tokenizer.proto)
 
     def encode(examples: Sequence[Example]) -> list[Encoded]:
         texts = [example.input for example in examples]
         labels = list(dict.fromkeys(example.target for example in examples))  # mostly a few
         inputs, targets = (
-            np.split(ids.numpy(), splits.numpy()[1:-1]) for ids, splits in run(texts, labels)
+            np.split(ids.numpy(), splits.numpy()[1:-1])
+            for ids, splits in run(texts, labels, *settings)
         )
         by_label = dict(zip(labels, targets, strict=True))
         return [
@@ -122,15 +107,45 @@ def encoder(tokenizer: Any, input_length: int, target_length: int, sentinel: int
     return encode
 
 
-_counters: "weakref.WeakKeyDictionary[Any, Count]" = weakref.WeakKeyDictionary()
-
-
 def counter(tokenizer: Any) -> Count:
     """Return the function that gives the number of tokens of each text, its end included."""
+    run = _counting(tokenizer.proto)
+    return lambda texts: run(list(texts)).numpy() if texts else np.zeros(0, np.int64)
+
+
+# One traced function for a vocabulary: TensorFlow warns of those that are traced again and again.
+
+
+@functools.lru_cache(maxsize=_VOCABULARIES)
+def _tokenizing(proto: bytes) -> Callable[..., Any]:
     import tensorflow as tf
 
-    if tokenizer in _counters:
-        return _counters[tokenizer]
+    strings, ids = tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int32)
+    number = tf.TensorSpec([], tf.int32)
+
+    def make(pieces: Any) -> Callable[..., Any]:
+        def tokenise(texts: Any, front: Any, end: Any, length: Any) -> tuple[Any, Any]:
+            ids = pieces.tokenize(texts)[:, : length - 1 - tf.size(front)]
+            rows = tf.shape(texts)[0]
+            ids = tf.concat([tf.tile([front], [rows, 1]), ids, tf.fill([rows, 1], end)], axis=1)
+            return ids.values, ids.row_splits
+
+        @tf.function(input_signature=[strings, strings, ids, *[number] * 3], autograph=False)
+        def run(
+            inputs: Any, targets: Any, front: Any, end: Any, input_length: Any, target_length: Any
+        ) -> Any:
+            return tokenise(inputs, front, end, input_length), tokenise(
+                targets, tf.zeros([0], tf.int32), end, target_length
+            )
+
+        return run
+
+    return _lasting(proto, make)
+
+
+@functools.lru_cache(maxsize=_VOCABULARIES)
+def _counting(proto: bytes) -> Callable[..., Any]:
+    import tensorflow as tf
 
     def make(pieces: Any) -> Callable[..., Any]:
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
@@ -139,12 +154,7 @@ def counter(tokenizer: Any) -> Count:
 
         return run
 
-    run = _lasting(tokenizer.proto, make)
-
-    def count(texts: Sequence[str]) -> np.ndarray:
-        return run(list(texts)).numpy() if texts else np.zeros(0, np.int64)
-
-    return _counters.setdefault(tokenizer, count)
+    return _lasting(proto, make)
 
 
 def _lasting(proto: bytes, make: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:

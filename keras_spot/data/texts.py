@@ -1,6 +1,8 @@
 """Texts given in memory, checked one by one, and as batches to train on."""
 
 import itertools
+import math
+import numbers
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -122,6 +124,17 @@ def texts_dataset(
     return make_dataset(generate, shape, endless=False, count=-(-len(rows) // batch_size))
 
 
+def check_weights(weights: np.ndarray) -> None:
+    """Raise InvalidArgument for a weight that is no finite number of at least 0."""
+    if weights.dtype.kind not in "fiub":
+        raise invalid("sample_weight", "must be numbers", f"{weights.dtype}")
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        place = np.argwhere(bad)[0]
+        received = f"{weights[tuple(place)]} at place {', '.join(map(str, place))}"
+        raise invalid("sample_weight", "must be finite numbers of at least 0", received)
+
+
 def row_weights(
     number: int,
     sample_weight: Any,
@@ -131,18 +144,24 @@ def row_weights(
     """Return the weight of each row: of `sample_weight` times of its target in `class_weight`.
 
     Raises:
-        InvalidArgument: weights of another number, that are no numbers or negative, or classes that
-            are none of the targets.
+        InvalidArgument: weights of another number, or that are no finite numbers of at least 0, or
+            classes that are none of the targets.
     """
     weights = np.ones(number) if sample_weight is None else np.asarray(sample_weight)
-    if weights.shape != (number,) or weights.dtype.kind not in "fiub" or not (weights >= 0).all():
+    if weights.shape != (number,):
         rule = f"must be {number} numbers of at least 0, one for each text"
         raise invalid("sample_weight", rule, f"{weights.dtype} of shape {weights.shape}")
+    check_weights(weights)
     if class_weight is None:
         return weights.astype(float).tolist()
+    if not isinstance(class_weight, Mapping):
+        raise invalid("class_weight", "must map target texts to weights", shown(class_weight))
     known = set(targets)
-    for name in class_weight:
+    for name, weight in class_weight.items():
         if name not in known:
             rule = "must map target texts to weights"
             raise invalid("class_weight", rule, f"{name!r}, which no target is")
+        if not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
+            rule = "must be finite numbers of at least 0"
+            raise invalid("class_weight", rule, f"{name!r}: {weight!r}")
     return [float(w) * float(class_weight.get(t, 1.0)) for w, t in zip(weights, targets)]

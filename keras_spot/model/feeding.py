@@ -13,9 +13,18 @@ import keras
 import numpy as np
 
 from keras_spot.base.errors import invalid
+from keras_spot.base.fields import POSITIVE, SHARE
 from keras_spot.data.batches import Encoded
 from keras_spot.data.survey import measure
-from keras_spot.data.texts import are_texts, clean, encode_texts, row_weights, texts_dataset
+from keras_spot.data.texts import (
+    are_texts,
+    check_weights,
+    clean,
+    encode_texts,
+    row_weights,
+    texts_dataset,
+)
+from keras_spot.model.texts import as_mapping
 from keras_spot.tasks import Example, Task
 from keras_spot.tasks.values import shown
 
@@ -41,7 +50,8 @@ def dataset_of(
             mapping of `encoder_text` and `decoder_text`, or a mapping of token ids; a
             `tf.data.Dataset` comes back as it is.
         y: target texts, or token ids `[N, D]`.
-        sample_weight: `[N]`, a weight for each row; for token ids also `[N, D]`.
+        sample_weight: `[N]`, a weight for each row; for token ids also `[N, D]`. Default: 1 for all
+            targets but padding.
         batch_size: rows in a batch. Default 32.
         shuffle: draw the order of every epoch anew.
         class_weight: with texts: target text to the weight of its rows.
@@ -59,8 +69,12 @@ def dataset_of(
             if value is not None:
                 rule = "must be in the batches that `x` gives"
                 raise invalid(name, rule, f"{name} beside a {type(x).__name__}")
+        if hasattr(x, "element_spec"):
+            _check_batches(x.element_spec)
         return x if is_dataset else _stream(model, x, shuffle, steps)
     size = 32 if batch_size is None else batch_size
+    if not POSITIVE.holds(size):
+        raise invalid("batch_size", POSITIVE.text, f"{batch_size=}")
     if isinstance(x, Mapping) and "encoder_token_ids" in x:
         _refuse_class_weight(class_weight)
         return _arrays_dataset(_arrays(x, y, sample_weight), size, shuffle)
@@ -70,12 +84,30 @@ def dataset_of(
     return texts_dataset(rows, size, _lengths(model), shuffle)
 
 
-def validation_of(model: Any, data: Any, batch_size: int | None = None) -> Any:
-    """Return the dataset of what `fit` takes as `validation_data`: `(x, y)`, three, or batches."""
+def validation_of(
+    model: Any,
+    data: Any,
+    batch_size: int | None = None,
+    own_batch_size: int | None = None,
+    steps: int | None = None,
+) -> Any:
+    """Return the dataset of what `fit` takes as `validation_data`: `(x, y)`, three, or batches.
+
+    Args:
+        batch_size: rows in a batch, unless `data` are batches.
+        own_batch_size: the same by `fit`'s `validation_batch_size`, which counts before it.
+        steps: how many batches of a generator to read. Default: all.
+    """
+    size = batch_size if own_batch_size is None else own_batch_size
+    if isinstance(data, Mapping):
+        return dataset_of(model, data, batch_size=size)
     if not isinstance(data, (tuple, list)):
-        return dataset_of(model, data)
+        return dataset_of(model, data, batch_size=own_batch_size, steps=steps)
+    if len(data) not in (1, 2, 3):
+        rule = "must be (x, y), (x, y, sample_weight) or batches"
+        raise invalid("validation_data", rule, f"{len(data)} parts")
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
-    return dataset_of(model, x, y, sample_weight, batch_size)
+    return dataset_of(model, x, y, sample_weight, size)
 
 
 def split_off(
@@ -85,6 +117,8 @@ def split_off(
     if isinstance(x, (keras.utils.PyDataset, Iterator)) or hasattr(x, "element_spec"):
         rule = "must be 0 where `x` gives batches"
         raise invalid("validation_split", rule, f"validation_split={share}")
+    if not SHARE.holds(share):
+        raise invalid("validation_split", SHARE.text, f"validation_split={share!r}")
     first = next(iter(x.values())) if isinstance(x, Mapping) else x
     number = len(first)
     at = int(number * (1.0 - share))
@@ -185,7 +219,8 @@ def _arrays(x: Mapping[str, Any], y: Any, sample_weight: Any) -> tuple[Any, ...]
         rule = "must be target ids [N, D] beside token ids"
         raise invalid("y", rule, f"{y.dtype} of shape {y.shape}")
     if sample_weight is None:
-        return x, y.astype("int32"), np.ones(y.shape, "float32")
+        return x, y.astype("int32"), (y != 0).astype("float32")
+    check_weights(np.asarray(sample_weight))
     weights = np.asarray(sample_weight, "float32")
     if weights.shape == y.shape[:1]:  # of rows: their target tokens have it, their padding none
         weights = weights[:, None] * (y != 0)
@@ -198,8 +233,6 @@ def _arrays(x: Mapping[str, Any], y: Any, sample_weight: Any) -> tuple[Any, ...]
 def _arrays_dataset(arrays: tuple[Any, ...], batch_size: int, shuffle: bool) -> Any:
     import tensorflow as tf
 
-    if batch_size < 1:
-        raise invalid("batch_size", "must be a positive integer", f"{batch_size=}")
     dataset = tf.data.Dataset.from_tensor_slices(arrays)
     if shuffle:
         number = len(arrays[1])
@@ -208,6 +241,17 @@ def _arrays_dataset(arrays: tuple[Any, ...], batch_size: int, shuffle: bool) -> 
 
 
 # === Batches of either ===
+
+
+def _check_batches(spec: Any) -> None:
+    """Raise for a `tf.data.Dataset` of texts without their targets, before it is traced."""
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(spec)
+    if isinstance(x, Mapping) and "encoder_token_ids" in x:
+        return
+    is_none = type(y).__name__ == "NoneTensorSpec"
+    for value in as_mapping(x, None if is_none else y).values():
+        if getattr(value, "shape", None) == ():
+            raise invalid("x", "must give batches: dataset.batch(32)", "single texts")
 
 
 def _stream(model: Any, source: Any, shuffle: bool, steps: int | None) -> Any:

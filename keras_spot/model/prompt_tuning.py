@@ -159,7 +159,9 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         steps = steps and steps * kwargs.get("epochs", 1)
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, shuffle, class_weight, steps)
         if validation_data is not None:
-            validation_data = feeding.validation_of(self, validation_data, batch_size)
+            sizes = batch_size, kwargs.pop("validation_batch_size", None)
+            steps = kwargs.get("validation_steps")
+            validation_data = feeding.validation_of(self, validation_data, *sizes, steps)
         try:
             return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
         except BaseException:
@@ -206,15 +208,19 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         show_prompts(self, line_length, print_fn)
 
     def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Tokenise texts; pass token ids and the numbers of prompts as they are."""
+        """Tokenise texts; pass token ids and the numbers of prompts as they are.
+
+        Texts are `x` with their targets `y`, or KerasHub's mapping of both.
+        """
         if isinstance(x, dict) and "encoder_token_ids" in x:
             return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         texts.revive_tokenizer(self.preprocessor)
-        if self.num_prompts is None:
-            return texts.as_numbers(*super().preprocess_samples(x, y, sample_weight))
+        x = texts.as_mapping(x, y)
         own = {key: value for key, value in x.items() if key != "prompt_index"}
-        ids, y, mask = texts.as_numbers(*super().preprocess_samples(own, y, sample_weight))
-        return {**ids, "prompt_index": x["prompt_index"]}, y, mask
+        ids, y, mask = texts.as_numbers(*super().preprocess_samples(own))
+        if self.num_prompts is not None:
+            ids["prompt_index"] = x["prompt_index"]
+        return ids, y, texts.weighted(mask, sample_weight)
 
 
 def _each(callbacks: Any) -> list[Any]:

@@ -6,7 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_spot.base.errors import invalid
 from keras_spot.data.survey import Survey
+
+_OF_TEXTS = ("str", "bytes", "object")
+"""How the names of dtypes begin that hold texts."""
 
 
 def token_rows(preprocessor: Any, texts: Sequence[str], warns: bool = False) -> list[list[int]]:
@@ -51,6 +55,31 @@ def pad_rows(
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
     return ids, mask
+
+
+def as_mapping(x: Any, y: Any) -> dict[str, Any]:
+    """Return KerasHub's mapping of texts and their targets, for either form of them.
+
+    Raises:
+        InvalidArgument: targets that are missing, given twice, or no texts.
+    """
+    if isinstance(x, dict):
+        if y is not None:
+            raise invalid("y", "must be None beside `decoder_text`", type(y).__name__)
+        return x
+    dtype = getattr(y, "dtype", None)
+    name = getattr(dtype, "name", str(dtype))
+    if y is None or (dtype is not None and not name.startswith(_OF_TEXTS)):
+        rule = "must be a target text for each input"
+        raise invalid("y", rule, "y=None" if y is None else f"dtype {name}")
+    return {"encoder_text": x, "decoder_text": y}
+
+
+def weighted(mask: Any, sample_weight: Any) -> Any:
+    """Return the weights `[B, D]` of target tokens by the weights `[B]` of their rows."""
+    if sample_weight is None:
+        return mask
+    return mask * keras.ops.reshape(keras.ops.cast(sample_weight, "float32"), (-1, 1))
 
 
 def as_numbers(x: Any, y: Any, mask: Any) -> tuple[Any, Any, Any]:

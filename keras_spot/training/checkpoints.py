@@ -64,7 +64,8 @@ class PromptCheckpoint(keras.callbacks.Callback):
 
     Raises:
         InvalidArgument: `every` below 1, an unknown `mode`, a `monitor` that `validate` does not
-            give, or a folder with another run.
+            give, averages of the prompt that are put in its place only after the last step, or a
+            folder with another run.
         OSError: the folder cannot be written to.
     """
 
@@ -112,6 +113,9 @@ class PromptCheckpoint(keras.callbacks.Callback):
     def _begin(self) -> None:
         """Open the folder and put its newest state into the model."""
         model = self.model
+        if model.optimizer.use_ema and model.optimizer.ema_overwrite_frequency is None:
+            rule = "must come with `ema_overwrite_frequency`: else no checkpoint has the averages"
+            raise invalid("use_ema", rule, f"{type(model.optimizer).__name__}(use_ema=True)")
         model.optimizer.build(model.trainable_variables)
         record = {
             "recipe": model.get_config()["recipe"],
@@ -128,10 +132,11 @@ class PromptCheckpoint(keras.callbacks.Callback):
         }
         bank = self._bank()
         whole = {"bank": list(bank), "prompts": self.prompt_records} if bank else {}
-        self.step = self.folder.open({**record, **whole})
+        best: dict[str, Any] = {"monitor": self.monitor, "mode": self.mode}
+        self.step = self.folder.open({**record, **whole}, **best)
         for name, folder in bank.items():
             own = {**record, "bank": name, **self.prompt_records.get(name, {})}
-            folder.open(own, self.step)
+            folder.open(own, self.step, **best)
         state = self.folder.read_state()
         self._restored = state
         if state is not None:

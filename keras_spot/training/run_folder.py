@@ -142,8 +142,10 @@ class RunFolder:
             return
         record = json.loads(json.dumps(record))
         if partly:
-            old = {key: old[key] for key in old if key in record}
+            old = {key: old[key] for key in old if key in record or key == "bank"}
         differences = list(_differences(old, record))
+        if ("bank" in old) != ("bank" in record):  # which decides the others
+            differences = [d for d in differences if d[0] == "bank"]
         if any(name.startswith("recipe.") for name, *_ in differences):  # which decides it
             differences = [d for d in differences if not d[0].startswith("optimizer.")]
         if not differences:
@@ -153,13 +155,20 @@ class RunFolder:
         rule = f"must be new or hold a run with the same {names}"
         raise invalid("run_dir", rule, f"{shown}, in {self.path}")
 
-    def open(self, record: Mapping[str, Any], step: int | None = None) -> int:
+    def open(
+        self,
+        record: Mapping[str, Any],
+        step: int | None = None,
+        monitor: str = "score",
+        mode: str = "max",
+    ) -> int:
         """Start or continue a run; return the step to continue from, 0 for a new one.
 
         That is the step of the folder's own state, or `step` where the state is kept elsewhere.
 
         What lies beyond the newest complete state (of a run that was killed while it saved) is
-        removed: the continued run writes it again.
+        removed: the continued run writes it again, and the best step is that of the lines that
+        stay, by the score `monitor`, the largest or, with the mode `"min"`, the smallest.
 
         Raises:
             InvalidArgument: the folder holds another run, checkpoints without their state, or not
@@ -175,7 +184,8 @@ class RunFolder:
         step = self.newest_step() if step is None else step
         self._trim(step)
         if best and best["step"] > step:
-            best = max(self._scores(), default=None, key=lambda line: line["score"])
+            first = max if mode == "max" else min
+            best = first(self._scores(monitor), default=None, key=lambda line: line["score"])
         self._write_record({**record, **({"best": best} if best else {})})
         return step
 
@@ -272,9 +282,9 @@ class RunFolder:
         lines = file.read_bytes().split(b"\n") if file.is_file() else []
         return [(raw, _parsed(raw, file)) for raw in lines if raw.strip()]
 
-    def _scores(self) -> list[dict[str, Any]]:
-        lines = [line for line in self.metrics() if line.get("score") is not None]
-        return [{"step": line["step"], "score": line["score"]} for line in lines]
+    def _scores(self, monitor: str) -> list[dict[str, Any]]:
+        lines = [line for line in self.metrics() if line.get(monitor) is not None]
+        return [{"step": line["step"], "score": line[monitor]} for line in lines]
 
     def _trim(self, step: int) -> None:
         later = [known for known in prompts.steps(self.path) if known > step]
@@ -342,10 +352,12 @@ def _differences(
         name = f"{within}{key}"
         if key == _PATHS or name in _FREE_WITHIN or (not within and key in _FREE):
             continue
+        if key == "name" and within.startswith("optimizer."):  # Keras counts those of a process
+            continue
         was, asked = old.get(key), new.get(key)
         if within in _BY_TASK and None in (was, asked):  # another task, which `task` says
             continue
-        if was is None and within.startswith("files."):  # an older record does not know it
+        if None in (was, asked) and within.startswith("files."):  # not known, or not read
             continue
         if isinstance(was, Mapping) and isinstance(asked, Mapping):
             yield from _differences(was, asked, f"{name}.")

@@ -81,6 +81,14 @@ def test_tensorflow_starts_quietly_after_keras_spot():
     assert (quiet.stdout, quiet.stderr) == ("3\n", "")
 
 
+def test_tensorflow_still_warns_after_its_quiet_start():
+    code = "import keras_spot, keras, tensorflow as tf; tf.get_logger().warning('a real warning')"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stderr == "WARNING:tensorflow:a real warning\n"
+
+
 def test_importing_keras_spot_alone_imports_no_keras():
     code = "import json, sys, keras_spot; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True))

@@ -17,7 +17,7 @@ def test_the_list_has_whole_names_when_piped(keras_spot, tmp_path):
 
 
 def test_a_part_of_a_name_filters(keras_spot, tmp_path):
-    code, out, _ = keras_spot("tasks", "super", "--json", "--data-dir", tmp_path)
+    code, out, _ = keras_spot("tasks", "SUPER", "--json", "--data-dir", tmp_path)
     rows = json.loads(out)
     assert code == 0
     assert [row["task"] for row in rows] == [n for n in tasks.names() if "super" in n]
@@ -48,6 +48,7 @@ def test_one_task_in_detail(keras_spot, data_dir, tmp_path):
     assert shown["example"]["target"] in shown["labels"]
     _, out, _ = keras_spot("tasks", "glue/qqp", "--data-dir", tmp_path)
     assert f"keras-spot tasks --prepare glue/qqp --data-dir {tmp_path}" in out
+    assert "\nmax_target_length: " in out
     assert "example" not in out
     record = tmp_path / "mine.yaml"
     record.write_text(

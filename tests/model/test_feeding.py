@@ -81,6 +81,7 @@ def ways_in(tokenizer):
         "tensors": (tf.constant(TEXTS), tf.constant(LABELS)),
         "keras_hub": (pairs, None),
         "dataset": (tf.data.Dataset.from_tensor_slices(pairs).batch(3), None),
+        "pairs": (tf.data.Dataset.from_tensor_slices((TEXTS, LABELS)).batch(3), None),
         "py_dataset": (Batches(), None),
         "generator": ((Batches()[i] for i in range(2)), None),
         "task": (data.load_task(task, "train", tokenizer, 3, shuffle=False), None),
@@ -89,8 +90,8 @@ def ways_in(tokenizer):
 
 @pytest.mark.parametrize(
     "name",
-    ["lists", "arrays", "objects", "columns", "tensors", "keras_hub", "dataset", "py_dataset",
-     "generator", "task"],
+    ["lists", "arrays", "objects", "columns", "tensors", "keras_hub", "dataset", "pairs",
+     "py_dataset", "generator", "task"],
 )  # fmt: skip
 def test_every_way_in_gives_the_same(name, model, tokenizer):
     x, y = ways_in(tokenizer)[name]
@@ -129,6 +130,27 @@ def test_the_loss_is_that_of_each_text(model, tokenizer):
 # === Arguments ===
 
 
+def tf_batches(*parts):
+    import tensorflow as tf
+
+    given = tuple(part for part in parts if part is not None)
+    dataset = tf.data.Dataset.from_tensor_slices(given).batch(6)
+    return dataset if len(given) == len(parts) else dataset.map(lambda x, w: (x, None, w))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (lambda: tf_batches(TEXTS, [0] * 6), "`y` must be a target text for each input"),
+        (lambda: tf_batches(TEXTS, LABELS).unbatch(), "`x` must give batches"),
+        (lambda: tf_batches(TEXTS).map(lambda x: x), "`y` must be a target text for each input"),
+    ],
+)
+def test_batches_of_something_else_are_refused(dataset, message, model):
+    with pytest.raises(ValueError, match=message):
+        model.fit(dataset(), verbose=0)
+
+
 def test_sample_weight_of_texts(model):
     before = model.prompt.copy()
     model.fit(TEXTS, LABELS, sample_weight=np.zeros(6), verbose=0)
@@ -136,6 +158,10 @@ def test_sample_weight_of_texts(model):
     only = model.evaluate(TEXTS[:1], LABELS[:1], verbose=0)[0]
     weights = [1.0, 0, 0, 0, 0, 0]
     assert model.evaluate(TEXTS, LABELS, sample_weight=weights, verbose=0)[0] == pytest.approx(only)
+    pairs = {"encoder_text": TEXTS, "decoder_text": LABELS}
+    for batch in ((TEXTS, LABELS, weights), (pairs, None, weights)):
+        apart = tf_batches(*batch)
+        assert model.evaluate(apart, verbose=0)[0] == pytest.approx(only)
 
 
 def test_class_weight_of_texts(model):
@@ -149,6 +175,13 @@ def test_sample_weight_of_token_rows(model):
     weights = np.array([0.0, 1.0, 2.0, 0.0])
     whole = model.evaluate(x, y, sample_weight=mask * weights[:, None], verbose=0)
     assert model.evaluate(x, y, sample_weight=weights, verbose=0) == pytest.approx(whole)
+
+
+def test_padding_of_token_rows_is_no_target(model):
+    x, y, _ = toy.batch(rows=4, targets=4)
+    y = np.where(np.arange(4) < 3, np.maximum(y, 1), 0)
+    whole = model.evaluate(x, y, sample_weight=(y != 0).astype("float32"), verbose=0)
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(whole)
 
 
 def test_shuffling(model, monkeypatch):
@@ -179,6 +212,26 @@ def test_validation(model):
     assert split["val_loss"][0] == pytest.approx(model.evaluate(*pair, verbose=0)[0], rel=1e-5)
 
 
+def test_validation_reads_what_it_was_asked_to(model):
+    sizes = []
+
+    class Seen(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            sizes.append(batch)
+
+    data = {"x": TEXTS, "y": LABELS, "verbose": 0, "callbacks": [Seen()]}
+    model.fit(**data, batch_size=2, validation_data=(TEXTS, LABELS), validation_batch_size=3)
+    assert sizes == [0, 1]
+
+    def endless():
+        for _ in range(3):
+            yield TEXTS[:2], LABELS[:2]
+        pytest.fail("read past validation_steps")
+
+    model.fit(**data, validation_data=endless(), validation_steps=2)
+    assert sizes == [0, 1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -193,6 +246,22 @@ def test_validation(model):
         (dict(x="text", y="good"), "`x` must be a list of texts. Received: x='text'"),
         (dict(x=TEXTS, y=LABELS, sample_weight=[1]), "`sample_weight` must be 6 numbers"),
         (dict(x=TEXTS, y=LABELS, class_weight={0: 1}), "`class_weight` must map target texts"),
+        (
+            dict(x=TEXTS, y=LABELS, class_weight={"positive": -1}),
+            "`class_weight` must be finite numbers of at least 0. Received: 'positive': -1",
+        ),
+        (
+            dict(x=TEXTS, y=LABELS, sample_weight=[1, 1, float("nan"), 1, 1, 1]),
+            "`sample_weight` must be finite numbers of at least 0. Received: nan at place 2",
+        ),
+        (
+            dict(x=TEXTS, y=LABELS, validation_data=Batches(), validation_batch_size=2),
+            "`batch_size` must be in the batches",
+        ),
+        (
+            dict(x=TEXTS, y=LABELS, validation_data=TEXTS),
+            "`validation_data` must be (x, y), (x, y, sample_weight) or batches",
+        ),
         (dict(x=[{"s": "a", "label": "b"}]), "`x` must be texts or batches; rows of features need"),
         (dict(x=Batches(), class_weight={"good": 1}), "`class_weight` must be given with texts"),
         (dict(x=Batches(), y=LABELS), "`y` must be in the batches that `x` gives."),

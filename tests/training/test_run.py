@@ -273,11 +273,13 @@ def test_callbacks_of_keras_have_a_checkpoint_for_an_epoch(go, tmp_path):
 def test_progress_is_printed_where_there_is_no_terminal(go, tmp_path, capsys):
     go(tmp_path / "run", "auto", steps=4)
     go(tmp_path / "run", "auto")
+    go(tmp_path / "run", "auto", steps=4)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("synthetic/movies: step 4/4, loss ")
     assert ", score " in lines[0]
     assert lines[1] == "synthetic/movies: continuing at step 4 of 8"
     assert lines[2].startswith("synthetic/movies: step 8/8, loss ")
+    assert lines[3].endswith(": has made 8 steps before, 4 are asked for: nothing to train")
 
 
 # === The folder ===
@@ -508,6 +510,29 @@ def test_a_prompt_that_explodes_is_warned_of(go, session, tmp_path):
     assert re.match(r"the prompt's largest row has the norm 4e\+09 at step 4; the", texts[0])
 
 
+@pytest.mark.parametrize(("mode", "best"), [("max", 2), ("min", 1)])
+def test_the_best_step_of_what_a_kill_left_is_by_the_monitored_score(tmp_path, mode, best):
+    folder = RunFolder(tmp_path)
+    folder.open({"versions": {"keras_spot": "0"}})
+    for step, perplexity in enumerate([3.0, 5.0], 1):
+        folder.write_prompt(step, np.zeros((2, 4), "float32"))
+        folder.append_metrics({"step": step, "score": 10.0 - step, "perplexity": perplexity})
+    folder.save_state(2, {"prompt": np.zeros((2, 4), "float32")})
+    folder.write_prompt(3, np.zeros((2, 4), "float32"))
+    folder.record_best(3, 4.0, float.__gt__)
+    folder.open(folder.record, monitor="perplexity", mode=mode)
+    assert folder.best == {"step": best, "score": [3.0, 5.0][best - 1]}
+
+
+def test_a_bank_and_a_run_are_told_apart(tmp_path):
+    """By that alone: what else differs follows from it."""
+    folder = RunFolder(tmp_path)
+    record = {"versions": {"keras_spot": "0"}, "seed": 0}
+    folder.open({**record, "bank": ["a", "b"]})
+    with pytest.raises(ValueError, match=r"with the same bank\. Received: bank was \['a', 'b'\]"):
+        folder.check({**record, "task": "mine", "seed": 1}, partly=True)
+
+
 def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.open({"task": "t"})
@@ -534,6 +559,12 @@ def test_steps_are_the_optimisers_and_the_record_is_of_what_ran(tmp_path):
     model.compile(keras.optimizers.AdamW(1e-2), steps_per_execution=4)
     with pytest.raises(ValueError, match=r"with the same optimizer\.learning_rate"):
         model.fit(**data, callbacks=[keras_spot.PromptCheckpoint(tmp_path, every=4)])
+    model.compile(keras.optimizers.AdamW(1e-3, name="another"), steps_per_execution=4)
+    model.fit(**data, callbacks=[keras_spot.PromptCheckpoint(tmp_path, every=4)])
+    assert prompts.steps(tmp_path) == [4, 8, 12, 16]
+    model.compile(keras.optimizers.AdamW(1e-3, use_ema=True))
+    with pytest.raises(ValueError, match="`use_ema` must come with `ema_overwrite_frequency`"):
+        model.fit(**data, callbacks=[keras_spot.PromptCheckpoint(tmp_path / "other")])
 
 
 # === Reparameterizations ===
