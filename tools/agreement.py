@@ -19,7 +19,8 @@ import numpy as np
 
 from keras_spot import build, load_examples, metrics, prompts, tasks
 from keras_spot.model.texts import pad_rows
-from keras_spot.serving.engines import Engine, open_engine
+from keras_spot.serving.engines import open_engine
+from keras_spot.serving.engines.base import TokenEngine
 
 PROMPTS = Path(__file__).resolve().parents[1] / "examples" / "studies" / "tiny" / "embeddings"
 # The form and what its export is given.
@@ -28,10 +29,52 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "ctranslate2-int8": ("ctranslate2", {"quantize": "int8"}),
     "onnx": ("onnx", {}),
     "onnx-int8": ("onnx", {"quantize": "int8"}),
-    "transformers": ("transformers", {}),
+    "transformers": ("transformers", {}),  # with `[parity]`
 }
 _LENGTH = 8  # target tokens
 _INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
+
+
+class TransformersEngine(TokenEngine):
+    """A folder for transformers, with its own tokenizer."""
+
+    name = "transformers"
+
+    def __init__(self, folder: Path) -> None:
+        import transformers
+
+        super().__init__(folder)
+        self._model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+
+    def token_rows(self, texts: Any, argument: str = "texts") -> list[list[int]]:
+        limit = self.facts["max_input_length"]
+        return self._tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
+
+    def generate_ids(self, rows: Any, prompts: Any, length: int) -> list[list[int]]:
+        made = self._model.generate(**self._inputs(rows, prompts), max_new_tokens=length)
+        return [_before_end(row[1:].numpy()) for row in made]
+
+    def score_ids(self, rows: Any, prompts: Any, candidates: Any) -> np.ndarray:
+        import torch
+
+        inputs, columns = self._inputs(rows, prompts), []
+        for target in candidates:
+            labels = torch.tensor([target] * len(rows))
+            with torch.no_grad():
+                logits = self._model(**inputs, labels=labels).logits.log_softmax(-1)
+            columns.append(logits.gather(-1, labels[..., None]).sum((1, 2)).numpy())
+        return np.stack(columns, axis=1)
+
+    def _inputs(self, rows: Any, prompts: Any) -> dict[str, Any]:
+        import torch
+
+        ids = self._tokenizer.convert_tokens_to_ids
+        whole = [[*ids(self.facts["words"][name]), *row] for row, name in zip(rows, prompts)]
+        return {
+            key: torch.tensor(value)
+            for key, value in zip(("input_ids", "attention_mask"), pad_rows(whole))
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,11 +191,12 @@ def main() -> None:
     model = bank(sorted(given.prompts.glob("*.npz")))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
-        engines: dict[str, Engine] = {}
+        engines: dict[str, TokenEngine] = {}
         for name in given.forms:
             form, options = FORMS[name]
             model.export(Path(scratch, name), form, tasks=list(model.prompt_names), **options)
-            engines[name] = open_engine(Path(scratch, name))
+            open_form = TransformersEngine if form == "transformers" else open_engine
+            engines[name] = open_form(Path(scratch, name))
         for name in model.prompt_names:
             task = tasks.get(name)
             read = load_examples(
