@@ -31,6 +31,7 @@ SERVE = [
 # written in ONNX's opset 20, with onnx alone.
 CTRANSLATE2 = ["ctranslate2>=4.5,<5", "sentencepiece>=0.2"]
 ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.19,<2", "sentencepiece>=0.2"]
+JAX = ["jax>=0.9,<0.11"]  # on accelerators besides jax[cuda12] or jax[tpu] of the same version
 # Newer torch wheels bring CUDA, several gigabytes.
 PARITY = ["peft>=0.17", "torch>=2.6,<2.14", "transformers>=5"]
 # From 0.0.74 on it needs a package that not every index serves.
@@ -92,9 +93,10 @@ setup(
         "ray-serve": SERVE + RAY_SERVE,
         "ctranslate2": CTRANSLATE2,
         "onnx": ONNX,
+        "jax": JAX,
         "parity": PARITY,
         "docs": DOCS,
-        "dev": PLOTS + RAY + T5X + GCS + CTRANSLATE2 + ONNX + SERVE + DEV,
+        "dev": PLOTS + RAY + T5X + GCS + CTRANSLATE2 + ONNX + JAX + SERVE + DEV,
     },
     entry_points={"console_scripts": ["keras-spot=keras_spot.cli:main"]},
     project_urls={"Paper": "https://aclanthology.org/2022.acl-long.346/"},

@@ -61,7 +61,7 @@ def study(options):
                 split=split,
                 validation_limit=options.validation,
                 method="rank",
-                strategy="one_device",
+                devices="one_device",
                 seed=seed,
             )
 

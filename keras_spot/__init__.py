@@ -12,7 +12,7 @@ from keras_spot.base.versions import __version__
 if TYPE_CHECKING:  # what editors and type checkers see; at run time names load on first use
     from keras_spot import backbones, prompts, serving, study, tasks, transfer
     from keras_spot.base import errors
-    from keras_spot.base.devices import strategy
+    from keras_spot.base.devices import devices
     from keras_spot.base.errors import InvalidArgument
     from keras_spot.base.recipe import Recipe
     from keras_spot.data import load_bank, load_examples, load_mixture, load_task
@@ -70,7 +70,7 @@ _DEFINED_IN = {
     "load_examples": "data",
     "load_mixture": "data",
     "load_task": "data",
-    "strategy": "base.devices",
+    "devices": "base.devices",
     "train": "training.train",
     "train_bank": "training.train",
     "warm_up": "training.warm_up",
@@ -87,6 +87,7 @@ __all__ = [
     "__version__",
     "backbones",
     "build",
+    "devices",
     "errors",
     "evaluate",
     "execute",
@@ -106,7 +107,6 @@ __all__ = [
     "reparameterizations",
     "retrieval",
     "serving",
-    "strategy",
     "study",
     "submission",
     "tasks",

@@ -109,7 +109,7 @@ def saved(strategy):
 
 one = make()
 one_loss = fit(one)
-strategy = devices.strategy("mirrored")
+strategy = devices.devices("mirrored").strategy
 with strategy.scope():
     two = make()
 two_loss = fit(two)

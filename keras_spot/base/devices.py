@@ -1,59 +1,177 @@
-"""Where training runs: the choice of a tf.distribute strategy and what is right under one."""
+"""Where training runs: the choice of devices, and what is right on several of them."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_spot.base import hosts, layouts
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.quiet import quiet_logger, without_start_up_notes
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-CHOICES = ("auto", "tpu", "mirrored", "one_device")
+WORDS = ("auto", "one_device", "mirrored", "tpu", "data", "model")
+FEW = (64, 128, 256)  # input tokens
 LARGE, MANY = 20_000_000, 2_000  # parameters and steps from which on XLA pays on CPU
 
 
-def strategy(choice: str = "auto", tpu: str = "local") -> tf.distribute.Strategy:
-    """Return a tf.distribute strategy and print what was picked.
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """Where a model is built and trained.
+
+    Attributes:
+        name: what was picked, such as `"one_device"`, `"mirrored:2"` or `"data:2,model:4"`.
+        strategy: the tf.distribute strategy, None for one device and on other backends.
+        distribution: the `keras.distribution.Distribution`, None for one device.
+    """
+
+    name: str
+    strategy: Any = None
+    distribution: Any = None
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Return the context to build and to train in."""
+        if self.distribution is not None:
+            return self.distribution.scope()
+        return contextlib.nullcontext() if self.strategy is None else _scoped(self.strategy)
+
+
+def devices(choice: Any = "auto", tpu: str = "local") -> Devices:
+    """Pick the devices that a model lives on, and print what was picked.
+
+    Build the model inside the `scope()` of what is returned.
 
     Args:
         choice: `"auto"` takes a TPU that can really be initialised, else several GPUs, else
-            one device; `"tpu"`, `"mirrored"` and `"one_device"` insist.
-        tpu: name or address of the TPU, `"local"` on a TPU VM.
+            one device; `"tpu"`, `"mirrored"` and `"one_device"` insist. With JAX also `"model:8"`,
+            which spreads every matrix of the backbone over 8 devices, and `"data:2,model:4"`, which
+            besides deals each batch out to 2 such groups; `"data"` deals batches out to all
+            devices, which with TensorFlow is `"mirrored"`. A tf.distribute strategy and a
+            `keras.distribution` are taken as they are.
+        tpu: with TensorFlow, name or address of the TPU, `"local"` on a TPU VM.
 
     Raises:
-        InvalidArgument: an unknown choice, or a TPU that cannot be initialised under `"tpu"`.
+        InvalidArgument: an unknown choice, one that the backend or the present devices cannot
+            do, or a TPU that cannot be initialised under `"tpu"`.
     """
-    if choice not in CHOICES:
-        raise unknown("choice", choice, CHOICES)
+    if isinstance(choice, Devices):
+        return choice
+    if isinstance(choice, (keras.distribution.DataParallel, keras.distribution.ModelParallel)):
+        return Devices(type(choice).__name__, distribution=choice)
+    if not isinstance(choice, str):
+        return _of_strategy(choice)
+    axes = layouts.parse(choice)
+    if axes is None and choice not in WORDS:
+        raise unknown("devices", choice, WORDS)
+    backend = keras.config.backend()
+    if backend == "jax":
+        picked = _on_jax(choice, axes)
+    elif backend == "tensorflow":
+        hosts.join()  # refuses
+        picked = _on_tensorflow(choice, axes, tpu)
+    elif choice in ("auto", "one_device"):
+        picked = Devices("one_device")
+    else:
+        rule = f"must be 'auto' or 'one_device' with the {backend} backend"
+        raise invalid("devices", rule, repr(choice))
+    print(f"devices: {picked.name}, {_described()}")
+    return picked
+
+
+def hide_from_tensorflow() -> None:
+    """Let TensorFlow, which only reads data beside JAX, leave the accelerators alone."""
     import tensorflow as tf
 
+    with contextlib.suppress(RuntimeError):  # it has begun already
+        tf.config.set_visible_devices([], "GPU")
+
+
+def here() -> Devices:
+    """Return the devices of the scope that this is called in."""
+    if keras.config.backend() == "jax":
+        present = keras.distribution.distribution()
+        return Devices("one_device") if present is None else devices(present)
+    return Devices("one_device") if current() is None else _of_strategy(current())
+
+
+def _described() -> str:
+    """Return how many devices of which kind there are."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        return f"{jax.device_count()} {jax.devices()[0].platform.upper()}"
+    import tensorflow as tf
+
+    for kind in ("TPU", "GPU", "CPU"):
+        present = tf.config.list_logical_devices(kind)
+        if present:
+            return f"{len(present)} {kind}"
+    return "none"
+
+
+def _of_strategy(strategy: Any) -> Devices:
+    name = type(strategy).__name__
+    if not hasattr(strategy, "num_replicas_in_sync"):
+        rule = "must be the words of a layout, a tf.distribute strategy or a keras.distribution"
+        raise invalid("devices", rule, name)
+    if keras.config.backend() != "tensorflow":
+        rule = f"must not be a tf.distribute strategy with the {keras.config.backend()} backend"
+        raise invalid("devices", rule, name)
+    if "MultiWorker" in name:
+        rule = "must not be of several hosts, for which Keras' `fit` breaks; use JAX with 'data'"
+        raise invalid("devices", rule, name)
+    if name == "_DefaultDistributionStrategy":
+        return Devices("one_device")
+    return Devices(f"{name}:{strategy.num_replicas_in_sync}", strategy)
+
+
+def _on_jax(choice: str, axes: dict[str, int | None] | None) -> Devices:
+    import jax
+
+    hosts.join()
+    hide_from_tensorflow()
+    present = jax.devices()
+    platform = present[0].platform
+    if choice == "tpu" and platform != "tpu":
+        raise invalid("devices", "must be a TPU that JAX sees", f"'tpu' with {platform.upper()}")
+    several = len(present) > 1 and (platform != "cpu" or jax.process_count() > 1)
+    if choice == "one_device" or (choice == "auto" and not several):
+        return Devices("one_device")
+    sizes = layouts.resolve(choice, axes or {layouts.DATA: None}, len(present))
+    name = ",".join(f"{axis}:{size}" for axis, size in sizes.items() if size > 1)
+    return Devices(name or "one_device", distribution=layouts.distribution(sizes, present))
+
+
+def _on_tensorflow(choice: str, axes: dict[str, int | None] | None, tpu: str) -> Devices:
+    import tensorflow as tf
+
+    if axes is not None and axes != {layouts.DATA: None}:
+        rule = "must be auto, one_device, mirrored, tpu or data with TensorFlow; JAX has the rest"
+        raise invalid("devices", rule, repr(choice))
     if choice in ("auto", "tpu"):
         try:
-            picked = _tpu_strategy(tpu)
-            print(f"strategy: TPUStrategy, {picked.num_replicas_in_sync} cores")
-            return picked
+            strategy = _tpu_strategy(tpu)
+            return Devices(f"tpu:{strategy.num_replicas_in_sync}", strategy)
         except (ValueError, tf.errors.OpError) as error:
             if choice == "tpu":
                 reason = str(error).splitlines()[0]
-                raise invalid("choice", "must be a TPU that initialises", reason) from None
+                raise invalid("devices", "must be a TPU that initialises", reason) from None
     gpus = tf.config.list_logical_devices("GPU")
-    if choice == "mirrored" or (choice == "auto" and len(gpus) > 1):
-        devices = gpus or tf.config.list_logical_devices("CPU")
+    if choice in ("mirrored", "data") or (choice == "auto" and len(gpus) > 1):
+        members = gpus or tf.config.list_logical_devices("CPU")
         # Hierarchical and NCCL reductions only exist between GPUs.
         reduction = None if gpus else tf.distribute.ReductionToOneDevice()
-        names = [device.name for device in devices]
-        picked = tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
-        print(f"strategy: MirroredStrategy, {picked.num_replicas_in_sync} devices")
-        return picked
-    print(f"strategy: one device, {'GPU' if gpus else 'CPU'}")
-    return tf.distribute.get_strategy()
+        names = [device.name for device in members]
+        strategy = tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
+        return Devices(f"mirrored:{strategy.num_replicas_in_sync}", strategy)
+    return Devices("one_device")
 
 
 def _tpu_strategy(tpu: str) -> tf.distribute.TPUStrategy:
@@ -88,17 +206,11 @@ def on_tpu() -> bool:
     return type(current()).__name__.startswith("TPUStrategy")
 
 
-def scope(picked: Any) -> contextlib.AbstractContextManager:
-    """Return the scope of a strategy; the default one has none worth entering."""
+def _scoped(strategy: Any) -> contextlib.AbstractContextManager:
     import tensorflow as tf
 
-    default = type(picked).__name__ == "_DefaultDistributionStrategy"
-    return contextlib.nullcontext() if picked is None or default else _scoped(tf, picked)
-
-
-def _scoped(tf: Any, picked: Any) -> contextlib.AbstractContextManager:
-    inside = tf.distribute.has_strategy() and tf.distribute.get_strategy() is picked
-    return contextlib.nullcontext() if inside else picked.scope()
+    inside = tf.distribute.has_strategy() and tf.distribute.get_strategy() is strategy
+    return contextlib.nullcontext() if inside else strategy.scope()
 
 
 def global_sum(value: Any) -> Any:
@@ -146,11 +258,37 @@ def on_cpu() -> bool:
     return not tf.config.list_logical_devices("GPU") and not tf.distribute.has_strategy()
 
 
+def on_accelerator() -> bool:
+    """Return whether a GPU or TPU computes."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        return str(jax.devices()[0].platform) != "cpu"
+    return keras.config.backend() != "tensorflow" or not on_cpu()
+
+
 def by_onednn() -> bool:
     """Return whether oneDNN computes TensorFlow's products on CPU."""
     from tensorflow.python.util import _pywrap_util_port  # the only place that tells
 
     return bool(_pywrap_util_port.IsMklEnabled())
+
+
+def few_lengths() -> tuple[int, ...] | None:
+    """Return the lengths below the longest that batches are padded to where each is compiled.
+
+    On a TPU none, on other accelerators and with JAX a few; None where any length is as good.
+    """
+    if on_tpu():
+        return ()
+    return None if default_jit() is False else FEW
+
+
+def static_width(width: int, longest: int) -> int:
+    """Return the length that a batch of some width is padded to where each one is compiled."""
+    few = few_lengths()
+    lengths = [1 << n for n in range(4, 16)] if few is None else [*few, longest]
+    return next((length for length in lengths if length >= width), width)
 
 
 def jit_pays(parameters: int, dtype: str, steps: int) -> bool:

@@ -77,10 +77,9 @@ def run_demo(
         InvalidArgument: another's picture, saved model or runs are in the folder; or it is an
             address.
     """
-    import tensorflow as tf
-
     from keras_spot import backbones
     from keras_spot.base import progress
+    from keras_spot.base.devices import here
     from keras_spot.training.train import train
 
     folder = Path(folder)
@@ -102,7 +101,7 @@ def run_demo(
                 steps=recipe.steps,
                 method="rank",
                 validation_limit=validation,
-                strategy=tf.distribute.get_strategy(),
+                devices=here(),
                 data_dir=folder / "tfds",
                 progress=follow(description, recipe.steps),
                 **options,

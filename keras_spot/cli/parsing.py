@@ -15,7 +15,8 @@ SYNONYMS = {
     "--dataset": "--task",
     "--epochs": "--steps",
     "--output-dir": "--run-dir",
-    "--device": "--strategy",
+    "--device": "--devices",
+    "--strategy": "--devices",
 }
 # Parameters of which nothing is something: no validation, an empty text.
 MAY_BE_EMPTY = ("validation_split", "prompt_init_text", "texts")

@@ -261,8 +261,16 @@ def _fill(rows: Sequence[Ids], batch_size: int, length: int) -> np.ndarray:
     return filled
 
 
-def bucket_lengths(buckets: Sequence[int], input_length: int) -> tuple[int, ...]:
-    """Return the lengths T that batches may have: the buckets below the limit, and the limit."""
+def bucket_lengths(buckets: Sequence[int] | None, input_length: int) -> tuple[int, ...]:
+    """Return the lengths T that batches may have: the buckets below the limit, and the limit.
+
+    None are `BUCKETS`, or the few where every length is compiled, see `devices.few_lengths`.
+    """
+    if buckets is None:
+        from keras_spot.base import devices
+
+        few = devices.few_lengths()
+        buckets = BUCKETS if few is None else few
     for length in buckets:
         if not isinstance(length, int) or length < 2:
             raise invalid("buckets", "must be lengths of at least 2", f"buckets={buckets!r}")

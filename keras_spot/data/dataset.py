@@ -33,7 +33,7 @@ class Shape:
         batch_size: int,
         input_length: int | None,
         target_length: int | None,
-        buckets: Sequence[int],
+        buckets: Sequence[int] | None,
         data_dir: str | os.PathLike[str] | None = None,
     ) -> "Shape":
         """Check what all loaders take, and return the shape of their batches.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_spot.base.errors import invalid
-from keras_spot.data.batches import BUCKETS, Batch, Encoded, encoded, encoder, shuffled
+from keras_spot.data.batches import Batch, Encoded, encoded, encoder, shuffled
 from keras_spot.data.dataset import Shape, make_dataset
 from keras_spot.data.load import FEW
 from keras_spot.data.streams import endless, examples, numbered, open_labelled
@@ -49,7 +49,7 @@ class KeptSplit:
         data_dir: str | os.PathLike[str] | None = None,
     ):
         self.task, self.split, self.tokenizer, self.data_dir = task, split, tokenizer, data_dir
-        lengths = (input_length, target_length, BUCKETS)
+        lengths = (input_length, target_length, None)
         shape = Shape.of([task], tokenizer, batch_size, *lengths, data_dir)
         self.shape = dataclasses.replace(shape, target_length=target_length)
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from keras_spot.base.errors import invalid, unknown
-from keras_spot.data.batches import BUCKETS
 
 PathLike = str | os.PathLike[str]
 
@@ -20,14 +19,15 @@ class LoadOptions(TypedDict, total=False):
         target_length: longest target; default the largest of the tasks' `target_limit`. D is
             that, or the tokens of the longest label where all targets are labels.
         buckets: lengths T to choose from, below `input_length`, which is always one; `()` pads
-            all to `input_length`, so that every shape is static, as a TPU needs it.
+            all to `input_length`, so that every shape is static, as a TPU needs it. Default: two
+            dozen lengths, a few where every one is compiled (JAX, accelerators), none on a TPU.
         limit: read only the first `limit` rows of each task; default all.
     """
 
     data_dir: PathLike | None
     input_length: int | None
     target_length: int | None
-    buckets: Sequence[int]
+    buckets: Sequence[int] | None
     limit: int | None
 
 
@@ -41,7 +41,7 @@ def with_defaults(given: LoadOptions) -> LoadOptions:
         "data_dir": None,
         "input_length": None,
         "target_length": None,
-        "buckets": BUCKETS,
+        "buckets": None,
         "limit": None,
     }
     for name in given:

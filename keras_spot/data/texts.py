@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_spot.base.errors import invalid
-from keras_spot.data.batches import BUCKETS, Batch, Encoded, bucket_lengths, encoder
+from keras_spot.data.batches import Batch, Encoded, bucket_lengths, encoder
 from keras_spot.data.dataset import Shape, make_dataset
 from keras_spot.tasks import Example
 from keras_spot.tasks.values import is_missing, shown, unicode_reason
@@ -110,7 +110,7 @@ def texts_dataset(
     """
     input_length, target_length = lengths
     longest = max((len(row.target_ids) for row in rows), default=1)
-    shape = Shape(batch_size, bucket_lengths(BUCKETS, input_length), min(longest, target_length))
+    shape = Shape(batch_size, bucket_lengths(None, input_length), min(longest, target_length))
     seed = random.randrange(2**32) if shuffle else 0
     epochs = itertools.count()
 

@@ -8,10 +8,11 @@ import keras_hub
 import numpy as np
 from keras import ops
 
+from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
 from keras_spot.data.texts import clean, clean_text
 from keras_spot.model import samplers
-from keras_spot.model.texts import pad_rows, token_rows
+from keras_spot.model.texts import pad_rows, static_rows, token_rows
 from keras_spot.tasks.values import shown
 
 INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
@@ -82,9 +83,13 @@ class Generator:
         # Only TensorFlow's models have a strategy.
         strategy = getattr(model, "_distribute_strategy", None)
         static = model.jit_compile or strategy is not None
+        at_once = layouts.rows_at_once(model.distribution)
+        sizes = batch_size, preprocessor.encoder_sequence_length, at_once
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
-            batch = _batch([rows[i] for i in chunk], length, batch_size if static else None)
+            of_chunk = [rows[i] for i in chunk]
+            padded = static_rows(of_chunk, *sizes) if static else pad_rows(of_chunk)
+            batch = _batch(*padded, length)
             if index is not None:
                 fill = len(batch[INPUTS[0]]) - len(chunk)
                 batch["prompt_index"] = np.pad(index[chunk], (0, fill), "edge")
@@ -245,18 +250,9 @@ def _keys(model):
     return INPUTS if model.num_prompts is None else (*INPUTS, "prompt_index")
 
 
-def _batch(rows, length, batch_size):
-    """Return padded int32 arrays for `generate_step`.
-
-    With a `batch_size` the shapes are static ones: that many rows, a width from powers of two.
-    """
-    width = max(map(len, rows))
-    if batch_size:
-        # Filling rows are copies: they end no later than the rows that count.
-        rows = [*rows, *[rows[-1]] * (batch_size - len(rows))]
-        width = 1 << max(4, (width - 1).bit_length())
-    ids, mask = pad_rows(rows, width)
-    start = np.zeros((len(rows), length + 1), "int32")
+def _batch(ids, mask, length):
+    """Return int32 arrays for `generate_step`, given padded rows."""
+    start = np.zeros((len(ids), length + 1), "int32")
     given = start.copy()
     given[:, 0] = 1
     return dict(zip(INPUTS, (ids, mask, start, given)))
@@ -300,11 +296,12 @@ def _jax_function(step, model, sampler):
     def compiled(batch, state, stop_token_ids):
         variables = [*model.variables, *sampler.variables]
         with keras.StatelessScope(state_mapping=zip(variables, state)) as scope:
-            out = step(batch, stop_token_ids)
+            out = layouts.gathered(step(batch, stop_token_ids), model.distribution)
         return out, [scope.get_current_value(variable) for variable in sampler.variables]
 
     def run(batch, stop_token_ids):
         state = [variable.value for variable in (*model.variables, *sampler.variables)]
+        batch = layouts.placed(batch, model.distribution)
         out, seeds = compiled(batch, state, stop_token_ids=stop_token_ids)
         for variable, seed in zip(sampler.variables, seeds):
             variable.assign(seed)

@@ -42,6 +42,14 @@ def loss_and_gradients(model: Any, data: Any) -> tuple[float, list[np.ndarray]]:
     return float(loss), [np.asarray(gradient) for gradient in gradients]
 
 
+def check_embedding(backbone: Any) -> None:
+    """Raise InvalidArgument for a quantised token embedding, behind which nothing can train."""
+    mode = backbone.token_embedding.quantization_mode
+    if mode:
+        rule = "must keep its token embedding in float to train: Keras' quantised one has no "
+        raise invalid("backbone", f"{rule}gradient", f"quantization_mode={mode!r}")
+
+
 def check_gradients(model: Any) -> None:
     """Raise where the prompt's gradient is not the slope of the loss.
 
@@ -51,6 +59,7 @@ def check_gradients(model: Any) -> None:
     Raises:
         InvalidArgument: they are not: the backbone computes something without a gradient.
     """
+    check_embedding(model.backbone)
     data, rng = _batch(model), np.random.default_rng(0)
     (variable, *_) = model.trainable_variables
     values = keras.ops.convert_to_numpy(variable)

@@ -8,6 +8,7 @@ import keras
 from keras_spot.base import devices
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.types import Record, Tensor
+from keras_spot.model.gradient_check import check_embedding
 from keras_spot.model.plain.forward import PlainT5
 from keras_spot.model.soft_prompt import SoftPrompt
 
@@ -59,6 +60,9 @@ class ForwardPass(keras.layers.Layer):
             InvalidArgument: `kernels="fast"` where that cannot be right.
         """
         self._whole_steps = jit_compile
+        # XLA for CPU drops the barriers that keep what is computed again apart; with `remat` a
+        # layer's inner values are computed again all at once.
+        self.plain.recomputes = jit_compile and devices.on_accelerator() and not self.plain.remat
         _ = self.kernels_used
 
     @functools.cached_property
@@ -135,10 +139,8 @@ class ForwardPass(keras.layers.Layer):
         return self.chosen.log_partition(logits, targets, low)
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensor:
-        mode = self.backbone.token_embedding.quantization_mode
-        if training and mode:
-            rule = "must keep its token embedding in float to train: Keras' quantised one has no "
-            raise invalid("backbone", f"{rule}gradient", f"quantization_mode={mode!r}")
+        if training:
+            check_embedding(self.backbone)
         forward = self.chosen if training else self.plain
         states, mask = forward.encode(
             inputs["encoder_token_ids"],

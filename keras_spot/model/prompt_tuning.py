@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import keras_hub
 
-from keras_spot.base import devices
+from keras_spot.base import devices, hosts, layouts
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Record, Tensor
 from keras_spot.model import feeding, optimizers, samplers, texts
@@ -20,7 +20,13 @@ _WIDEST = 108  # characters of a line of KerasHub's summaries
 
 
 class PromptTuning(keras_hub.models.Seq2SeqLM):
-    """A KerasHub `Seq2SeqLM` that trains a soft prompt; `PromptedT5` has one, and answers, too."""
+    """A KerasHub `Seq2SeqLM` that trains a soft prompt; `PromptedT5` has one, and answers, too.
+
+    Attributes:
+        distribution: the `keras.distribution` in whose scope it was made, None without one.
+    """
+
+    distribution: Any = None
 
     test_function: Callable[..., Any] | None
     predict_function: Callable[..., Any] | None
@@ -158,12 +164,15 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         steps = kwargs.get("steps_per_epoch")
         steps = steps and steps * kwargs.get("epochs", 1)
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, shuffle, class_weight, steps)
+        x = hosts.rows_of_this(x, self.distribution)
         if validation_data is not None:
             sizes = batch_size, kwargs.pop("validation_batch_size", None)
             steps = kwargs.get("validation_steps")
             validation_data = feeding.validation_of(self, validation_data, *sizes, steps)
+            validation_data = hosts.rows_of_this(validation_data, self.distribution)
         try:
-            return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
+            with layouts.scope(self.distribution):
+                return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
         except BaseException:
             for callback in _each(kwargs.get("callbacks")):
                 if hasattr(callback, "on_fit_error"):
@@ -183,7 +192,9 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
             return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
         steps = kwargs.get("steps")
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, steps=steps)
-        return super().evaluate(x, **kwargs)
+        x = hosts.rows_of_this(x, self.distribution)
+        with layouts.scope(self.distribution):
+            return super().evaluate(x, **kwargs)
 
     def quantize(self, mode: str, **kwargs: Any) -> None:
         """Raise: Keras would quantize layers that were already called.

@@ -15,6 +15,7 @@ from keras import ops
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from keras_spot import backbones
+from keras_spot.base import layouts
 from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
@@ -107,6 +108,7 @@ class PromptedT5(PromptTuning):
             rule = "must be 0 with remat=True, which would draw other masks in the backward pass"
             raise invalid("dropout", rule, f"{dropout=}")
         names = naming.check(prompt_names, num_prompts)
+        self.distribution = keras.distribution.distribution()
         # === Layers ===
         backbones.freeze(backbone, dropout)
         self.backbone = backbone
@@ -135,6 +137,7 @@ class PromptedT5(PromptTuning):
         self.generator = Generator(self)
         self.ranker = Ranker(self)
         self._prompt_losses = [keras.metrics.Mean(name=f"{name}_loss") for name in names or ()]
+        layouts.check_sharded(backbone.variables)
         super().__init__(inputs=inputs, outputs=self.forward_pass(inputs), **kwargs)
 
     @property

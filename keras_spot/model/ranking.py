@@ -7,9 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Tensor
-from keras_spot.model.texts import pad_rows
+from keras_spot.model.texts import pad_rows, static_rows
 
 
 class Ranker:
@@ -61,15 +62,20 @@ class Ranker:
         index = model.prompt_numbers(prompt, len(rows))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         result = np.zeros((len(rows), len(labels)), "float32")
+        static = keras.config.backend() == "jax"
+        at_once = layouts.rows_at_once(model.distribution)
+        sizes = batch_size, model.preprocessor.encoder_sequence_length, at_once
         function = self._function(tuple(target.shape[1] for target in targets))
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
-            inputs = list(pad_rows([rows[i] for i in chunk]))
+            of_chunk = [rows[i] for i in chunk]
+            padded = static_rows(of_chunk, *sizes) if static else pad_rows(of_chunk)
+            inputs = list(padded)
             if index is not None:
-                inputs.append(index[chunk])
+                inputs.append(np.pad(index[chunk], (0, len(inputs[0]) - len(chunk)), "edge"))
             with model.soft_prompt.folded():
                 scores = function(inputs, targets)
-            result[chunk] = np.stack(list(map(np.asarray, scores)), axis=1)
+            result[chunk] = np.stack(list(map(np.asarray, scores)), axis=1)[: len(chunk)]
             if answered is not None:
                 answered(len(chunk))
         return result
@@ -99,14 +105,19 @@ class Ranker:
     def _jax_function(self) -> Callable[..., Any]:
         import jax
 
-        variables = self.model.variables
+        variables, distribution = self.model.variables, self.model.distribution
 
         @jax.jit
         def compiled(state, inputs, targets):
             with keras.StatelessScope(state_mapping=zip(variables, state)):
-                return self._scores(inputs, targets)
+                return layouts.gathered(self._scores(inputs, targets), distribution)
 
-        return lambda inputs, targets: compiled([v.value for v in variables], inputs, targets)
+        def run(inputs, targets):
+            return compiled(
+                [v.value for v in variables], layouts.placed(inputs, distribution), targets
+            )
+
+        return run
 
     def _scores(self, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
         """Return a score `[B]` for each target `[1, D]`."""

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_spot.base import devices
 from keras_spot.base.errors import invalid
 from keras_spot.data.survey import Survey
 
@@ -80,6 +81,19 @@ def weighted(mask: Any, sample_weight: Any) -> Any:
     if sample_weight is None:
         return mask
     return mask * keras.ops.reshape(keras.ops.cast(sample_weight, "float32"), (-1, 1))
+
+
+def static_rows(
+    rows: Sequence[Sequence[int]], batch_size: int, longest: int, at_once: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `pad_rows` of as many rows as a batch has, in one of a few widths.
+
+    The number of rows is rounded up to a multiple of `at_once`. Filling rows are copies of the
+    last one: they end no later than the rows that count.
+    """
+    number = -(-batch_size // at_once) * at_once
+    width = devices.static_width(max(map(len, rows)), longest)
+    return pad_rows([*rows, *[rows[-1]] * (number - len(rows))], width)
 
 
 def as_numbers(x: Any, y: Any, mask: Any) -> tuple[Any, Any, Any]:

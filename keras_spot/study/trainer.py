@@ -69,7 +69,7 @@ class CellTrainer:
 
     def run(self, cell: Cell, start: np.ndarray | None) -> Run:
         """Return the run of a cell from a prompt, None for the recipe's."""
-        import tensorflow as tf
+        from keras_spot.base.devices import here
 
         study, entry = self.study, self.study.entry(cell)
         recipe, reparameterization = study.full_recipe, None
@@ -93,7 +93,7 @@ class CellTrainer:
             validation_limit=study.validation_limit,
             method=entry.method or study.method,
             input_length=study.input_length,
-            strategy=tf.distribute.get_strategy(),
+            devices=here(),
             dtype=study.dtype,
             kernels=study.kernels,
             reparameterization=reparameterization,

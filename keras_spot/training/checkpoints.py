@@ -20,6 +20,7 @@ from keras_spot.model import reparameterizations
 from keras_spot.training.finite import FiniteSteps
 from keras_spot.training.interrupts import Interrupted, Signals
 from keras_spot.training.loss_means import LossMeans
+from keras_spot.training.mirrors import folder_of
 from keras_spot.training.run_folder import RunFolder
 from keras_spot.training.state import State, arrays_of, assign
 from keras_spot.training.tensorboard import ScalarWriter
@@ -88,7 +89,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
             raise invalid("mode", "must be 'max' or 'min'", f"{mode=}")
         if type(skip_nonfinite) is not int or skip_nonfinite < 0:
             raise invalid("skip_nonfinite", WHOLE.text, f"{skip_nonfinite=}")
-        self.folder = run_dir if isinstance(run_dir, RunFolder) else RunFolder(run_dir)
+        self.folder = run_dir if isinstance(run_dir, RunFolder) else folder_of(run_dir)
         self.run_dir = self.folder.path
         self.every = every
         self.validate = validate

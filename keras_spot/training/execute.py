@@ -5,7 +5,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from keras_spot.base import devices
 from keras_spot.base.progress import Report, watcher
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
 from keras_spot.training.run import Run
@@ -67,6 +66,7 @@ def execute(
     """Make a run, or what its folder lacks of it.
 
     The continued run is bit for bit the uninterrupted one: same batches, same optimiser state.
+    Of several processes that train together only the first writes into the folder.
 
     Args:
         run: what to train.
@@ -87,7 +87,10 @@ def execute(
         InvalidArgument: a folder with another run, a split without labels, and what `build` raises.
         MissingFile: data that are not prepared, or a prompt that is not there.
     """
-    folder = RunFolder(run_dir)
+    from keras_spot.base import hosts
+    from keras_spot.training.mirrors import folder_of
+
+    folder = folder_of(run_dir)
     folder.owner.check_free()
     if restart:
         folder.set_aside()
@@ -120,7 +123,7 @@ def execute(
         validate=None if run.validation_split == "" else validate,
         record={
             **{key: value for key, value in record.items() if key not in ("bank", "prompts")},
-            "strategy": type(session.strategy).__name__,
+            "devices": session.devices.name,
         },
         prompt_records=record.get("prompts"),
         skip_nonfinite=run.skip_nonfinite,
@@ -128,9 +131,9 @@ def execute(
     description = "bank" if run.is_bank else run.members[0].name
     with (
         folder.owner.owned(),
-        devices.scope(session.strategy),
+        session.devices.scope(),
         checkpoint.signals.noted(),
-        watcher(progress, description, steps) as checkpoint.watcher,
+        watcher(progress if hosts.is_chief() else None, description, steps) as checkpoint.watcher,
     ):
         checkpoint.set_model(model)
         checkpoint.steps = steps
@@ -150,7 +153,8 @@ def execute(
                 verbose=0,
                 shuffle=False,
             )
-    return trained(run, folder, model)
+    hosts.wait("keras_spot trained")
+    return trained(run, RunFolder(run_dir), model)
 
 
 def trained(run: Run, folder: RunFolder, model: "PromptedT5") -> TrainedBank:

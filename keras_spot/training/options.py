@@ -11,14 +11,17 @@ from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
+    from keras_spot.base.devices import Devices
     from keras_spot.model.reparameterizations import Spec
     from keras_spot.prompts.initializers import PromptInit
 
 TaskLike: TypeAlias = str | tasks.Task | tasks.Mixture
 Start: TypeAlias = "PromptInit | None"
 Reparameterized: TypeAlias = "Spec | None"
+DevicesLike: TypeAlias = "str | Devices | tf.distribute.Strategy | keras.distribution.ModelParallel"
 
 
 class CommonOptions(TypedDict, total=False):
@@ -36,7 +39,7 @@ class CommonOptions(TypedDict, total=False):
     validation_limit: int | None
     method: str
     input_length: int | None
-    strategy: str | tf.distribute.Strategy
+    devices: DevicesLike
     dtype: str | None
     quantize: Literal["int8", "int4"] | None
     kernels: Literal["auto", "plain", "fast"]

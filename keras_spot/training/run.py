@@ -17,6 +17,7 @@ from keras_spot.training.contents import files_record, member_fields, task_recor
 from keras_spot.training.members import Member, members_of
 from keras_spot.training.options import (
     REPARAMETERIZATIONS,
+    DevicesLike,
     Reparameterized,
     Start,
     TaskLike,
@@ -25,8 +26,6 @@ from keras_spot.training.options import (
 )
 
 if TYPE_CHECKING:
-    import tensorflow as tf
-
     from keras_spot.tasks import Task  # `tasks` is a property of `Run`
 
 METHODS = ("generate", "beam", "rank")
@@ -63,7 +62,7 @@ class Run:
         validation_limit: examples of each validation split at most. Default: all.
         method: `"generate"` (default), `"beam"` or `"rank"`, see `evaluate`.
         input_length: input tokens at most. Default: the task's.
-        strategy: a tf.distribute strategy, or a choice of `keras_spot.strategy`. Default `"auto"`.
+        devices: what `keras_spot.devices` takes, such as `"model:8"`. Default `"auto"`.
         dtype: dtype policy of a backbone loaded by name, see `build`. Default: Keras' own.
         quantize: `"int8"` or `"int4"`, see `build`. Default: the backbone as it is.
         kernels: `"auto"` (default), `"plain"` or `"fast"`, see `build`.
@@ -187,9 +186,13 @@ class Run:
         default=None,
         metadata=about("Input tokens at most. Default: the task's.", rule=POSITIVE, option=int),
     )
-    strategy: str | tf.distribute.Strategy = dataclasses.field(
+    devices: DevicesLike = dataclasses.field(
         default="auto",
-        metadata=about("auto, tpu, mirrored or one_device.", option=str, metavar="NAME"),
+        metadata=about(
+            "auto, one_device, mirrored, tpu, data, or with JAX model:8, data:2,model:4.",
+            option=str,
+            metavar="LAYOUT",
+        ),
     )
     dtype: str | None = dataclasses.field(
         default=None,
@@ -379,7 +382,7 @@ class Run:
         given |= {
             "backbone": record["backbone_name"],
             "recipe": Recipe(**record["recipe"]),
-            "strategy": "auto",
+            "devices": "auto",
         }
         rows = record.get("prompts", {None: record})
         own = [member_fields(row, record) for row in rows.values()]

@@ -35,7 +35,7 @@ METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 # May differ between a run and its continuation: how far it goes, where things lie, what it ran on,
 # how much it forgives.
-_FREE = {"best", "steps", "versions", "strategy", "backbone_name", "tokenizer"}
+_FREE = {"best", "steps", "versions", "strategy", "devices", "backbone_name", "tokenizer"}
 _FREE |= {"kernels", "kernels_used", "skip_nonfinite"}
 _FREE_WITHIN = {"recipe.steps"}
 _BY_TASK = ("tasks.", "files.")

@@ -13,7 +13,6 @@ from keras import ops
 from keras_spot import backbones, data, tasks
 from keras_spot.base import devices, remote
 from keras_spot.base.errors import invalid, unknown
-from keras_spot.data import BUCKETS
 from keras_spot.data.dataset import Shape
 from keras_spot.data.kept import KeptSplit
 from keras_spot.model import optimizers
@@ -59,12 +58,10 @@ class Session:
         self.recipe = run.full_recipe
         self.keep = keep
         self.scored_at_once = scored_at_once or self.recipe.batch_size
-        self.strategy = run.strategy
-        if isinstance(run.strategy, str):
-            self.strategy = devices.strategy(run.strategy)
+        self.devices = devices.devices(run.devices)
         # Prompts are read first: a mistake in a path should not wait for a large backbone.
         starts = [self._initializer(member) for member in run.members]
-        with devices.scope(self.strategy):
+        with self.devices.scope():
             if loaded is None:
                 backbones.warn_of_span_corruption(run.backbone)
                 loaded = backbones.load(
@@ -89,7 +86,7 @@ class Session:
             data.check_labels(task, self.tokenizer, run.method)
         data.set_target_length(self.model, members, run.data_dir)
         # D of kept batches: no longer than the longest label where all tasks have labels.
-        lengths = (self.input_length, self.target_length, BUCKETS)
+        lengths = (self.input_length, self.target_length, None)
         size = self.recipe.batch_size
         shape = Shape.of(members, self.tokenizer, size, *lengths, run.data_dir)
         self._kept_target_length = shape.target_length
@@ -164,8 +161,6 @@ class Session:
             "input_length": self.input_length,
             "target_length": self.target_length,
         }
-        if devices.on_tpu():  # which compiles for static shapes only: all have the full length
-            options["buckets"] = ()
         place = (run.split, self.tokenizer, self.recipe.batch_size)
         seeds = [member.seed for member in run.members]
         if run.is_bank:

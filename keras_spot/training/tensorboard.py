@@ -11,7 +11,7 @@ from keras_spot.base.reading.files import reason
 
 
 class ScalarWriter:
-    """Writes scalar summaries, nothing on other backends.
+    """Writes scalar summaries, whatever Keras computes with.
 
     Args:
         folder: where the events go.
@@ -21,20 +21,14 @@ class ScalarWriter:
     """
 
     def __init__(self, folder: Path):
-        import keras
+        import tensorflow as tf
 
         self._folder = folder
-        self._writer = None
-        if keras.config.backend() == "tensorflow":
-            import tensorflow as tf
-
-            with self._naming():  # bytes, for a path need not be UTF-8
-                self._writer = tf.summary.create_file_writer(os.fsencode(folder))
+        with self._naming():  # bytes, for a path need not be UTF-8
+            self._writer = tf.summary.create_file_writer(os.fsencode(folder))
 
     def write(self, line: Mapping[str, Any], step: int) -> None:
         """Write the numbers of a line."""
-        if self._writer is None:
-            return
         import tensorflow as tf
         from tensorflow.core.framework import summary_pb2
 
@@ -50,9 +44,8 @@ class ScalarWriter:
 
     def close(self) -> None:
         """Close the file."""
-        if self._writer is not None:
-            with self._naming():
-                self._writer.close()
+        with self._naming():
+            self._writer.close()
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:

@@ -83,10 +83,9 @@ class Target:
         self._load(run)
 
     def _load(self, run: Run) -> None:
-        strategy = run.strategy
-        strategy = devices.strategy(strategy) if isinstance(strategy, str) else strategy
+        picked = devices.devices(run.devices)
         backbones.warn_of_span_corruption(run.backbone)
-        with devices.scope(strategy):
+        with picked.scope():
             self.loaded = backbones.load(
                 run.backbone, run.tokenizer, run.dtype, quantize=run.quantize
             )
@@ -95,7 +94,7 @@ class Target:
         if attention is None:
             records = [entry.provenance for entry in self.known.values()]
             attention = recorded_attention("library", records)
-        self.run = dataclasses.replace(run, strategy=strategy, prompt_attention=attention)
+        self.run = dataclasses.replace(run, devices=picked, prompt_attention=attention)
 
     def rank(self, strategy: str, embedding_steps: int | None) -> None:
         """Train the target's embedding and rank the sources, or read what was ranked before.

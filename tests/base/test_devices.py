@@ -46,7 +46,7 @@ def test_checkpoints_under_a_strategy_resume_exactly(replicas):
 
 
 def test_the_pick_is_said(replicas):
-    assert "strategy: MirroredStrategy, 2 devices" in replicas[1]
+    assert "devices: mirrored:2, 2 CPU" in replicas[1]
 
 
 def test_what_cannot_be_right_is_refused(replicas):
@@ -67,22 +67,22 @@ def test_what_cannot_be_right_is_refused(replicas):
 
 
 def test_auto_without_accelerators_is_one_device(capsys):
-    picked = devices.strategy("auto")
-    assert picked.num_replicas_in_sync == 1
-    assert capsys.readouterr().out == "strategy: one device, CPU\n"
-    with devices.scope(picked):
+    picked = devices.devices("auto")
+    assert picked.name == "one_device"
+    assert capsys.readouterr().out == "devices: one_device, 1 CPU\n"
+    with picked.scope():
         assert devices.current() is None
         assert devices.replicas() == 1
 
 
 def test_insisting_on_a_tpu_that_is_not_there():
-    with pytest.raises(ValueError, match=r"^`choice` must be a TPU that initialises\. Received: "):
-        devices.strategy("tpu")
+    with pytest.raises(ValueError, match=r"^`devices` must be a TPU that initialises\. Received: "):
+        devices.devices("tpu")
 
 
 def test_an_unknown_choice():
     with pytest.raises(ValueError) as error:
-        devices.strategy("mirror")
+        devices.devices("mirror")
     assert str(error.value) == (
-        "`choice` must be a known name. Received: choice='mirror' (did you mean 'mirrored'?)"
+        "`devices` must be a known name. Received: devices='mirror' (did you mean 'mirrored'?)"
     )

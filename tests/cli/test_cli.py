@@ -44,7 +44,7 @@ def test_train_evaluate_predict_export(keras_spot, preset, data_dir, tmp_path):
         "train", *task, *common, "--run-dir", tmp_path / "run", "--validation-limit", 4
     )
     assert code == 0
-    assert "strategy: one device, CPU" in out
+    assert "devices: one_device, 1 CPU" in out
     assert "best: " in out
     assert prompts.steps(tmp_path / "run") == [2, 4]
 
@@ -171,7 +171,7 @@ MISTAKES = {
     "evaluate --task synthetic/movies --prompt nowhere": "error: `prompt_init` must be an "
     "existing path",
     "predict --prompt p.npy": "error: `texts` must be given, or `task` instead.",
-    "train --task synthetic/movies --run-dir R --strategy gpu": "error: `choice` must be a known",
+    "train --task synthetic/movies --run-dir R --devices gpu": "error: `devices` must be a known",
     "train --task none.yaml --run-dir R": "error: ",
     "tasks --prepare mr": "error: ",
 }

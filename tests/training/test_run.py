@@ -39,7 +39,7 @@ def movies(tokenizer, data_dir):
         recipe=RECIPE,
         steps=8,
         data_dir=data_dir,
-        strategy="one_device",
+        devices="one_device",
         validation_limit=6,
         method="rank",
     )

@@ -31,7 +31,7 @@ def train(backbone, tokenizer, data_dir):
             tokenizer=tokenizer,
             steps=steps,
             data_dir=data_dir,
-            strategy="one_device",
+            devices="one_device",
             **options,
         )
 
@@ -203,7 +203,7 @@ def test_a_run_of_another_backbone_is_refused(whole, tokenizer, data_dir, tmp_pa
             recipe=RECIPE,
             steps=12,
             data_dir=data_dir,
-            strategy="one_device",
+            devices="one_device",
             validation_limit=6,
             method="rank",
         )

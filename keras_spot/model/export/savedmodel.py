@@ -12,8 +12,8 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.ownership import Kind
 from keras_spot.base.quiet import quiet_logger
 from keras_spot.base.reading.files import reason
-from keras_spot.model.export import described
-from keras_spot.tasks.card import TASK_FILE, write_cards
+from keras_spot.model.export import described, elsewhere
+from keras_spot.tasks.card import TASK_FILE, read_cards, write_cards
 
 SAVED_MODEL = Kind("SavedModel", is_folder=True)
 FORM = "savedmodel"
@@ -51,14 +51,10 @@ def export_text(
             multiple of 8 of the longest of its batch.
 
     Raises:
-        InvalidArgument: a model without a preprocessor, another backend than TensorFlow, an
-            argument that breaks its rule, or a folder that holds anything but our own earlier work.
+        InvalidArgument: a model without a preprocessor, an argument that breaks its rule, or a
+            folder that holds anything but our own earlier work.
         OSError: the folder cannot be written; an older one stays as it was.
     """
-    import keras
-
-    if keras.config.backend() != "tensorflow":
-        raise invalid("model", "must run on the tensorflow backend", keras.config.backend())
     if model.preprocessor is None:
         raise invalid("model", "must have a preprocessor to take texts", "preprocessor=None")
     if version is not None:
@@ -86,13 +82,32 @@ def _write(
     max_length: int | None,
     buckets: Sequence[int] | None,
 ) -> None:
+    import keras
+
+    length = max_length or model.preprocessor.decoder_sequence_length
+    write_cards(folder / TASK_FILE, cards, form=FORM, **described.facts_of(model, length))
+    save = save_module if keras.config.backend() == "tensorflow" else elsewhere.save_module
+    save(model, folder, shown, length, buckets)
+
+
+def save_module(
+    model: Any, folder: Path, shown: str, length: int, buckets: Sequence[int] | None
+) -> None:
+    """Write a model beside the cards that are in the folder already, by TensorFlow alone.
+
+    Args:
+        model: a `PromptedT5`.
+        folder: with a `task.json`.
+        shown: what errors call the folder.
+        length: target tokens at most.
+        buckets: see `export_text`, the input length among them.
+    """
     import tensorflow as tf
 
     from keras_spot.model.export import warmup
     from keras_spot.model.export.signatures import Signatures
 
-    length = max_length or model.preprocessor.decoder_sequence_length
-    write_cards(folder / TASK_FILE, cards, form=FORM, **described.facts_of(model, length))
+    cards, _ = read_cards(folder / TASK_FILE)
     description = (folder / TASK_FILE).read_text(encoding="utf-8")
     module = Signatures(model, cards, description, length, buckets)
     signatures = module.signatures()

@@ -271,7 +271,11 @@ class PlainT5(T5Layers):
 
     def log_partition(self, logits: Tensor, targets: Tensor, low: float = 0.0) -> Tensor:
         """Return what the loss needs of the logits, see `losses.log_partition`."""
-        return losses.log_partition(logits, targets, low)
+
+        def log_partition(logits: Tensor) -> Tensor:
+            return losses.log_partition(logits, targets, low)
+
+        return self.again(log_partition, logits)
 
 
 def _earlier(length: Any) -> Tensor:

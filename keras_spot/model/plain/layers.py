@@ -1,18 +1,36 @@
 """What the layers of a T5 are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import keras
+from keras import ops
 
 from keras_spot.base.types import Tensor
 from keras_spot.model.plain import attention as att
 
 
 class T5Layers:
-    """Norms, projections, attention and feed-forward blocks of KerasHub's `T5TransformerLayer`."""
+    """Norms, projections, attention and feed-forward blocks of KerasHub's `T5TransformerLayer`.
+
+    Attributes:
+        recomputes: whether norms, gated activations and attention weights are computed again in
+            the backward pass, from what goes into them: on accelerators, whose compiler keeps
+            them otherwise, less memory for a few per cent more work. Default False.
+    """
+
+    recomputes = False
+
+    def again(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """Return `function` of the inputs, whose inner values are kept or computed again."""
+        if not self.recomputes:
+            return function(*inputs)
+        # JAX remembers what it has traced of a function, variables' values included: a new one.
+        return keras.remat(lambda *tensors: function(*tensors))(*inputs)
 
     def norm(self, layer: Any, x: Tensor) -> Tensor:
         """Return `x` `[.., H]` behind a `T5LayerNorm`."""
-        return layer(x)
+        return self.again(layer, x)
 
     def project(self, layer: Any, x: Tensor) -> list[Tensor]:
         """Return `x` as it is, and queries, keys and values `[n, B, S, d]` of the normed `x`.
@@ -33,7 +51,13 @@ class T5Layers:
         shared: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Return attention `[n, B, Q, d]`, see `attention.attend`."""
-        return att.attend(query, key, value, bias, dropout, shared)
+        if dropout.rate:  # would draw another mask
+            return att.attend(query, key, value, bias, dropout, shared)
+
+        def attend(query, key, value, bias, *shared):
+            return att.attend(query, key, value, bias, dropout, shared or None)
+
+        return self.again(attend, query, key, value, bias, *(shared or ()))
 
     def after_projections(
         self,
@@ -54,7 +78,20 @@ class T5Layers:
     def feed_forward(self, layer: Any, x: Tensor) -> Tensor:
         """Return `x` `[.., H]` behind a layer's feed-forward block."""
         y = self.norm(layer.layer_norm, x)
-        inner = layer.input_projector(y)
-        if layer.use_gated_activation:
-            inner = inner * layer.gate_projector(y)
+        inner = self.inner(layer, y)
         return x + layer.dropout_layer(layer.output_projector(layer.dropout_layer(inner)))
+
+    def inner(self, layer: Any, y: Tensor) -> Tensor:
+        """Return the feed-forward block's inner values `[.., F]` of a normed `[.., H]`."""
+        projector, gated = layer.input_projector, layer.use_gated_activation
+        if not self.recomputes or projector.quantization_mode:
+            return projector(y) * layer.gate_projector(y) if gated else projector(y)
+        sides = [ops.matmul(y, ops.cast(projector.kernel, y.dtype))]
+        if gated:
+            sides.append(layer.gate_projector(y))
+
+        def activate(y: Tensor, *gate: Tensor) -> Tensor:
+            y = projector.activation(y)
+            return y * gate[0] if gate else y
+
+        return self.again(activate, *sides)

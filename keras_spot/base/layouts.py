@@ -1,0 +1,186 @@
+"""How JAX spreads a T5 over devices: a mesh, a layout of every matrix, and its check."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+
+from keras_spot.base.errors import invalid
+
+DATA, MODEL = "data", "model"
+_WORDS = re.compile(r"(data|model)(?::([1-9][0-9]{0,4}))?")
+
+# Of each matrix, the axis of the mesh that its rows and its columns are spread over. A projection
+# into heads or into the inner width is spread by columns, the one out of them by rows, so that only
+# their sum is exchanged. Keras matches whole paths, and leaves what does not match on all devices.
+_LAYOUTS = {
+    "token_embedding/embeddings": (MODEL, None),
+    "token_embedding/reverse_embeddings": (None, MODEL),
+    ".*/(self|cross)_attention/(query|key|value)_projector/kernel": (None, MODEL),
+    ".*/(self|cross)_attention/output_projector/kernel": (MODEL, None),
+    "transformer_(en|de)coder_layer_[0-9]+/(input|gate)_projector/kernel": (None, MODEL),
+    "transformer_(en|de)coder_layer_[0-9]+/output_projector/kernel": (MODEL, None),
+}
+# Small: the relative biases, and the scales of quantised kernels.
+_REPLICATED = re.compile(r"(.*/)?(self_attention/embeddings|kernel_(scale|zero))")
+
+
+def parse(choice: str) -> dict[str, int | None] | None:
+    """Return the axes that a layout's words name with their sizes, None for other words.
+
+    >>> parse("data:2,model:4"), parse("data"), parse("mirrored")
+    ({'data': 2, 'model': 4}, {'data': None}, None)
+    """
+    axes: dict[str, int | None] = {}
+    for word in choice.split(","):
+        match = _WORDS.fullmatch(word)
+        if match is None or match[1] in axes:
+            return None
+        axes[match[1]] = int(match[2]) if match[2] else None
+    return axes
+
+
+def resolve(choice: str, axes: Mapping[str, int | None], present: int) -> dict[str, int]:
+    """Return the sizes of both axes; at most one size may be open, and takes what is left.
+
+    Raises:
+        InvalidArgument: more devices than there are, or two open sizes.
+    """
+    given = math.prod(size for size in axes.values() if size)
+    open_axes = [name for name, size in axes.items() if size is None]
+    if len(open_axes) > 1:
+        rule = "must give the size of one axis at least, as in data:2,model:4"
+        raise invalid("devices", rule, repr(choice))
+    if given > present or (open_axes and present % given):
+        raise invalid("devices", f"must suit the {present} devices there are", repr(choice))
+    sizes = {name: size or present // given for name, size in axes.items()}
+    return {DATA: sizes.get(DATA, 1), MODEL: sizes.get(MODEL, 1)}
+
+
+def distribution(sizes: Mapping[str, int], devices: Iterable[Any]) -> Any:
+    """Return the `keras.distribution.Distribution` of a mesh of those sizes."""
+    shape = (sizes[DATA], sizes[MODEL])
+    names = [f"{device.platform}:{device.id}" for device in devices][: math.prod(shape)]
+    mesh = keras.distribution.DeviceMesh(shape, [DATA, MODEL], names)
+    return T5Parallel(layout_map=layout_map(mesh), batch_dim_name=DATA, auto_shard_dataset=False)
+
+
+def layout_map(mesh: Any, over_data: bool = False) -> Any:
+    """Return the `keras.distribution.LayoutMap` of a T5.
+
+    Args:
+        mesh: a `keras.distribution.DeviceMesh` with the axes `"data"` and `"model"`.
+        over_data: spread every matrix over the data axis, too, by its other side: less memory for
+            an exchange of weights in every layer. Default False.
+    """
+    layouts = keras.distribution.LayoutMap(mesh)
+    other = DATA if over_data else None
+    for path, axes in _LAYOUTS.items():
+        layouts[path] = tuple(axis or other for axis in axes)
+    return layouts
+
+
+def axes_of(path: str) -> tuple[str | None, ...]:
+    """Return the axes that the variable of that path is spread over, `()` for none.
+
+    >>> axes_of("transformer_encoder_layer_0/self_attention/query_projector/kernel")
+    (None, 'model')
+    """
+    matches = (axes for pattern, axes in _LAYOUTS.items() if re.fullmatch(pattern, path))
+    return next(matches, ())
+
+
+class T5Parallel(keras.distribution.ModelParallel):
+    """A `keras.distribution.ModelParallel` that says which size does not fit the mesh.
+
+    Raises:
+        InvalidArgument: as a variable is made, one whose side cannot be dealt out evenly.
+    """
+
+    def get_variable_layout(self, variable: Any) -> Any:
+        layout = super().get_variable_layout(variable)
+        mesh = self.device_mesh
+        sizes = dict(zip(mesh.axis_names, mesh.shape))
+        for side, axis in zip(variable.shape, getattr(layout, "axes", ())):
+            if axis is not None and side % sizes[axis]:
+                rule = f"must deal out {variable.path} evenly over {axis}"
+                raise invalid("devices", rule, f"{axis}:{sizes[axis]} for {side}")
+        return layout
+
+
+def check_sharded(variables: Iterable[Any]) -> None:
+    """Raise where a matrix lies on every device of a mesh that spreads the model.
+
+    Args:
+        variables: a backbone's. Vectors, relative biases and scales of kernels are meant to.
+
+    Raises:
+        InvalidArgument: such a matrix, by its path.
+    """
+    current = keras.distribution.distribution()
+    if not isinstance(current, keras.distribution.ModelParallel):
+        return
+    sizes = dict(zip(current.device_mesh.axis_names, current.device_mesh.shape))
+    if sizes.get(MODEL, 1) == 1:
+        return
+    whole = [
+        variable.path
+        for variable in variables
+        if len(variable.shape) > 1
+        and not _REPLICATED.fullmatch(variable.path)
+        and variable.value.sharding.is_fully_replicated
+    ]
+    if whole:
+        rule = "must spread every matrix of the backbone over the model axis"
+        raise invalid("devices", rule, f"{', '.join(whole[:3])} on every device")
+
+
+def scope(distribution: Any) -> contextlib.AbstractContextManager:
+    """Return the scope of a distribution, one without an effect for None."""
+    return contextlib.nullcontext() if distribution is None else distribution.scope()
+
+
+def rows_at_once(distribution: Any) -> int:
+    """Return by what number of rows a distribution deals out a batch, 1 for None."""
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    return int(dict(zip(mesh.axis_names, mesh.shape))[distribution.batch_dim_name])
+
+
+def placed(batch: Any, distribution: Any) -> Any:
+    """Return the arrays of a batch dealt out by rows; whole where the rows do not suit."""
+    if distribution is None:
+        return batch
+    import jax
+
+    def place(array: Any) -> Any:
+        layout = distribution.get_data_layout(array.shape)
+        if array.shape[0] % rows_at_once(distribution):
+            layout = _whole(array, distribution)
+        return jax.device_put(array, layout.backend_layout)
+
+    return keras.tree.map_structure(place, batch)
+
+
+def gathered(outputs: Any, distribution: Any) -> Any:
+    """Return the outputs of a function that is being compiled, whole on every device."""
+    if distribution is None:
+        return outputs
+    import jax
+
+    return keras.tree.map_structure(
+        lambda array: jax.lax.with_sharding_constraint(
+            array, _whole(array, distribution).backend_layout
+        ),
+        outputs,
+    )
+
+
+def _whole(array: Any, distribution: Any) -> Any:
+    return keras.distribution.TensorLayout([None] * array.ndim, distribution.device_mesh)

@@ -1,0 +1,29 @@
+"""Run by test_hosts: one process of those that train a model together, or the only one."""
+
+import json
+import sys
+
+import numpy as np
+from sharded_toy import ROWS, data, generate, make
+
+from keras_spot import PromptCheckpoint, devices
+from keras_spot.base import hosts
+
+folder, layout = sys.argv[1:]
+picked = devices(layout)
+with picked.scope():
+    model = make()
+x, y, weight = data(4 * ROWS)
+losses = model.fit(
+    x,
+    y,
+    sample_weight=weight,
+    batch_size=ROWS,
+    shuffle=False,
+    verbose=0,
+    callbacks=[PromptCheckpoint(folder, every=2)],
+).history["loss"]
+outcome = {"name": picked.name, "chief": hosts.is_chief(), "losses": losses}
+outcome |= {"prompt": model.prompt.tolist(), "answers": generate(model)}
+outcome["held"] = float(np.prod(model.soft_prompt.prompt.shape))
+print(json.dumps(outcome))

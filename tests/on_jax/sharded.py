@@ -1,0 +1,114 @@
+"""Run by test_sharded in its own process: eight host devices against one."""
+
+import json
+import sys
+import tempfile
+
+import keras
+import numpy as np
+import toy
+from sharded_toy import CONFIG, ROWS, STEPS, data, generate, make
+
+from keras_spot import PromptCheckpoint, PromptedT5, backbones, build, devices
+from keras_spot.base import layouts
+
+
+def fit(model, folder=None, start=0, end=STEPS):
+    part = keras.tree.map_structure(lambda v: v[start * ROWS : end * ROWS], data())
+    if model.num_prompts is not None:
+        part[0]["prompt_index"] = (np.arange(len(part[1])) % 8 > 2).astype("int32")
+    callbacks = [] if folder is None else [PromptCheckpoint(folder, every=2)]
+    options = {"batch_size": ROWS, "shuffle": False, "verbose": 0}
+    history = model.fit(*part[:2], sample_weight=part[2], callbacks=callbacks, **options)
+    return model.prompt, history.history["loss"][0]
+
+
+def compare(layout, options):
+    """Return how far a model over several devices is from one device, and what it holds."""
+    one = make(**options)
+    prompt, loss = fit(one)
+    answers = None if one.num_prompts else generate(one)
+    picked = layout if isinstance(layout, devices_type) else devices(layout)
+    with picked.scope():
+        several = make(**options)
+    other, other_loss = fit(several)
+    weights = several.backbone.weights
+    held = sum(w.value.addressable_shards[0].data.nbytes for w in weights)
+    return {
+        "prompt": float(np.abs(prompt - other).max()),
+        "loss": abs(other_loss / loss - 1),
+        "answers": answers is None or answers == generate(several),
+        "share": held / sum(w.value.nbytes for w in weights),
+        "fingerprint": several.fingerprint == one.fingerprint,
+        "name": picked.name,
+    }
+
+
+def resumed():
+    """Return how far a run that goes on on another layout ends from one on one device."""
+    folder = tempfile.mkdtemp()
+    whole, _ = fit(make())
+    with devices("model:8").scope():
+        fit(make(), folder, 0, 2)
+    with devices("data:4,model:2").scope():
+        rest = make()
+    prompt, _ = fit(rest, folder, 2)
+    return float(np.abs(whole - prompt).max())
+
+
+def of_texts():
+    """Return whether texts are answered and ranked as on one device, five of them by fours."""
+    texts = [f"movies sentence: a {word} film" for word in ("fine", "dull", "long", "new", "bad")]
+    results = []
+    for layout in ("one_device", "data:2,model:4"):
+        with devices(layout).scope():
+            model = build("tiny", np.full((3, 256), 0.1, "float32"), target_length=4)
+        ranked = model.ranker.log_likelihoods(texts, ["good", "very bad"], batch_size=4)
+        results.append((model.generate(texts, batch_size=4), ranked))
+    (answers, ranked), (other_answers, other_ranked) = results
+    return answers == other_answers, float(np.abs(ranked - other_ranked).max())
+
+
+def refused():
+    messages = {}
+
+    def note(name, call):
+        try:
+            call()
+            messages[name] = None
+        except ValueError as error:
+            messages[name] = str(error)
+
+    note("too many", lambda: devices("model:16"))
+    note("two open", lambda: devices("data,model"))
+    note("no tpu", lambda: devices("tpu"))
+    with devices("model:8").scope():
+        note("uneven", lambda: toy.backbone(vocabulary=60))
+        backbone = toy.backbone(gain=None, **CONFIG)
+        kernel = backbone.encoder_transformer_layers[0].input_projector.kernel
+        kernel._value = np.asarray(kernel.value)
+        kernel._value = keras.ops.convert_to_tensor(kernel._value)
+        note("replicated", lambda: PromptedT5(backbone))
+    return messages
+
+
+devices_type = type(devices("one_device"))
+mesh = keras.distribution.DeviceMesh((2, 4), ["data", "model"])
+spread = keras.distribution.ModelParallel(
+    layout_map=layouts.layout_map(mesh, over_data=True), batch_dim_name="data"
+)
+cases = {
+    "data": ("data", {}),
+    "model": ("model:8", {}),
+    "both": ("data:2,model:4", {"prompt_attention": "causal", "remat": True}),
+    "spread": (devices(spread), {"prompt_attention": "prompt"}),
+    "bank": ("data:2,model:4", {"num_prompts": 2}),
+}
+outcome = {name: compare(*case) for name, case in cases.items()}
+outcome["quantized"] = None
+with devices("data:2,model:4").scope():
+    backbone = toy.backbone(gain=None, **CONFIG)
+    backbones.load(backbone, quantize="int8")
+    fit(PromptedT5(backbone, prompt_length=4))
+outcome |= {"resumed": resumed(), "texts": of_texts(), "refused": refused()}
+print(json.dumps(outcome), file=sys.__stdout__)

@@ -1,0 +1,73 @@
+"""Two processes on loopback train what one does, and the first of them alone writes."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_spot.prompts import read
+
+HERE = pathlib.Path(__file__).parent
+
+
+def begin(folder, layout, **variables):
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+    env |= {f"KERAS_DISTRIBUTION_{name}": str(value) for name, value in variables.items()}
+    command = [sys.executable, "-W", "ignore", str(HERE / "host.py"), str(folder), layout]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=env, **pipes)
+
+
+def outcome(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-3000:]
+    return json.loads(out.splitlines()[-1])
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+    alone = begin(tmp_path / "alone", "one_device")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    together = [
+        begin(
+            tmp_path / "together",
+            "data",
+            JOB_ADDRESSES=address,
+            NUM_PROCESSES=2,
+            PROCESS_ID=number,
+        )
+        for number in range(2)
+    ]
+    one, two, three = map(outcome, (alone, *together))
+    assert [each["name"] for each in (one, two, three)] == ["one_device", "data:2", "data:2"]
+    assert [each["chief"] for each in (two, three)] == [True, False]
+    assert two["prompt"] == three["prompt"]
+    assert two["answers"] == three["answers"] == one["answers"]
+    np.testing.assert_allclose(two["prompt"], one["prompt"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-5)
+    written = read(tmp_path / "together", 4).values
+    np.testing.assert_array_equal(written, np.array(two["prompt"], "float32"))
+    lines = (tmp_path / "together" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4]
+
+
+def test_half_of_an_address_is_refused(tmp_path):
+    process = begin(tmp_path, "data", NUM_PROCESSES=2)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "`devices` must be set together: KERAS_DISTRIBUTION_JOB_ADDRESSES" in err
+
+
+@pytest.mark.parametrize("name", ["MultiWorkerMirroredStrategy"])
+def test_several_hosts_with_tensorflow_are_refused(name):
+    from keras_spot.base import devices
+
+    strategy = type(name, (), {"num_replicas_in_sync": 2})()
+    with pytest.raises(ValueError, match=r"^`devices` must not be"):
+        devices.devices(strategy)

@@ -1,0 +1,61 @@
+"""A model over eight host devices equals one device, whichever way it is spread."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def outcome():
+    """How many devices there are is decided before JAX starts: another process has eight."""
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    env |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", str(HERE / "sharded.py")]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("case", ["data", "model", "both", "spread", "bank"])
+def test_several_devices_equal_one(outcome, case):
+    of_case = outcome[case]
+    assert of_case["prompt"] < 1e-5
+    assert of_case["loss"] < 1e-5
+    assert of_case["answers"] is True
+    assert of_case["fingerprint"] is True
+    share = {"data": 1.0, "model": 0.15, "both": 0.3, "spread": 0.2, "bank": 0.3}[case]
+    assert of_case["share"] == 1.0 if share == 1.0 else of_case["share"] < share
+
+
+def test_the_layout_has_a_name(outcome):
+    names = {case: outcome[case]["name"] for case in ("data", "model", "both")}
+    assert names == {"data": "data:8", "model": "model:8", "both": "data:2,model:4"}
+
+
+def test_a_run_goes_on_on_another_layout(outcome):
+    assert outcome["resumed"] < 1e-5
+
+
+def test_texts_are_answered_and_ranked_in_uneven_batches(outcome):
+    same, difference = outcome["texts"]
+    assert same
+    assert difference < 1e-3
+
+
+def test_what_a_mesh_cannot_hold_is_refused(outcome):
+    assert outcome["refused"] == {
+        "too many": "`devices` must suit the 8 devices there are. Received: 'model:16'",
+        "two open": "`devices` must give the size of one axis at least, as in data:2,model:4. "
+        "Received: 'data,model'",
+        "no tpu": "`devices` must be a TPU that JAX sees. Received: 'tpu' with CPU",
+        "uneven": "`devices` must deal out token_embedding/embeddings evenly over model. "
+        "Received: model:8 for 60",
+        "replicated": "`devices` must spread every matrix of the backbone over the model axis. "
+        "Received: transformer_encoder_layer_0/input_projector/kernel on every device",
+    }
