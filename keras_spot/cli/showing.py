@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_spot.cli.app import app
+from keras_spot.cli.app import app, saved_when_stopped
 from keras_spot.cli.options import find_task, like_run, prepare_tensorflow
 
 
@@ -19,7 +19,8 @@ def demo_command(
     prepare_tensorflow()
     from keras_spot.cli import demo
 
-    demo.show(demo.run_demo(output))
+    with saved_when_stopped():
+        demo.show(demo.run_demo(output))
 
 
 @app.command("tasks")

@@ -105,3 +105,15 @@ def test_inspect_counts_what_is_cut(keras_spot, tmp_path):
     assert (report["rows"], report["inputs_cut"], report["targets_cut"]) == (2, 1, 0)
     _, out, _ = keras_spot("inspect", "--task", record, "--input-length", 20)
     assert "1 of 2 inputs (50.0%) are longer than 20 tokens and cut (up to 51)" in out
+
+
+def test_a_demo_that_is_stopped_says_where_as_a_run_does(keras_spot, monkeypatch):
+    from keras_spot.cli import demo
+    from keras_spot.training.interrupts import Interrupted
+
+    def stopped(output):
+        raise Interrupted(15, 3)
+
+    monkeypatch.setattr(demo, "run_demo", stopped)
+    code, _, err = keras_spot("demo")
+    assert (code, err) == (143, "stopped at step 3, saved at 3; the same command continues\n")
