@@ -209,7 +209,7 @@ CONFIGS = {
     '{"model_type": "t5", "layer_norm_epsilon": "small"}': "`epsilon` must be a number in [0, 1). "
     "Received: epsilon='small' in {folder}/config.json",
     '{"model_type": "t5", "feed_forward_proj": "gated-mish"}': "`feed_forward_proj` must be one "
-    "of relu, gelu, gelu_new, gelu_pytorch_tanh, silu, swish, perhaps after gated-. "
+    "of relu, gelu, gelu_python, gelu_new, gelu_pytorch_tanh, silu, swish, perhaps after gated-. "
     "Received: 'gated-mish' in {folder}/config.json",
 }
 
