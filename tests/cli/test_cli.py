@@ -170,7 +170,7 @@ MISTAKES = {
     "trian": "error: No such command 'trian'",
     "evaluate --task synthetic/movies --prompt nowhere": "error: `prompt_init` must be an "
     "existing path",
-    "predict --prompt p.npy": "error: `texts` must be given, or `task` instead.",
+    "predict --prompt p.npy": "error: `texts` must be given, or one of `field`",
     "train --task synthetic/movies --run-dir R --devices gpu": "error: `devices` must be a known",
     "train --task none.yaml --run-dir R": "error: ",
     "tasks --prepare mr": "error: ",

@@ -41,11 +41,13 @@ def test_an_add_that_is_killed(world, light, tmp_path, power):
     assert [wrong for _, wrong in ended if wrong] == []
 
 
+@pytest.mark.slow
 def test_a_run_that_loses_power(world, heavy, tmp_path):
     chains = kills.Chains(worlds.BY_NAME["train"], world, tmp_path, heavy, twice=False)
     assert chains.chain(0, power=True, kills=1) == (1, [])
 
 
+@pytest.mark.slow
 def test_a_study_that_is_told_to_end(world, heavy, tmp_path):
     """It saves, says so in one line and ends as a shell has it, as `train` does."""
     pid = heavy.start(
@@ -74,6 +76,7 @@ def test_two_adds_at_once(world, light, tmp_path):
         assert both.pair(add, add, delay=pairs.DELAY) == (["done", "done"], [])
 
 
+@pytest.mark.slow
 def test_clients_of_an_exported_model(world, heavy, tmp_path):
     words = worlds.BY_NAME["export"].words(world)
     assert heavy.run(words, tmp_path, tmp_path / "out.txt")[0] == 0
@@ -82,6 +85,7 @@ def test_clients_of_an_exported_model(world, heavy, tmp_path):
     assert asked["requests"] > 10
 
 
+@pytest.mark.slow
 def test_a_server_has_one_thread(light, heavy):
     """More would not be in its forks, which could wait for them for ever."""
     assert (light.threads, heavy.threads) == (1, 1)
