@@ -96,7 +96,7 @@ setup(
         "jax": JAX,
         "parity": PARITY,
         "docs": DOCS,
-        "dev": PLOTS + RAY + T5X + GCS + CTRANSLATE2 + ONNX + JAX + SERVE + DEV,
+        "dev": PLOTS + RAY + T5X + GCS + CTRANSLATE2 + ONNX + SERVE + DEV,
     },
     entry_points={"console_scripts": ["keras-spot=keras_spot.cli:main"]},
     project_urls={"Paper": "https://aclanthology.org/2022.acl-long.346/"},

@@ -113,7 +113,7 @@ def plan(request: Request) -> Plan:
         if chip not in CHIPS:
             raise unknown("topology", chip, [*CHIPS, "cpu"])
         if importlib.util.find_spec("libtpu") is None:
-            rule = "must be 'cpu' without libtpu (pip install 'keras-spot[tpu]')"
+            rule = "must be 'cpu' without libtpu (pip install libtpu)"
             raise invalid("topology", rule, repr(request.topology))
     environment = {**os.environ, **_TPU, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
