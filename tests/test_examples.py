@@ -6,7 +6,6 @@ import pathlib
 
 import pytest
 import toy
-from public_names import private_names
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
@@ -59,25 +58,6 @@ def test_superglue(preset, shared, tmp_path, capsys):
     assert "left out: `task` super_glue/multirc" in out
     assert set(scores) >= {"super_glue/boolq", "super_glue/cb", "super_glue/record"}
     assert (tmp_path / "out" / "super_glue-boolq.jsonl").read_text().count("\n") == 2
-
-
-def test_own_data_as_a_notebook(preset, tmp_path, monkeypatch, capsys):
-    """Its cells, in their order, with one step."""
-    file = EXAMPLES / "own_data" / "own_data.ipynb"
-    notebook = json.loads(file.read_text(encoding="utf-8"))
-    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    code = "\n".join(cells)
-    assert private_names(code) == []
-    changes = {'"tiny"': repr(preset), "steps=50, checkpoint_every=25": "steps=1, prompt_length=3"}
-    changes['"requests", recipe'] = f'"requests", backbone={preset!r}, recipe'
-    for old, new in changes.items():
-        assert old in code
-        code = code.replace(old, new)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "examples").symlink_to(EXAMPLES)
-    exec(compile(code, str(file), "exec"), {"__name__": "notebook"})
-    assert (tmp_path / "served" / "saved_model.pb").is_file()
-    assert "soft_prompt (SoftPrompt)" in capsys.readouterr().out
 
 
 def test_own_data(preset, tmp_path, monkeypatch, capsys):

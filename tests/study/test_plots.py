@@ -48,6 +48,8 @@ def draw(kind, path, count):
         return plots.task_map(embeddings, path, marked=targets)
     if kind == "top_k_curve":
         return plots.top_k_curve(RETRIEVAL, path)
+    if kind == "source_weights":
+        return plots.source_weights(tasks, rng.normal(size=len(tasks)), path)
     return plots.learning_curves(CURVES, path, title="title", ylabel="accuracy", majority=52.0)
 
 
