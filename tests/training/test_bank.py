@@ -210,8 +210,8 @@ def test_a_saved_model_serves_many_tasks(full, tmp_path):
     found = serve(text=tf.constant(TEXTS), prompt=tf.constant(which))["outputs"].numpy()
     expected = bank.generate(TEXTS, max_length=4, prompt=which)
     assert [answer.decode() for answer in found] == expected
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`prompt` must be one of glue/sst2"):
-        serve(text=tf.constant(TEXTS[:1]), prompt=tf.constant(["mnli"]))
+    answer = serve(text=tf.constant(TEXTS[:1]), prompt=tf.constant(["mnli"]))
+    assert b"`prompt` must be one of" in answer["error"].numpy()[0]
 
 
 # === Data and training ===

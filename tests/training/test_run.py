@@ -451,7 +451,7 @@ def test_a_loss_that_is_no_number_stops_the_run(go, session, tmp_path):
         go(tmp_path / "run", poison)
     assert str(error.value) == (
         "`learning_rate` must keep the loss and the prompt finite. Received: loss=nan at step 6 "
-        f"(batch 6 of the run) with learning_rate={float(np.float32(0.3))}; the prompt of step 4 "
+        f"(batch 6 of the run) with learning_rate=0.3; the prompt of step 4 "
         f"is kept in {tmp_path / 'run'}"
     )
     assert prompts.steps(tmp_path / "run") == [4]
@@ -476,6 +476,8 @@ def test_steps_that_are_not_finite_are_undone(go, session, tmp_path):
             warnings.simplefilter("always")
             go(folder, poison, skip_nonfinite=skip)
         texts = [str(w.message) for w in caught if w.category is UserWarning]
+        # Which of the two is met first hangs on the slot that is spoiled.
+        texts = [text.replace("a gradient with", "a prompt with") for text in texts]
         return [text.partition(" with learning")[0] + text.partition(":")[2] for text in texts]
 
     undone = [
@@ -495,7 +497,7 @@ def test_steps_that_are_not_finite_are_undone(go, session, tmp_path):
     same(tmp_path / "twice", once.path)
     with pytest.raises(Diverged) as error:
         warnings_of(tmp_path / "thrice", 1)
-    assert "a prompt with NaN or infinity at step 6" in str(error.value)
+    assert "with NaN or infinity at step 6" in str(error.value)
 
 
 def test_a_prompt_that_explodes_is_warned_of(go, session, tmp_path):

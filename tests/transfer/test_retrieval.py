@@ -38,7 +38,7 @@ def options(tokenizer, data_dir):
         "recipe": RECIPE,
         "steps": 4,
         "data_dir": data_dir,
-        "strategy": "one_device",
+        "devices": "one_device",
         "method": "rank",
         "validation_limit": 4,
     }
