@@ -19,7 +19,8 @@ def normal(name):
 def lines():
     """Return `(requirements, whether without dependencies)` of each line of the TPU block."""
     block = PAGE.read_text(encoding="utf-8").split("pip install 'tensorflow-tpu")[1]
-    for line in ("pip install 'tensorflow-tpu" + block.split("```")[0]).splitlines():
+    block = ("pip install 'tensorflow-tpu" + block.split("```")[0]).replace("\\\n", " ")
+    for line in block.splitlines():
         words = shlex.split(line)[2:]
         alone = "--no-deps" in words
         yield [Requirement(word) for word in words if not word.startswith("--")], alone
