@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, unknown
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
     BatchSize,
@@ -185,8 +185,6 @@ def export_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model for those who serve it, each in a form that some engine runs alone."""
-    from keras_spot.base.errors import invalid, unknown
-
     tasks = recorded_cards(prompt) if task is None else [find_task(name) for name in task]
     prepare_tensorflow()
     from keras_spot.model.export import FORMATS, KINDS

@@ -5,19 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.base import remote
-from keras_spot.base.atomic import atomic_folder
-from keras_spot.base.errors import missing_extra, unknown
-from keras_spot.model.export.kinds import KINDS
-from keras_spot.model.export.merged import Merged
+from keras_spot.base.errors import missing_extra
+from keras_spot.model.export.merged import TOLERANCES, Merged, quantization
 from keras_spot.model.export.readme import write_readme
 from keras_spot.model.export.trial import Trial
 
 FORM = "ctranslate2"
-QUANTIZATIONS = ("float32", "int8")
 _NEVER = -1e9  # added to the logits of a tied head's rows that are prompts
-# Log-likelihoods differ by this share of the logits' spread.
-_TOLERANCE = {"float32": 1e-3, "int8": 0.5}
 _ACTIVATIONS = {
     "relu": "RELU",
     "gelu": "GELU",
@@ -56,27 +50,22 @@ def export_ctranslate2(
         InvalidArgument: see `Merged`, a prompt that sees only itself, or an unknown `quantize`.
         MissingExtra: ctranslate2 is not installed.
     """
-    if quantize not in (None, *QUANTIZATIONS):
-        raise unknown("quantize", quantize, QUANTIZATIONS)
+    stored = quantization(quantize)
     try:
         import ctranslate2
     except ModuleNotFoundError:
         raise missing_extra("ctranslate2", "ctranslate2") from None
     merged = Merged(model, FORM, tasks)
     merged.check_attention()
-    kind = KINDS[FORM]
-    with (
-        remote.writing(path, kind, overwrite) as local,
-        atomic_folder(local, kind, overwrite) as folder,
-    ):
+    with merged.folder(path, overwrite) as folder:
         spec = _spec(merged)
         spec.validate()
-        spec.optimize("int8" if quantize == "int8" else None)
+        spec.optimize("int8" if stored == "int8" else None)
         spec.save(str(folder))
-        facts = {"words": merged.words, "quantization": quantize or "float32"}
+        facts = {"words": merged.words, "quantization": stored}
         merged.write_card(folder, max_length, **facts)
         write_readme(folder, merged)
-        _check(Trial(model), ctranslate2.Translator(str(folder)), merged, quantize, path)
+        _check(Trial(model), ctranslate2.Translator(str(folder)), merged, stored, path)
 
 
 def vocabulary(merged: Merged) -> list[str]:
@@ -165,7 +154,7 @@ def _attention(
     return spec
 
 
-def _check(trial: Trial, translator: Any, merged: Merged, quantize: str | None, path: Any) -> None:
+def _check(trial: Trial, translator: Any, merged: Merged, stored: str, path: Any) -> None:
     """Raise RuntimeError unless the folder gives a target the model's own likelihood."""
     tokens, words = vocabulary(merged), list(merged.words.values())
     sources = [
@@ -175,4 +164,4 @@ def _check(trial: Trial, translator: Any, merged: Merged, quantize: str | None, 
     targets = [[tokens[i] for i in row[1:]] for row in trial.target]
     results = translator.score_batch(sources, targets, max_input_length=0)
     scores = [result.log_probs[: len(target)] for result, target in zip(results, targets)]
-    trial.check_likelihoods(np.array(scores), str(path), _TOLERANCE[quantize or "float32"])
+    trial.check_likelihoods(np.array(scores), str(path), TOLERANCES[stored])

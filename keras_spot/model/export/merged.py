@@ -4,8 +4,10 @@ Rows appended to the embedding table and put before the input by id give exactly
 prepended prompt, as long as every position sees every other.
 """
 
+import contextlib
 import functools
 import hashlib
+import os
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +19,17 @@ from keras import ops
 
 from keras_spot.backbones.converters.architecture import ACTIVATIONS, TANH_GELU, Architecture
 from keras_spot.backbones.converters.names import HUGGING_FACE
-from keras_spot.base.errors import invalid
+from keras_spot.base import remote
+from keras_spot.base.atomic import atomic_folder
+from keras_spot.base.errors import invalid, unknown
 from keras_spot.model.export.described import cards_of, facts_of
+from keras_spot.model.export.kinds import KINDS
 from keras_spot.tasks.card import TASK_FILE, write_cards
 
 VOCABULARY = "spiece.model"
 _DIGITS = 8  # of a prompt's digest in its words
+# How far log-likelihoods may be from the model's, as a share of the logits' spread.
+TOLERANCES = {"float32": 1e-3, "int8": 0.5}
 
 
 class Merged:
@@ -71,6 +78,16 @@ class Merged:
             )
             raise invalid("prompt_attention", rule, f"{attention!r}")
 
+    @contextlib.contextmanager
+    def folder(self, path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
+        """Yield a folder to fill, which takes its place at a path or address as a whole."""
+        kind = KINDS[self.form]
+        with (
+            remote.writing(path, kind, overwrite) as local,
+            atomic_folder(local, kind, overwrite) as folder,
+        ):
+            yield folder
+
     @property
     def rows(self) -> np.ndarray:
         """The K·P rows that the embedding table gets, `[K P, H]`, one prompt after the other."""
@@ -96,6 +113,17 @@ class Merged:
         facts = {**facts_of(self.model, length), **facts}
         write_cards(folder / TASK_FILE, self.cards, form=self.form, **facts)
         (folder / VOCABULARY).write_bytes(self.tokenizer.proto)
+
+
+def quantization(quantize: str | None) -> str:
+    """Return how weights are stored, by what was asked for; float32 by default.
+
+    Raises:
+        InvalidArgument: an unknown name.
+    """
+    if quantize not in (None, *TOLERANCES):
+        raise unknown("quantize", quantize, TOLERANCES)
+    return quantize or "float32"
 
 
 def architecture_of(backbone: Any, form: str) -> Architecture:

@@ -11,17 +11,14 @@ import numpy as np
 
 from keras_spot import backbones
 from keras_spot.backbones.converters import huggingface
-from keras_spot.base import remote
-from keras_spot.base.atomic import atomic_folder
-from keras_spot.model.export.kinds import KINDS
 from keras_spot.model.export.merged import Merged
 from keras_spot.model.export.readme import write_readme
 from keras_spot.model.export.tokenizer import write_tokenizer
 from keras_spot.model.export.trial import Trial
+from keras_spot.model.generation import INPUTS
 from keras_spot.model.texts import pad_rows
 
 FORM = "transformers"
-INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
 _SHARD = 4 << 30  # bytes of a file of weights
 _PAD = 0
 
@@ -53,11 +50,7 @@ def export_transformers(
     """
     merged = Merged(model, FORM, tasks)
     merged.check_attention()
-    kind = KINDS[FORM]
-    with (
-        remote.writing(path, kind, overwrite) as local,
-        atomic_folder(local, kind, overwrite) as folder,
-    ):
+    with merged.folder(path, overwrite) as folder:
         rows = merged.architecture.vocabulary_size
         shape = dataclasses.replace(merged.architecture, vocabulary_size=rows + len(merged.rows))
         length = max_length or model.preprocessor.decoder_sequence_length

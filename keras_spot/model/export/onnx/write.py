@@ -7,11 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.base import remote
-from keras_spot.base.atomic import atomic_folder
-from keras_spot.base.errors import missing_extra, unknown
-from keras_spot.model.export.kinds import KINDS
-from keras_spot.model.export.merged import Merged
+from keras_spot.base.errors import missing_extra
+from keras_spot.model.export.merged import TOLERANCES, Merged, quantization
 from keras_spot.model.export.onnx import answer
 from keras_spot.model.export.onnx.answer import DECODER, ENCODER
 from keras_spot.model.export.onnx.decoder import add_decoder
@@ -21,8 +18,6 @@ from keras_spot.model.export.readme import write_readme
 from keras_spot.model.export.trial import Trial
 
 FORM = "onnx"
-QUANTIZATIONS = ("float32", "int8")
-_TOLERANCE = {"float32": 1e-3, "int8": 0.5}  # of the logits' spread
 
 
 def export_onnx(
@@ -52,8 +47,7 @@ def export_onnx(
         InvalidArgument: see `Merged`, or an unknown `quantize`.
         MissingExtra: onnx or onnxruntime is not installed.
     """
-    if quantize not in (None, *QUANTIZATIONS):
-        raise unknown("quantize", quantize, QUANTIZATIONS)
+    stored = quantization(quantize)
     try:
         import onnx
         import onnxruntime  # noqa: F401
@@ -61,20 +55,16 @@ def export_onnx(
         raise missing_extra(str(error.name), "onnx") from None
     del onnx
     merged = Merged(model, FORM, tasks)
-    kind = KINDS[FORM]
-    with (
-        remote.writing(path, kind, overwrite) as local,
-        atomic_folder(local, kind, overwrite) as folder,
-    ):
+    with merged.folder(path, overwrite) as folder:
         weights = WeightFile(folder)
         for file, add in ((ENCODER, add_encoder), (DECODER, add_decoder)):
             graph = Graph(Path(file).stem, weights)
-            add(graph, model, merged.architecture.activation, quantize == "int8")
+            add(graph, model, merged.architecture.activation, stored == "int8")
             graph.save(folder / file)
-        merged.write_card(folder, max_length, quantization=quantize or "float32")
+        merged.write_card(folder, max_length, quantization=stored)
         shutil.copy(answer.__file__, folder / "answer.py")
         write_readme(folder, merged)
-        _check(Trial(model), folder, str(path), _TOLERANCE[quantize or "float32"])
+        _check(Trial(model), folder, str(path), TOLERANCES[stored])
 
 
 def _check(trial: Trial, folder: Path, shown: str, tolerance: float) -> None:
