@@ -87,7 +87,8 @@ def encoder(tokenizer: Any, input_length: int, target_length: int, sentinel: int
     token included, which is never cut off. A task's `sentinel` number n puts the token
     `<extra_id_n>` in front of the input (number 99 - n after the vocabulary's own pieces, T5).
     """
-    front = [] if sentinel is None else [tokenizer.vocabulary_size() + 99 - sentinel]
+    first = [] if sentinel is None else [tokenizer.vocabulary_size() + 99 - sentinel]
+    front = np.array(first, np.int32)  # an empty list would be of floats
     settings = front, tokenizer.end_token_id, input_length, target_length
     run = _tokenizing(tokenizer.proto)
 
@@ -127,7 +128,7 @@ def _tokenizing(proto: bytes) -> Callable[..., Any]:
         def tokenise(texts: Any, front: Any, end: Any, length: Any) -> tuple[Any, Any]:
             ids = pieces.tokenize(texts)[:, : length - 1 - tf.size(front)]
             rows = tf.shape(texts)[0]
-            ids = tf.concat([tf.tile([front], [rows, 1]), ids, tf.fill([rows, 1], end)], axis=1)
+            ids = tf.concat([tf.tile(front[None], [rows, 1]), ids, tf.fill([rows, 1], end)], axis=1)
             return ids.values, ids.row_splits
 
         @tf.function(input_signature=[strings, strings, ids, *[number] * 3], autograph=False)

@@ -176,6 +176,24 @@ def test_sentinel_stands_in_front(tokenizer, tmp_path):
         assert x["encoder_token_ids"][0].tolist() == [*ids[: length - 1], 1]
 
 
+def test_functions_that_run_eagerly_tokenise_alike(tokenizer):
+    """`tf.config.run_functions_eagerly`, the usual way to debug."""
+    import tensorflow as tf
+
+    examples = [tasks.Example("a fine film", "good", 0), tasks.Example("", "bad", 1)]
+    for sentinel in (None, 6):
+        encode = batches.encoder(tokenizer, 8, 4, sentinel)
+        compiled = encode(examples)
+        tf.config.run_functions_eagerly(True)
+        try:
+            eager = encode(examples)
+        finally:
+            tf.config.run_functions_eagerly(False)
+        for one, other in zip(compiled, eager):
+            np.testing.assert_array_equal(one.input_ids, other.input_ids)
+            np.testing.assert_array_equal(one.target_ids, other.target_ids)
+
+
 def test_leftovers_drop_or_share_batches():
     def row(length):
         return batches.Encoded(np.arange(2, 2 + length), np.array([1]))

@@ -12,6 +12,7 @@ each part and what was wrong; ends with 1 if anything was.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -104,33 +105,43 @@ def try_files(count, name, work, notes):
 
 
 def try_kills(count, name, work, notes, power=False):
-    part, wrong, rows = "power" if power else "kills", [], []
-    for verb in worlds.VERBS:
-        if name not in verb.name:
-            continue
-        done, number, lines, chains = 0, 0, [], None
-        with _server(verb.light) as server:
-            while done < count and number < 4 * count:
+    """A chain of each command after the other, so that a run which is stopped has tried them all."""
+    part = "power" if power else "kills"
+    tried = {verb.name: _Tried() for verb in worlds.VERBS if name in verb.name}
+    with _server() as heavy, _server(light=True) as light:
+        for number in range(4 * count):
+            for verb in map(worlds.BY_NAME.get, tried):
+                own = tried[verb.name]
+                if own.killed >= count or own.stuck:
+                    continue
 
-                def make(verb=verb, number=number):
-                    nonlocal chains
-                    if chains is None:
-                        try:
-                            chains = kills.Chains(verb, _world(work), work / part, server())
-                        except AssertionError as error:
-                            return {"killed": 0, "wrong": [str(error)]}
-                    killed, problems = chains.chain(number, power)
+                def make(verb=verb, own=own, number=number):
+                    server, place = (light if verb.light else heavy)(), work / part
+                    try:
+                        own.chains = own.chains or kills.Chains(verb, _world(work), place, server)
+                    except AssertionError as error:
+                        return {"killed": 0, "wrong": [str(error)], "stuck": True}
+                    killed, problems = own.chains.chain(number, power)
                     return {"killed": killed, "wrong": problems}
 
                 row = notes.tried([part, verb.name, number], make)
-                done, number = done + row["killed"], number + 1
-                lines += [f"{part}, {verb.name}, chain {number - 1}: {w}" for w in row["wrong"]]
-                if row["wrong"] and chains is None:
-                    break
-        rows.append([verb.name, number, done, len(lines)])
-        wrong += lines
+                own.numbers, own.killed = number + 1, own.killed + row["killed"]
+                own.stuck = row.get("stuck", False)
+                own.wrong += [f"{part}, {verb.name}, chain {number}: {w}" for w in row["wrong"]]
+    rows = [[n, own.numbers, own.killed, len(own.wrong)] for n, own in tried.items()]
     _table(f"command | chains | {'losses of power' if power else 'kills'} | faults", rows)
-    return wrong
+    return [line for own in tried.values() for line in own.wrong]
+
+
+@dataclasses.dataclass
+class _Tried:
+    """What has been tried of one command."""
+
+    chains: "kills.Chains | None" = None
+    numbers: int = 0
+    killed: int = 0
+    stuck: bool = False
+    wrong: list = dataclasses.field(default_factory=list)
 
 
 def try_power(count, name, work, notes):
