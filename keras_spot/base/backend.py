@@ -33,7 +33,7 @@ def _configured() -> str | None:
     home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
     try:
         record = json.loads((Path(home) / "keras.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     backend = record.get("backend") if isinstance(record, dict) else None
     return backend if isinstance(backend, str) else None

@@ -105,7 +105,7 @@ class Claims:
 
     def _all(self, name: str) -> list[Path]:
         files = self.folder.glob(f"{name}.*")
-        return [path for path in files if path.suffix[1:].isdigit() and path.stem == name]
+        return [path for path in files if path.suffix[1:].isdecimal() and path.stem == name]
 
     def _newest(self, name: str) -> Path | None:
         return max(self._all(name), default=None, key=lambda path: int(path.suffix[1:]))

@@ -183,7 +183,7 @@ def marked_files(marker: str | bytes, kind: Kind) -> dict[str, str]:
         record = json.loads(marker)
         if (record["written_by"], record["kind"]) == ("keras_spot", kind.name):
             return {str(name): str(digest) for name, digest in record["files"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     return {}
 
@@ -193,7 +193,7 @@ def unchanged(folder: Path) -> list[str]:
     try:
         text = (folder / MARKER).read_bytes()
         own = marked_files(text, Kind(json.loads(text)["kind"], is_folder=True))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return []
     names = [name for name in listing(folder) if name in own]
     return [MARKER, *(name for name in names if _digest_inside(folder, name) == own[name])]

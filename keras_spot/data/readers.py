@@ -215,7 +215,7 @@ def _parquet(lines: Lines) -> Iterator[Row]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(lines.path) as file:
+        with lines.open() as stream, parquet.ParquetFile(stream) as file:
             _check_names(file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()

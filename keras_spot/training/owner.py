@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_spot.base.claims import Claims, identity
-from keras_spot.base.errors import InvalidArgument, invalid
+from keras_spot.base.claims import STALE_AFTER, Claims, identity
+from keras_spot.base.errors import InvalidArgument, invalid, shortened
 
 LOCK, TRANSFER_LOCK = ".lock", ".transfer-lock"
 
@@ -42,9 +42,15 @@ class Owner:
             InvalidArgument: another process works in it.
         """
         claims, is_new = Claims(self.path, at_once=True), not self.path.exists()
-        claim = self._take(claims, name)
+        # A transfer begins under the run's lock, and a run looks for a transfer's under its own:
+        # of two that begin at once exactly one goes on.
+        with self.owned() if name == TRANSFER_LOCK else contextlib.nullcontext():
+            claim = self._take(claims, name)
+        self._claim = claim
         try:
             with claims.kept(claim):
+                if name == LOCK:
+                    self._check(claims, TRANSFER_LOCK)
                 yield
         finally:
             self._claim = None
@@ -75,23 +81,29 @@ class Owner:
         """
         if self._claim is not None or not self.path.is_dir():
             return
-        claims, me = Claims(self.path, at_once=True), identity()
         for name in (LOCK, TRANSFER_LOCK):
-            owner = claims.holder(name)
-            # The last run of a transfer works in the transfer's folder.
-            is_own = name == TRANSFER_LOCK and owner is not None and me.items() <= owner.items()
-            if owner is not None and not is_own:
-                raise self._in_use(owner)
+            self._check(Claims(self.path, at_once=True), name)
+
+    def _check(self, claims: Claims, name: str) -> None:
+        owner = claims.holder(name)
+        # The last run of a transfer works in the transfer's folder.
+        is_own = name == TRANSFER_LOCK and owner is not None and identity().items() <= owner.items()
+        if owner is not None and not is_own:
+            raise self._in_use(owner)
 
     def _take(self, claims: Claims, name: str) -> Path:
         claim = claims.take(name)
         if claim is None:
             raise self._in_use(claims.holder(name) or {})
-        self._claim = claim
         return claim
 
     def _in_use(self, owner: Mapping[str, Any]) -> InvalidArgument:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("time", 0)))
-        host = str(owner.get("host", "?")).partition("/")[0]
-        received = f"{self.path}, of process {owner.get('pid', '?')} on {host} since {since}"
+        """Return the error for an owner, of whom a lock that was cut off may not say all."""
+        host = shortened(owner.get("host", "?")).partition("/")[0]
+        received = f"{self.path}, of process {shortened(owner.get('pid', '?'))} on {host}"
+        with contextlib.suppress(TypeError, ValueError, OverflowError, OSError, KeyError):
+            began = time.localtime(owner["time"])
+            received += f" since {time.strftime('%Y-%m-%d %H:%M:%S', began)}"
+        if "host" not in owner:  # of one that was cut off
+            received += f", whose lock says nothing and holds for {STALE_AFTER:g} s"
         return invalid("run_dir", "must not be in use by another process", received)

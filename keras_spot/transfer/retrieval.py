@@ -273,9 +273,8 @@ def retrieve(
         raise invalid("run", "must be of one prompt and one task", f"{len(run.tasks)} tasks")
     if strategy.needs_scores and run.validation_split == "":
         raise invalid("validation_split", "must not be empty to choose the best by", "''")
-    RunFolder(run_dir).owner.check_free()
-    target = Target(run, run_dir, library, k, by, progress)
-    with target.folder.owner.owned(TRANSFER_LOCK):
+    with RunFolder(run_dir).owner.owned(TRANSFER_LOCK):
+        target = Target(run, run_dir, library, k, by, progress)
         target.rank(strategy.name, embedding_steps)
         trained, facts = strategy.transfer(target)
         target.finish(trained, **facts)

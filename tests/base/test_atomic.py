@@ -92,6 +92,10 @@ def own_marker(path):
     (path / ownership.MARKER).write_text('["a note of mine"]')
 
 
+def deep_marker(path):
+    (path / ownership.MARKER).write_text("[" * 100_000)
+
+
 @pytest.mark.parametrize(
     ("change", "shown"),
     [
@@ -101,6 +105,7 @@ def own_marker(path):
         (lose_the_marker, "sub/"),
         (other_kind, "keras_spot.json, sub/"),
         (own_marker, "keras_spot.json, sub/"),
+        (deep_marker, "keras_spot.json, sub/"),
     ],
 )
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -3,6 +3,8 @@
 import dataclasses
 import gzip
 import json
+import os
+import shutil
 
 import pytest
 
@@ -169,6 +171,15 @@ def test_a_wrong_byte_is_in_its_row(number, kind, tmp_path):
     assert at in str(caught.value)
     assert "(the task's `encoding` says another)" in str(caught.value)
     assert len(read(task_of({"train": path}, encoding="latin-1"))) == 2500
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_files_below_a_name_that_is_not_utf8(tmp_path, kind):
+    folder = tmp_path / os.fsdecode(b"na\xefve")
+    folder.mkdir()
+    path = shutil.copy(own(tmp_path, kind).files["train"], folder)
+    task = task_of({"train": path})
+    assert read(task) == [("film: a, gem", "1"), ('film: so "so"', "3")]
 
 
 @pytest.mark.parametrize(

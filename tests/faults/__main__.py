@@ -105,7 +105,7 @@ def try_files(count, name, work, notes):
 
 
 def try_kills(count, name, work, notes, power=False):
-    """A chain of each command after the other, so that a run which is stopped has tried them all."""
+    """A chain of each command, then the next of each, so that a run cut short tried them all."""
     part = "power" if power else "kills"
     tried = {verb.name: _Tried() for verb in worlds.VERBS if name in verb.name}
     with _server() as heavy, _server(light=True) as light:

@@ -114,6 +114,16 @@ def test_other_float_types_and_orders_become_float32(tmp_path):
     np.testing.assert_array_equal(prompts.read(tmp_path / "f.npy").values, PROMPT)
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_in_the_place_of_a_runs_record_is_damage(tmp_path, make):
+    """Not a run without one, whose newest step would be taken instead of its best."""
+    run = run_dir(tmp_path / "run", best=5)
+    (run / "run.json").unlink()
+    make(run / "run.json")
+    with pytest.raises((OSError, ValueError), match=r"run/run\.json"):
+        prompts.read(run)
+
+
 def test_a_run_directory_gives_its_best_step_else_the_newest(tmp_path):
     run = run_dir(tmp_path / "a", best=5)
     np.testing.assert_array_equal(prompts.read(run).values, PROMPT + 5)

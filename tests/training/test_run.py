@@ -21,7 +21,7 @@ import toy
 import keras_spot
 from keras_spot import Recipe, Run, execute, prompts
 from keras_spot.base.claims import identity
-from keras_spot.base.errors import Diverged
+from keras_spot.base.errors import Diverged, InvalidArgument
 from keras_spot.training import options, owner
 from keras_spot.training.interrupts import Interrupted
 from keras_spot.training.run_folder import RunFolder
@@ -394,6 +394,46 @@ def test_a_folder_has_one_owner(go, copied):
         go(copied)
     (copied / ".transfer-lock.0").write_text(json.dumps(identity()))  # our own transfer
     go(copied)
+
+
+@pytest.mark.parametrize("names", [(owner.LOCK, owner.TRANSFER_LOCK), (owner.TRANSFER_LOCK,) * 2])
+def test_a_run_and_a_transfer_do_not_begin_beside_each_other(tmp_path, names):
+    """Each looks under the run's lock for the other; the first is told nothing."""
+    program = (
+        "import sys; from keras_spot.training.run_folder import RunFolder\n"
+        "with RunFolder(sys.argv[1]).owner.owned(sys.argv[2]):\n"
+        "    print('owned', flush=True); sys.stdin.read()"
+    )
+    for first, second in (names, names[::-1]):
+        words = [sys.executable, "-c", program, str(tmp_path / "run"), first]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(words, **pipes) as other:
+            assert other.stdout.readline() == "owned\n"
+            begun = RunFolder(tmp_path / "run").owner.owned(second)
+            with pytest.raises(ValueError, match=f"of process {other.pid} on"), begun:
+                raise AssertionError
+            other.stdin.close()
+            assert other.wait() == 0
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "{}", '{"host": ["x"], "pid": "1", "time": 1e300}', '{"host": "x", "time": "soon"}'],
+)
+def test_a_lock_that_a_loss_of_power_cut_off(tmp_path, text):
+    """It may be of a host that still works: it holds until it is silent for long enough."""
+    lock = tmp_path / ".lock.0"
+    lock.write_text(text)
+    (tmp_path / ".lock.\u00b2").write_text("no number of a lock")
+    folder = RunFolder(tmp_path)
+    with pytest.raises(InvalidArgument, match="must not be in use by another process") as error:
+        folder.owner.check_free()
+    assert "1970" not in str(error.value)
+    os.utime(lock, (1, 1))
+    with folder.owner.owned():
+        assert (tmp_path / ".lock.1").is_file()
+    assert [file.name for file in tmp_path.iterdir()] == [".lock.\u00b2"]
 
 
 def test_a_fit_keeps_its_folder_through_a_long_validation(tmp_path, monkeypatch):

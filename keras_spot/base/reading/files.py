@@ -107,8 +107,9 @@ def read_bytes(file: Path, limit: int, argument: str = "path") -> bytes:
         DamagedFile: it is larger.
     """
     with open_file(file) as stream, parsing(file, "must be readable", argument):
-        content = stream.read(limit + 1)
-    if len(content) > limit:
+        size = os.fstat(stream.fileno()).st_size
+        content = stream.read(limit + 1) if size <= limit else b""
+    if max(size, len(content)) > limit:
         raise damaged(file, f"must have at most {limit} bytes", argument=argument)
     return content
 

@@ -39,7 +39,7 @@ def steps_with(folder: Path, name: str) -> list[int]:
 def read_run(run_dir: str | os.PathLike) -> dict[str, Any]:
     """Return a run directory's `run.json`, `{}` where there is none."""
     file = Path(run_dir) / RUN_FILE
-    if not file.is_file():
+    if not os.path.lexists(file):  # a folder or a pipe of that name is a damaged record
         return {}
     rule = f"must hold a readable {RUN_FILE}"
     # A score that is no number stands there as NaN, which is more than JSON knows.
