@@ -127,6 +127,39 @@ def test_a_folder_with_another_file_survives(keras_spot, stage, tmp_path, name, 
     assert (path / "thesis.txt").read_text() == THESIS
 
 
+# Folders that are added to, one file after the other.
+SHARED_FOLDERS = {
+    "train": "train --task synthetic/movies --steps 1 --run-dir OUT",
+    "train-bank": "train-bank --task synthetic/movies --task synthetic/products --steps 1 "
+    "--run-dir OUT",
+    "train by transfer": "train --task synthetic/movies --transfer average --library IN/library "
+    "--steps 1 --run-dir OUT",
+    "library add": "library add IN/p.npz --name glue/sst2 --library OUT",
+    "study": "study run IN/study.yaml --output OUT",
+    "demo": "demo --output OUT",
+}
+
+
+@pytest.mark.parametrize("restart", [[], ["--restart"]], ids=["", "restart"])
+@pytest.mark.parametrize("name", SHARED_FOLDERS)
+def test_nothing_is_put_beside_the_files_of_another(
+    keras_spot, stage, tmp_path, monkeypatch, name, restart
+):
+    monkeypatch.setattr(backbones, "load", lambda *args, **options: pytest.fail("was loaded"))
+    command, path = words(SHARED_FOLDERS[name], stage, tmp_path / "docs")
+    (stage / "study.yaml").write_text(
+        "backbone: a-backbone\nsources: [synthetic/movies]\ntargets: [synthetic/products]\n"
+    )
+    path.mkdir()
+    (path / "thesis.txt").write_text(THESIS)
+    code, out, err = keras_spot(*command, *(restart if command[0].startswith("train") else ()))
+    assert (code, out) == (2, "")
+    assert "must be new, empty or hold a " in err
+    assert err.endswith(f"Received: {path} (holds thesis.txt)\n")
+    assert err.count("\n") == 1
+    assert os.listdir(path) == ["thesis.txt"]
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_our_own_folder_is_replaced_and_said_so(keras_spot, stage, tmp_path, name):
     command, path = words(FOLDERS[name], stage, tmp_path / "docs")
@@ -511,7 +544,7 @@ def test_an_entry_with_other_files_is_not_removed(keras_spot, tmp_path):
 @pytest.mark.parametrize("is_folder", [False, True])
 def test_a_library_does_not_take_the_place_of_another_file(tmp_path, is_folder):
     place = tmp_path / "library" / "rte"
-    place.parent.mkdir()
+    PromptLibrary(place.parent).add("sst2", VALUES)
     thesis = place / "thesis.txt" if is_folder else place
     thesis.parent.mkdir(exist_ok=True)
     thesis.write_text(THESIS)

@@ -129,6 +129,27 @@ def check_folder(path: Path, kind: Kind, overwrite: bool, shown: str) -> list[st
         return names
 
 
+def check_shared(path: Path, what: str, argument: str, is_ours: Callable[[Path], bool]) -> None:
+    """Raise unless a folder that gets one file after the other is new, empty or has ours in it.
+
+    Names that begin with a dot say nothing: a lock, what a file manager leaves.
+
+    Args:
+        path: the folder.
+        what: what it shall be, for the message.
+        argument: the name of the argument that gives it.
+        is_ours: whether something in it is our work; then others' files may lie beside it.
+
+    Raises:
+        InvalidArgument: it holds only what others have put there.
+    """
+    names = sorted(os.listdir(path)) if path.is_dir() else []
+    names = [name for name in names if not name.startswith(".")]
+    if names and not any(is_ours(path / name) for name in names):
+        rule = f"must be new, empty or hold a {what} (choose another, or empty it yourself)"
+        raise invalid(argument, rule, f"{path} (holds {some(names)})")
+
+
 def judge(
     names: Iterable[str],
     own: dict[str, str],

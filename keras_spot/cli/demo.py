@@ -20,6 +20,7 @@ EVERY = 10
 SEEDS = (0, 1, 2)
 VALIDATION = 200
 _PICTURE, _SAVED_MODEL = "learning_curves.png", "saved_model"
+_RUNS, _DATA = "runs", "tfds"
 TEXT = "products sentence: the charger broke after two days, a complete waste of money"
 
 
@@ -74,8 +75,8 @@ def run_demo(
         validation: validation examples. Default 200.
 
     Raises:
-        InvalidArgument: another's picture, saved model or runs are in the folder; or it is an
-            address.
+        InvalidArgument: another's picture, saved model or runs are in the folder, or only what
+            others have put there; or it is an address.
     """
     from keras_spot import backbones
     from keras_spot.base import progress
@@ -94,7 +95,7 @@ def run_demo(
         def run(name: str, task: str, description: str, recipe: Any, **options: Any) -> Any:
             return train(
                 task,
-                folder / "runs" / name,
+                folder / _RUNS / name,
                 backbone=backbone,
                 tokenizer=tokenizer,
                 recipe=recipe,
@@ -102,7 +103,7 @@ def run_demo(
                 method="rank",
                 validation_limit=validation,
                 devices=here(),
-                data_dir=folder / "tfds",
+                data_dir=folder / _DATA,
                 progress=follow(description, recipe.steps),
                 **options,
             )
@@ -110,15 +111,13 @@ def run_demo(
         once = dataclasses.replace(recipe, steps=source_steps, checkpoint_every=source_steps)
         source = run("source", SOURCE, "source: films", once)
         first = _first_scores(
-            (backbone, tokenizer), source.run_dir, seeds, validation, folder / "tfds"
+            (backbone, tokenizer), source.run_dir, seeds, validation, folder / _DATA
         )
         curves, model = _target_runs(run, source.run_dir, first, seeds, recipe)
     scores = {name: [curve[-1][1] for curve in runs] for name, runs in curves.items()}
     kept = {name: _kept(runs) for name, runs in curves.items()}
     step = kept[TRANSFERRED]
-    model.load_prompt(
-        folder / "runs" / f"spot-{seeds[0]}" if step else source.run_dir, step or None
-    )
+    model.load_prompt(folder / _RUNS / f"spot-{seeds[0]}" if step else source.run_dir, step or None)
     answer = _served(model, folder / _SAVED_MODEL)
     result = DemoResult(
         source.history[-1]["score"],
@@ -233,13 +232,15 @@ def _earlier_outputs(folder: Path) -> list[Path]:
     """
     from keras_spot.base import remote
     from keras_spot.base.errors import invalid
-    from keras_spot.base.ownership import check
+    from keras_spot.base.ownership import check, check_shared
     from keras_spot.model.export import SAVED_MODEL
     from keras_spot.study.plots.style import PICTURE
 
     if remote.is_remote(folder):
         raise invalid("folder", "must be on this machine", remote.address(folder))
     kinds = {_PICTURE: PICTURE, _SAVED_MODEL: SAVED_MODEL}
+    ours = {*kinds, _RUNS, _DATA}
+    check_shared(folder, "demo", "folder", lambda place: place.name in ours)
     return [folder / name for name, kind in kinds.items() if check(folder / name, kind)]
 
 

@@ -156,6 +156,14 @@ class StudyFolder:
             if taken and not file.is_file():  # nor has another host begun just now
                 rule = "must be new or hold a study, without files of the names that it writes"
                 raise invalid("folder", rule, f"{self.path} (holds {', '.join(taken)})")
+            # The description itself may lie there, and what another host begins just now.
+            ours = {*_NAMES, DESCRIPTION}
+            ownership.check_shared(
+                self.path,
+                "study",
+                "folder",
+                lambda place: place.name in ours or place.suffix in (".yaml", ".yml", ".json"),
+            )
         write_json(file, study.record())
 
     def study(self) -> Study:

@@ -92,6 +92,7 @@ def execute(
 
     folder = folder_of(run_dir)
     folder.owner.check_free()
+    folder.check_place()
     if restart:
         folder.set_aside()
     record = run.record()

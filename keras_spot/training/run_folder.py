@@ -66,6 +66,10 @@ class RunFolder:
         self.path = Path(path)
         self.owner = Owner(self.path)
 
+    def check_place(self) -> None:
+        """Raise InvalidArgument if others have put something in the folder, and no run of ours."""
+        ownership.check_shared(self.path, "run", "run_dir", _is_of_run)
+
     def check_owned(self) -> None:
         """Raise if the folder was taken away while a run works in it.
 

@@ -63,6 +63,7 @@ class Target:
             raise invalid("prompt_init", rule, f"prompt_init={run.prompt_init!r}")
         (self.task,) = run.tasks
         self.folder, self.k, self.progress = RunFolder(run_dir), k, progress
+        self.folder.check_place()
         self.library = library if isinstance(library, PromptLibrary) else PromptLibrary(library)
         self.similarity = transfer.similarity(by)
         self.similarity_name = by if isinstance(by, str) else _name_of(by)

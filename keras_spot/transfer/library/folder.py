@@ -217,6 +217,9 @@ class PromptLibrary(ReadLibrary):
     def _scratch(self) -> Iterator[Path]:
         if not isinstance(self.folder, Path):
             raise invalid("library", "must be a local folder to write to", self.folder)
+        ownership.check_shared(
+            self.folder, "library", "library", lambda place: (place / HEADER).is_file()
+        )
         self.folder.mkdir(parents=True, exist_ok=True)
         for place in leftovers.left_in(self.folder):
             _clear(place)
