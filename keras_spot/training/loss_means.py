@@ -19,6 +19,8 @@ class LossMeans:
     def __init__(self, model: Any):
         self.model = model
         self.names = ["loss", *(f"{name}_loss" for name in model.prompt_names or ())]
+        for metric in self._metrics():  # as Keras does when the epoch begins
+            metric.reset_state()
         self._before = self._read()  # sum and weight of each loss, at the last look
         self._sums = np.zeros_like(self._before)  # and since the last line
 
