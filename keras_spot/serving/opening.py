@@ -1,11 +1,12 @@
 """From paths to loaded engines: exported folders as they are, runs after an export."""
 
+import functools
 import logging
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def open_all(
     scratch: PathLike | None = None,
     backbone: str | None = None,
     takes_prompts: bool = False,
+    batch_size: int = 32,
 ) -> tuple[list[Engine], str]:
     """Return engines for what is to be served, and in one line which they are and why.
 
@@ -38,6 +40,7 @@ def open_all(
         scratch: folder for what is exported to be served. Default: none may be needed.
         backbone: of prompts that do not say theirs.
         takes_prompts: whether prompts will come that were never exported.
+        batch_size: texts computed at once. Default 32.
 
     Raises:
         InvalidArgument: nothing to serve, an unknown engine, or one that cannot run a folder.
@@ -51,12 +54,14 @@ def open_all(
     prompts = [str(path) for path in paths if exported_folder(path) is None]
     for prompt in prompts:  # a mistake in a path should not wait for an export
         read_header(prompt)
-    engines = [open_engine(folder, None if engine == AUTO else engine) for folder in folders]
+    named = None if engine == AUTO else engine
+    engines = [open_engine(folder, named, batch_size=batch_size) for folder in folders]
     reasons = [f"{one.name} runs {one.folder}" for one in engines]
     if prompts:
         if scratch is None:
             raise invalid("models", "must be exported folders", prompts[0])
-        chosen, reason = _of_prompts(prompts, engine, Path(scratch), backbone, takes_prompts)
+        export = functools.partial(_exported, prompts, Path(scratch), backbone, batch_size)
+        chosen, reason = _of_prompts(export, engine, takes_prompts)
         engines.insert(0, chosen)
         reasons.insert(0, reason)
     for one in engines:
@@ -79,22 +84,19 @@ def exported_folder(path: PathLike) -> Path | None:
 
 
 def _of_prompts(
-    prompts: Sequence[str],
-    engine: str,
-    scratch: Path,
-    backbone: str | None,
-    takes_prompts: bool,
+    export: Callable[[str], Engine], engine: str, takes_prompts: bool
 ) -> tuple[Engine, str]:
+    """Return the engine of prompts and why it is that one; `export` makes one of a name."""
     if engine != AUTO:
-        return _exported(prompts, engine, scratch, backbone), f"{engine}, as asked"
+        return export(engine), f"{engine}, as asked"
     if takes_prompts:
         reason = "tensorflow, which alone takes prompts that were not exported"
-        return _exported(prompts, "tensorflow", scratch, backbone), reason
+        return export("tensorflow"), reason
     engines: dict[str, Engine] = {}
     notes = []
     for name in ENGINES:
         try:
-            engines[name] = _exported(prompts, name, scratch, backbone)
+            engines[name] = export(name)
         except (InvalidArgument, MissingExtra, Unfinished) as error:
             notes.append(f"{name} cannot: {error}")
     if not engines:
@@ -138,7 +140,9 @@ def _texts(rows: int) -> list[str]:
     return [" ".join(words[: 3 + number % len(words)]) for number in range(rows)]
 
 
-def _exported(prompts: Sequence[str], engine: str, scratch: Path, backbone: str | None) -> Engine:
+def _exported(
+    prompts: Sequence[str], scratch: Path, backbone: str | None, batch_size: int, engine: str
+) -> Engine:
     """Return an engine of prompts, exported in a process of its own: this one stays small."""
     form = ENGINES[engine][-1]
     folder = Path(tempfile.mkdtemp(dir=scratch, prefix=f"{engine}-"))
@@ -151,7 +155,7 @@ def _exported(prompts: Sequence[str], engine: str, scratch: Path, backbone: str 
         lines = list(_lines(done.stderr)) or [f"exit code {done.returncode}"]
         message = lines[-1].removeprefix("error: ")
         raise InvalidArgument(message) if done.returncode == 2 else Unfinished(message)
-    return open_engine(folder, engine)
+    return open_engine(folder, engine, batch_size=batch_size)
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -55,6 +55,8 @@ def handler_of(
     from keras_spot.serving.models import Models
     from keras_spot.serving.opening import open_all
 
-    engines, _ = open_all(folders, engine, takes_prompts=prompts is not None)
+    limits = Limits() if limits is None else limits
+    takes_prompts = prompts is not None
+    engines, _ = open_all(folders, engine, takes_prompts=takes_prompts, batch_size=limits.batch)
     held = None if prompts is None else PromptFolder(prompts, engines[0].facts)
     return Handler(Models(engines, held), limits)

@@ -69,12 +69,16 @@ def serve(
         prompts = first / PROMPTS
     if prompts is not None and not Path(prompts).is_dir():
         raise invalid("prompts", "must be a folder", f"{prompts}")
+    limits = Limits() if limits is None else limits
+    takes_prompts = prompts is not None
     with (
         bind(host, port) as sock,
         tempfile.TemporaryDirectory(prefix="keras-spot-serve-") as scratch,
     ):
         with _handling({signal.SIGTERM: _interrupt}):
-            engines, reason = open_all(models, engine, scratch, backbone, prompts is not None)
+            engines, reason = open_all(
+                models, engine, scratch, backbone, takes_prompts, limits.batch
+            )
         report(f"engine: {reason}")
         held = None if prompts is None else PromptFolder(prompts, engines[0].facts)
         served = Models(engines, held)

@@ -10,11 +10,11 @@ from keras_spot.tasks.card import TaskCard
 class Stub:
     """An engine that takes no time."""
 
-    takes_prompts, batch_size = False, 32
+    takes_prompts = False
     facts = {"max_input_length": 9}
 
-    def __init__(self, name, folder):
-        self.name, self.folder, self.calls = name, folder, []
+    def __init__(self, name, folder, batch_size):
+        self.name, self.folder, self.batch_size, self.calls = name, folder, batch_size, []
         self.takes_prompts = name == "tensorflow"
         self.cards = {"a": TaskCard("a", "{x}", ("no", "yes"))}
 
@@ -30,14 +30,17 @@ def stubs(monkeypatch):
     """Exports and engines as stubs; `seconds` is what they measure, an error what they raise."""
     seconds = {"tensorflow": 3.0, "ctranslate2": 2.0, "onnxruntime": 4.0}
 
-    def exported(prompts, name, scratch, backbone):
+    def exported(prompts, scratch, backbone, batch_size, name):
         if isinstance(seconds[name], Exception):
             raise seconds[name]
-        return Stub(name, scratch)
+        return Stub(name, scratch, batch_size)
+
+    def opened(folder, name, batch_size):
+        return Stub(name or "x", folder, batch_size)
 
     monkeypatch.setattr(opening, "read_header", lambda prompt: None)
     monkeypatch.setattr(opening, "_exported", exported)
-    monkeypatch.setattr(opening, "open_engine", lambda folder, name: Stub(name or "x", folder))
+    monkeypatch.setattr(opening, "open_engine", opened)
     monkeypatch.setattr(opening, "measured", lambda engine: seconds[engine.name])
     return seconds
 
@@ -56,6 +59,13 @@ def test_auto_takes_the_fastest_and_says_why(stubs, tmp_path):
     stubs["tensorflow"] = InvalidArgument("no")
     with pytest.raises(InvalidArgument, match="must be one that can run these prompts"):
         opening.open_all(["run"], "auto", tmp_path)
+
+
+def test_engines_compute_as_many_texts_at_once_as_they_get(stubs, tmp_path):
+    (tmp_path / "task.json").write_text("{}")
+    engines, _ = opening.open_all(["run", tmp_path], "auto", tmp_path, batch_size=7)
+    assert [engine.batch_size for engine in engines] == [7, 7]
+    assert engines[0].calls[-1] == 7
 
 
 def test_prompts_that_will_come_need_tensorflow(stubs, tmp_path):
