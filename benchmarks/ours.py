@@ -19,6 +19,7 @@ import tensorflow as tf  # noqa: E402
 
 import keras_spot  # noqa: E402
 from keras_spot.model.plain.attention import absorbed_is_cheaper  # noqa: E402
+from keras_spot.serving.engines import engine_of, open_engine  # noqa: E402
 
 POLICIES = {"float32": "float32", "bfloat16": "bfloat16"}
 models: dict[str, Any] = {}
@@ -184,9 +185,44 @@ def _inputs(inputs: np.ndarray, targets: np.ndarray, given: np.ndarray) -> dict[
     }
 
 
-def export_model(path: str, length: int, key: str = "model") -> None:
-    """Write a SavedModel that answers with at most `length` tokens."""
-    models[key].export(path, max_length=length)
+def export_model(path: str, length: int, key: str = "model", **options: Any) -> None:
+    """Write a SavedModel, or by `format=` another, that answers with at most `length` tokens."""
+    try:
+        models[key].export(path, max_length=length, **options)
+    except keras_spot.errors.MissingExtra as error:
+        raise Skip(str(error)) from None
+
+
+def answer(
+    path: str, rows: int, tokens: int, length: int, pieces: int, count: int
+) -> dict[str, Any]:
+    """Let an exported model's engine decode `length` tokens, `count` times.
+
+    Args:
+        pieces: input ids are below this number.
+    """
+    ids, _ = workload.batch(rows, tokens, 1, pieces)
+    if engine_of(path) == "tensorflow":
+        if path not in models:
+            models[path] = tf.saved_model.load(path)
+        signature = models[path].signatures["generate_ids"]
+        given = {"encoder_token_ids": ids, "encoder_padding_mask": np.ones_like(ids)}
+        given = {name: tf.constant(value) for name, value in given.items()}
+
+        def work() -> list[list[int]]:
+            return signature(**given)["output_ids"].numpy().tolist()
+    else:
+        if path not in models:
+            models[path] = open_engine(path, threads=THREADS)
+        engine = models[path]
+        prompts = list(engine.cards) * rows
+
+        def work() -> list[list[int]]:
+            return engine.generate_ids(ids.tolist(), prompts, length)
+
+    found: list[list[list[int]]] = []
+    samples = process.repeated(lambda: found.append(work()), count)
+    return {**samples, "ids": found[0]}
 
 
 def serve_text(path: str, words: int, count: int) -> dict[str, list[float]]:
@@ -299,7 +335,7 @@ def score(
 
 
 FUNCTIONS = (hello, gemm, load, free, step, generate, export, warm_up, epoch, score)
-FUNCTIONS += (export_model, serve_text, products_alone)
+FUNCTIONS += (export_model, serve_text, answer, products_alone)
 FUNCTIONS += (process.memory, process.forget_peak)
 
 if __name__ == "__main__":

@@ -114,11 +114,17 @@ def step(rows: int, tokens: int, targets: int, count: int, key: str = "model") -
     return {**samples, "loss": losses[:1]}
 
 
-def generate(rows: int, tokens: int, length: int, count: int, key: str = "model") -> dict[str, Any]:
-    """Decode `length` tokens greedily, `count` times; return the laps and the ids."""
+def generate(
+    rows: int, tokens: int, length: int, count: int, key: str = "model", pieces: int | None = None
+) -> dict[str, Any]:
+    """Decode `length` tokens greedily, `count` times; return the laps and the ids.
+
+    Args:
+        pieces: input ids are below this number. Default: the vocabulary's size.
+    """
     model, _, autocast = models[key]
     model.eval()
-    ids, _ = workload.batch(rows, tokens, 1, model.config.vocab_size)
+    ids, _ = workload.batch(rows, tokens, 1, pieces or model.config.vocab_size)
     inputs = _inputs(ids)
     found: list[torch.Tensor] = []
 

@@ -20,6 +20,7 @@ class Settings:
         generations: tokens to generate.
         generation_rows: B of them.
         generation_tokens: T of them.
+        engine_rows: B of what exported models answer.
         epochs: task to the number of its first examples that make the epoch, and B.
         epoch_rounds: turns of whole epochs.
         wide: T to which the reference pads all.
@@ -44,6 +45,7 @@ class Settings:
     generations: tuple[int, ...] = (8, 64)
     generation_rows: tuple[int, ...] = (1, 32)
     generation_tokens: int = 64
+    engine_rows: tuple[int, ...] = (1, 8, 32)
     epochs: dict[str, tuple[int, int]] = dataclasses.field(
         default_factory=lambda: {
             "glue/sst2": (640, 32),
@@ -88,6 +90,7 @@ QUICK = Settings(
     generations=(3,),
     generation_rows=(1, 2),
     generation_tokens=8,
+    engine_rows=(2,),
     epochs={"synthetic/movies": (40, 8)},
     epoch_rounds=1,
     wide=64,

@@ -67,6 +67,17 @@ def test_every_piece_of_the_fast_kernels_is_measured():
     assert own - set(cases.kernels.PIECES) == {"cached_decoder"}  # by generation
 
 
+def test_every_engine_answers_as_the_savedmodel(tmp_path):
+    for name in ("ctranslate2", "onnx", "onnxruntime", "sentencepiece"):
+        pytest.importorskip(name, reason="an engine")
+    measured, said = run(tmp_path, "--no-peer", "--only", "engines")
+    assert list(measured) == ["engines: 3 tokens, B=2"], said
+    (found,) = measured.values()
+    assert list(found["sides"]) == [name for name, *_ in cases.engines.FORMS]
+    for name, _, quantize in cases.engines.FORMS:
+        assert f"{name}: 2 of 2 answers alike" in found["notes"] or quantize
+
+
 def test_beside_the_peer(tmp_path):
     for name in ("torch", "transformers", "peft"):
         pytest.importorskip(name, reason="the peer")

@@ -3,6 +3,7 @@
 from benchmarks.bench import Part
 from benchmarks.cases import (
     bank,
+    engines,
     epoch,
     generate,
     kernels,
@@ -21,6 +22,7 @@ CASES = {
     "generate": generate,
     "rank": rank,
     "serve": serve,
+    "engines": engines,
     "bank": bank,
     "memory": memory,
     "startup": startup,
