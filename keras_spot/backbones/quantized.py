@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_spot.base import reading
+from keras_spot.base.choices import QUANTIZE
 from keras_spot.base.errors import damaged, invalid, unknown
 
 if TYPE_CHECKING:
     from keras_hub.models import T5Backbone
 
-MODES = ("int8", "int4")
 ANOTHER_WAY = "another way"
 RECORD = "quantization.json"
 BLOCK = 32  # rows of a kernel that share a scale in int4
@@ -35,8 +35,8 @@ def quantize(backbone: T5Backbone, mode: str) -> None:
     Raises:
         InvalidArgument: an unknown mode, or a backbone that is quantised otherwise already.
     """
-    if mode not in MODES:
-        raise unknown("quantize", mode, MODES)
+    if mode not in QUANTIZE:
+        raise unknown("quantize", mode, QUANTIZE)
     present = quantization(backbone)
     if present == mode:
         return
@@ -75,7 +75,7 @@ def quantization(backbone: Any) -> str | None:
             return ANOTHER_WAY
         if exact:
             modes.add(mode)
-    if len(modes) > 1 or not modes <= {None, *MODES}:
+    if len(modes) > 1 or not modes <= {None, *QUANTIZE}:
         return ANOTHER_WAY
     return modes.pop() if modes else None
 
@@ -88,7 +88,7 @@ def megabytes(backbone: Any) -> float:
 def record(backbone: Any) -> dict[str, str] | None:
     """Return how a backbone is quantised and the dtype policy of the rest, None if it is not."""
     mode = quantization(backbone)
-    if mode not in MODES:
+    if mode not in QUANTIZE:
         return None
     return {"mode": mode, "dtype": backbone.dtype_policy.name}
 
@@ -124,9 +124,9 @@ def read(folder: Path) -> dict[str, str] | None:
     file = folder / RECORD
     if not file.is_file():
         return None
-    rule = f"must hold a mode ({', '.join(MODES)}) and a dtype"
+    rule = f"must hold a mode ({', '.join(QUANTIZE)}) and a dtype"
     facts = reading.read_record(file, argument="backbone", rule=rule, limit=_LIMIT)
-    if facts.get("mode") not in MODES or not isinstance(facts.get("dtype"), str):
+    if facts.get("mode") not in QUANTIZE or not isinstance(facts.get("dtype"), str):
         raise damaged(file, rule, repr(facts), argument="backbone")
     return facts
 

@@ -3,10 +3,8 @@
 import dataclasses
 
 from keras_spot.base import fields
+from keras_spot.base.choices import PROMPT_ATTENTION
 from keras_spot.base.fields import AMOUNT, EXPONENT, POSITIVE, RATE, SHARE, TEXT, about
-
-PROMPT_ATTENTION = ("full", "prompt", "causal")
-"""What a prompt's positions may see, see `PromptedT5`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,12 +9,12 @@ import numpy as np
 
 from keras_spot import backbones
 from keras_spot.base import devices
+from keras_spot.base.choices import Kernels
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, Initializer, PathLike, Tokenizer
 from keras_spot.model import reparameterizations
 from keras_spot.model.gradient_check import check_gradients
-from keras_spot.model.kernels import Kernels
 from keras_spot.model.prompted_t5 import PromptedT5
 from keras_spot.prompts import Prompt, initializers
 from keras_spot.prompts.initializers import FromNumpy, PromptInit, PromptInitializer

@@ -1,19 +1,17 @@
 """The one choice between `model/plain` and `model/fast`, and the layer that makes it."""
 
 import functools
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal
 
 import keras
 
 from keras_spot.base import devices
+from keras_spot.base.choices import KERNELS, Kernels
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.types import Record, Tensor
 from keras_spot.model.gradient_check import check_embedding
 from keras_spot.model.plain.forward import PlainT5
 from keras_spot.model.soft_prompt import SoftPrompt
-
-Kernels: TypeAlias = Literal["auto", "plain", "fast"]
-KERNELS = get_args(Kernels)
 
 
 class ForwardPass(keras.layers.Layer):

@@ -1,26 +1,36 @@
-"""How a soft prompt is trained and scored: `compile`, `fit` and `evaluate`."""
+"""How a soft prompt is trained, scored, saved and loaded."""
 
 import shutil
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import keras
 import keras_hub
+import numpy as np
+from keras import ops
 
+from keras_spot import backbones
 from keras_spot.base import devices, hosts, layouts
 from keras_spot.base.errors import invalid
-from keras_spot.base.types import Record, Tensor
-from keras_spot.model import feeding, optimizers, samplers, texts
+from keras_spot.base.types import PathLike, Record, Tensor
+from keras_spot.model import feeding, optimizers, prompt_files, samplers, texts
 from keras_spot.model.losses import LabelAccuracy, TokenAccuracy, TokenCrossEntropy, bank_loss
 from keras_spot.model.summary import show_prompts
+from keras_spot.prompts import names as naming
 
-__all__ = ["PromptTuning"]
+__all__ = ["PromptTuning", "WhichPrompt"]
+
+WhichPrompt: TypeAlias = str | int | Sequence[str | int] | None
+"""Of a bank: a prompt's name or number, or one a row."""
 
 _WIDEST = 108  # characters of a line of KerasHub's summaries
 
 
 class PromptTuning(keras_hub.models.Seq2SeqLM):
-    """A KerasHub `Seq2SeqLM` that trains a soft prompt; `PromptedT5` has one, and answers, too.
+    """A KerasHub `Seq2SeqLM` that trains a soft prompt and keeps it in files.
+
+    `PromptedT5` is made of a T5 and its prompt, and answers, too.
 
     Attributes:
         distribution: the `keras.distribution` in whose scope it was made, None without one.
@@ -30,6 +40,8 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
 
     test_function: Callable[..., Any] | None
     predict_function: Callable[..., Any] | None
+
+    # === Training ===
 
     def compile(
         self,
@@ -232,6 +244,71 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         if self.num_prompts is not None:
             ids["prompt_index"] = x["prompt_index"]
         return ids, y, texts.weighted(mask, sample_weight)
+
+    # === Prompts ===
+
+    @property
+    def prompt(self) -> np.ndarray:
+        """The prompt as a float32 NumPy array `[P, H]`, a bank's as `[K, P, H]`."""
+        values = ops.convert_to_numpy(self.soft_prompt.stacked("float32"))
+        return values[0] if self.num_prompts is None else values
+
+    def prompt_numbers(self, prompt: WhichPrompt, rows: int) -> np.ndarray | None:
+        """Return the `prompt_index` `[B]` of B rows, None without a bank; see `names.numbers`."""
+        return naming.numbers(self.prompt_names, prompt, rows)
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the backbone as it is now, see `backbones.fingerprint`."""
+        return backbones.fingerprint(self.backbone)
+
+    @property
+    def quantization(self) -> str | None:
+        """`"int8"` or `"int4"` of a backbone that is so quantised, see `build`."""
+        return backbones.quantization(self.backbone)
+
+    def save_prompt(
+        self,
+        path: PathLike,
+        form: str | None = None,
+        prompt: str | int | None = None,
+        overwrite: bool = False,
+        **provenance: Any,
+    ) -> Path:
+        """Write the prompt, see `prompts.write`.
+
+        Args:
+            path: `*.npz` (with provenance), `*.npy`, the reference's file name, or whatever
+                `form` takes; may be an address.
+            form: `"npz"`, `"npy"`, `"reference"` or `"peft"`. Default: what the path's name says.
+            prompt: which one of a bank, by name or number.
+            overwrite: replace any file, not only an earlier prompt.
+            **provenance: what to record beside the backbone's fingerprint, what the prompt sees and
+                the versions.
+        """
+        return prompt_files.save(self, path, form, prompt, overwrite, **provenance)
+
+    def load_prompt(
+        self, path: PathLike, step: int | str | None = None, prompt: str | int | None = None
+    ) -> None:
+        """Replace the prompt, of a bank the named one, by a file's, see `prompts.read`.
+
+        Raises:
+            InvalidArgument: a prompt of another shape, backbone or `prompt_attention`.
+        """
+        prompt_files.load(self, path, step, prompt)
+
+    def prompt_variable(self, prompt: str | int | None = None) -> keras.Variable:
+        """Return the variable `[P, H]` of the prompt, of a bank's by name or number.
+
+        Raises:
+            InvalidArgument: with a reparameterization, which trains other variables.
+        """
+        return self.soft_prompt.prompts[self.prompt_number(prompt)]
+
+    def prompt_number(self, prompt: str | int | None = None) -> int:
+        """Return the number of a bank's prompt by its name or number, 0 without a bank."""
+        return naming.number(self.prompt_names, prompt) or 0
 
 
 def _each(callbacks: Any) -> list[Any]:

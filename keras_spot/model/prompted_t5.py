@@ -5,33 +5,29 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, overload
 
 import keras
 import keras_hub
 import numpy as np
-from keras import ops
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from keras_spot import backbones
 from keras_spot.base import layouts
 from keras_spot.base.atomic import atomic_folder
+from keras_spot.base.choices import Kernels
 from keras_spot.base.errors import invalid
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Initializer, PathLike, Record, Tensor
-from keras_spot.model import export, prompt_files, reparameterizations, texts
+from keras_spot.model import export, reparameterizations, texts
 from keras_spot.model.generation import INPUTS, Generator
-from keras_spot.model.kernels import ForwardPass, Kernels
-from keras_spot.model.prompt_tuning import PromptTuning
+from keras_spot.model.kernels import ForwardPass
+from keras_spot.model.prompt_tuning import PromptTuning, WhichPrompt
 from keras_spot.model.ranking import Ranker
 from keras_spot.model.soft_prompt import SoftPrompt
 from keras_spot.prompts import names as naming
 
 __all__ = ["PromptedT5"]
-
-WhichPrompt: TypeAlias = str | int | Sequence[str | int] | None
-"""Of a bank: a prompt's name or number, or one a row."""
 
 _CONFIG = ["prompt_length", "dropout", "prompt_attention", "num_prompts", "prompt_names"]
 _CONFIG += ["remat", "kernels"]
@@ -240,71 +236,6 @@ class PromptedT5(PromptTuning):
     def detokenize(self, ids: np.ndarray, mask: np.ndarray) -> list[str]:
         """Return texts of `ids` `[B, D]` where `mask` `[B, D]`, without special or unknown ids."""
         return texts.detokenize(self.preprocessor, ids, mask)
-
-    # === Prompts ===
-
-    @property
-    def prompt(self) -> np.ndarray:
-        """The prompt as a float32 NumPy array `[P, H]`, a bank's as `[K, P, H]`."""
-        values = ops.convert_to_numpy(self.soft_prompt.stacked("float32"))
-        return values[0] if self.num_prompts is None else values
-
-    def prompt_numbers(self, prompt: WhichPrompt, rows: int) -> np.ndarray | None:
-        """Return the `prompt_index` `[B]` of B rows, None without a bank; see `names.numbers`."""
-        return naming.numbers(self.prompt_names, prompt, rows)
-
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of the backbone as it is now, see `backbones.fingerprint`."""
-        return backbones.fingerprint(self.backbone)
-
-    @property
-    def quantization(self) -> str | None:
-        """`"int8"` or `"int4"` of a backbone that is so quantised, see `build`."""
-        return backbones.quantization(self.backbone)
-
-    def save_prompt(
-        self,
-        path: PathLike,
-        form: str | None = None,
-        prompt: str | int | None = None,
-        overwrite: bool = False,
-        **provenance: Any,
-    ) -> Path:
-        """Write the prompt, see `prompts.write`.
-
-        Args:
-            path: `*.npz` (with provenance), `*.npy`, the reference's file name, or whatever
-                `form` takes; may be an address.
-            form: `"npz"`, `"npy"`, `"reference"` or `"peft"`. Default: what the path's name says.
-            prompt: which one of a bank, by name or number.
-            overwrite: replace any file, not only an earlier prompt.
-            **provenance: what to record beside the backbone's fingerprint, what the prompt sees and
-                the versions.
-        """
-        return prompt_files.save(self, path, form, prompt, overwrite, **provenance)
-
-    def load_prompt(
-        self, path: PathLike, step: int | str | None = None, prompt: str | int | None = None
-    ) -> None:
-        """Replace the prompt, of a bank the named one, by a file's, see `prompts.read`.
-
-        Raises:
-            InvalidArgument: a prompt of another shape, backbone or `prompt_attention`.
-        """
-        prompt_files.load(self, path, step, prompt)
-
-    def prompt_variable(self, prompt: str | int | None = None) -> keras.Variable:
-        """Return the variable `[P, H]` of the prompt, of a bank's by name or number.
-
-        Raises:
-            InvalidArgument: with a reparameterization, which trains other variables.
-        """
-        return self.soft_prompt.prompts[self.prompt_number(prompt)]
-
-    def prompt_number(self, prompt: str | int | None = None) -> int:
-        """Return the number of a bank's prompt by its name or number, 0 without a bank."""
-        return naming.number(self.prompt_names, prompt) or 0
 
     # === Saving ===
 

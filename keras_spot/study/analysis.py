@@ -109,15 +109,17 @@ def pairs(grid: Grid) -> list[Record]:
                 names = {"source": source, "target": target}
                 majority = float(grid.majority[t])
                 baseline, scores = grid.baseline[t, both], grid.scores[s, t, both]
-                records.append({**names, "majority": majority, **_compared(baseline, scores)})
+                records.append({**names, "majority": majority, **compared(baseline, scores)})
     for record in records:
+        record["error_reduction"] = error_reduction(record["score"], record["baseline"])
         record["verdict"] = verdict(record)
         record["helps"] = record["verdict"] == HELPS
         record["harms"] = record["verdict"] == HARMS
     return records
 
 
-def _compared(baselines: np.ndarray, scores: np.ndarray) -> Record:
+def compared(baselines: np.ndarray, scores: np.ndarray) -> Record:
+    """Return what S seeds gained, given two scores of each, `[S]`: means and spreads."""
     score, spread = mean_spread(scores)
     baseline, baseline_spread = mean_spread(baselines)
     gain, gain_spread = mean_spread(scores - baselines)
@@ -129,7 +131,6 @@ def _compared(baselines: np.ndarray, scores: np.ndarray) -> Record:
         "spread": spread,
         "gain": gain,
         "gain_spread": gain_spread,
-        "error_reduction": error_reduction(score, baseline),
     }
 
 

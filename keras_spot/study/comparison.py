@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.study.analysis import Record, mean_spread
+from keras_spot.study.analysis import Record, compared
 from keras_spot.study.methods import Method
 
 SCRATCH = "scratch"
@@ -75,22 +75,13 @@ def _compared(pairs: Sequence[tuple[Any, Mapping[str, Any], Mapping[str, Any]]])
     whole = [np.mean(runs, axis=0) for runs in by_seed.values() if len(runs) == len(targets)]
     means = np.array(whole).reshape(-1, 2)
     gains = means[:, 1] - means[:, 0]
-    baseline, baseline_spread = mean_spread(means[:, 0])
-    score, spread = mean_spread(means[:, 1])
-    gain, gain_spread = mean_spread(gains)
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
     singles = [other["score"] - first["score"] for _, first, other in pairs]
     shares = [share_of_steps(first, other) for _, first, other in pairs]
     record: Record = {
         "rate": pairs[0][2].get("rate"),
         "targets": len(targets),
-        "seeds": len(means),
-        "baseline": baseline,
-        "baseline_spread": baseline_spread,
-        "score": score,
-        "spread": spread,
-        "gain": gain,
-        "gain_spread": gain_spread,
+        **compared(means[:, 0], means[:, 1]),
         "better": better,
         "worse": worse,
         "p": sign_test(better, worse),

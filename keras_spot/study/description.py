@@ -5,19 +5,19 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from keras_spot import backbones
 from keras_spot.base import reading
+from keras_spot.base.choices import KERNELS, METHODS, Kernels
 from keras_spot.base.errors import invalid, missing_file, unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.study import methods as ways
 from keras_spot.study.cells import Cell
-from keras_spot.study.entries import METHODS, StudyTask, entries, name_in
+from keras_spot.study.entries import StudyTask, entries, name_in
 from keras_spot.study.methods import Method
 
 SCORES = ("best", "last")
-KERNELS = ("auto", "plain", "fast")
 # What a study may change and still go on in its folder: it adds cells, or says where things are.
 _FREE = ("name", "sources", "targets", "seeds", "examples", "data_dir", "kernels", "methods")
 _MOST_RUNS = 1_000_000
@@ -97,7 +97,7 @@ class Study:
     validation_limit: int | None = None
     method: str = "rank"
     dtype: str | None = None
-    kernels: Literal["auto", "plain", "fast"] = "auto"
+    kernels: Kernels = "auto"
     input_length: int | None = None
     data_dir: str | None = None
     methods: Mapping[str, object] | None = None

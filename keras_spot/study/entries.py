@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot import tasks
+from keras_spot.base.choices import METHODS
 from keras_spot.base.errors import invalid, unknown
-
-METHODS = ("rank", "generate", "beam")
 
 
 @dataclasses.dataclass(frozen=True)

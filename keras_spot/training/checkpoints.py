@@ -17,7 +17,7 @@ from keras_spot.base.fields import WHOLE
 from keras_spot.base.progress import Watcher
 from keras_spot.base.versions import versions
 from keras_spot.model import reparameterizations
-from keras_spot.training.finite import FiniteSteps
+from keras_spot.training.finite import FiniteSteps, rates_of, warn_of_norm
 from keras_spot.training.interrupts import Interrupted, Signals
 from keras_spot.training.loss_means import LossMeans
 from keras_spot.training.mirrors import folder_of
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from keras_spot.model.prompted_t5 import PromptedT5
 
 Logs: TypeAlias = Mapping[str, float] | None
-
-EXPLODED = 1e6
-"""Norm of a prompt's row that is warned of; of trained prompts it is hundreds to thousands."""
 
 
 class PromptCheckpoint(keras.callbacks.Callback):
@@ -208,7 +205,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         """Write a checkpoint of the present step, or only the state once a signal has come."""
         scores, validate = None, self.validate
         if validate is not None:
-            self._check_norm()
+            warn_of_norm(self.model, self.step)
             self._losses.look()
             self.watcher.validating(self.step)
             scores = self.signals.unless_stopped(lambda: validate(self.model))
@@ -224,7 +221,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
     def _write(self, scores: Mapping[str, Any] | None) -> None:
         """Write prompts, scores and state."""
         self.folder.check_owned()
-        self._check_norm()
+        warn_of_norm(self.model, self.step)
         model, step, bank = self.model, self.step, self._bank()
         values_of_each = model.prompt if bank else [model.prompt]
         for folder, values in zip([*bank.values()] or [self.folder], values_of_each):
@@ -277,26 +274,16 @@ class PromptCheckpoint(keras.callbacks.Callback):
             self._finite.keep()
         elif self._finite.undo():
             warnings.warn(
-                f"{reason} at step {self.step} with {self._rates()}: the step was undone, "
-                f"{self._finite.skipped} of at most {self.skip_nonfinite}",
+                f"{reason} at step {self.step} with {rates_of(self.model.optimizer)}: "
+                f"the step was undone, {self._finite.skipped} of at most {self.skip_nonfinite}",
                 stacklevel=2,
             )
         else:
             self._give_up(reason)
 
-    def _check_norm(self) -> None:
-        """Warn of a prompt that has grown beyond use."""
-        norm = float(np.linalg.norm(np.asarray(self.model.prompt), axis=-1).max())
-        if norm > EXPLODED:
-            warnings.warn(
-                f"the prompt's largest row has the norm {norm:.3g} at step {self.step}; the "
-                f"learning rate ({self._rates()}) may be too large",
-                stacklevel=2,
-            )
-
     def _give_up(self, reason: str) -> NoReturn:
         """Put the last good state back and raise."""
-        state, step, rates = self.folder.read_state(), self.step, self._rates()
+        state, step, rates = self.folder.read_state(), self.step, rates_of(self.model.optimizer)
         if state is not None:
             self._restore(state)
             self.step = int(state["step"])
@@ -308,18 +295,11 @@ class PromptCheckpoint(keras.callbacks.Callback):
             f"{received}; the prompt of step {self.step} is kept in {self.run_dir}",
         )
 
-    def _rates(self) -> str:
-        rates = getattr(self.model.optimizer, "learning_rates", None)
-        if rates is None:
-            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-            return f"learning_rate={rate:.7g}"  # a float32, 0.3 and not 0.30000001192092896
-        return f"learning_rate={rates}"
-
     # === State ===
 
     def _save_state(self) -> None:
         self.folder.check_owned()
-        self._check_norm()
+        warn_of_norm(self.model, self.step)
         model = self.model
         arrays = {"prompt": np.asarray(model.prompt)}
         arrays |= arrays_of(model.soft_prompt.factors, "factor")

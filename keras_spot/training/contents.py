@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_spot import tasks
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.errors import invalid
 from keras_spot.tasks.rows import PREPROCESS
 
 WHOLE = 64 * 2**20
@@ -106,22 +106,3 @@ def file_hash(path: str | os.PathLike[str]) -> str:
             file.seek(-WHOLE, os.SEEK_END)
             digest.update(file.read(WHOLE))
     return digest.hexdigest()
-
-
-def member_fields(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of `Run` for one prompt of a record."""
-    start, name = row["prompt_init"], row["task"]
-    if not isinstance(start, str) or start.startswith("array "):
-        raise invalid("record", "must name its initial prompt", f"prompt_init={start!r}")
-    if "mixture" in row:
-        task: tasks.Task | tasks.Mixture = tasks.Mixture(**row["mixture"])
-    elif name not in record["tasks"]:
-        raise unknown("task", name, record["tasks"])
-    else:
-        facts = {k: v for k, v in record["files"][name].items() if k != "tfds"}
-        if any("path" not in of_split for of_split in facts.values()):
-            raise invalid("record", "must be of data that are not in memory", f"task={name!r}")
-        files = {split: of_split["path"] for split, of_split in facts.items()}
-        task = tasks.Task(**record["tasks"][name], files=files)
-    rate = row.get("learning_rate", record["recipe"]["learning_rate"])
-    return {"task": task, "seed": row["seed"], "learning_rate": rate, "prompt_init": start}

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_spot import tasks
 from keras_spot.base import remote
+from keras_spot.base.choices import METHODS
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.progress import Report, counting
 from keras_spot.base.types import PathLike, Record
@@ -23,7 +24,6 @@ from keras_spot.tasks import metrics
 from keras_spot.tasks.classes import confusion
 from keras_spot.training import submission
 from keras_spot.training.evaluation import Evaluation
-from keras_spot.training.run import METHODS
 
 if TYPE_CHECKING:
     from keras_spot.model.prompted_t5 import PromptedT5

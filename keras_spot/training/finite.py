@@ -7,6 +7,7 @@ prompt or in what the optimiser remembers.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from keras_spot.training.loss_means import LossMeans
 
 if TYPE_CHECKING:
     from keras_spot.model.prompted_t5 import PromptedT5
+
+EXPLODED = 1e6
+"""Norm of a prompt's row that is warned of; of trained prompts it is hundreds to thousands."""
 
 
 class FiniteSteps:
@@ -73,6 +77,26 @@ class FiniteSteps:
     @property
     def _variables(self) -> list[Any]:
         return [*self._prompts, *self._slots]
+
+
+def warn_of_norm(model: PromptedT5, step: int) -> None:
+    """Warn of a prompt that has grown beyond use."""
+    norm = float(np.linalg.norm(np.asarray(model.prompt), axis=-1).max())
+    if norm > EXPLODED:
+        warnings.warn(
+            f"the prompt's largest row has the norm {norm:.3g} at step {step}; the "
+            f"learning rate ({rates_of(model.optimizer)}) may be too large",
+            stacklevel=3,
+        )
+
+
+def rates_of(optimizer: Any) -> str:
+    """Return an optimiser's learning rate or rates as a text, `"learning_rate=0.3"`."""
+    rates = getattr(optimizer, "learning_rates", None)
+    if rates is None:
+        rate = float(ops.convert_to_numpy(optimizer.learning_rate))
+        return f"learning_rate={rate:.7g}"  # a float32, 0.3 and not 0.30000001192092896
+    return f"learning_rate={rates}"
 
 
 def _is_finite(variable: Any) -> bool:

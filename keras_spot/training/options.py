@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from keras_spot import tasks
+from keras_spot.base.choices import Kernels, Quantize
 from keras_spot.base.errors import unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
@@ -41,8 +42,8 @@ class CommonOptions(TypedDict, total=False):
     input_length: int | None
     devices: DevicesLike
     dtype: str | None
-    quantize: Literal["int8", "int4"] | None
-    kernels: Literal["auto", "plain", "fast"]
+    quantize: Quantize | None
+    kernels: Kernels
     skip_nonfinite: int
     reparameterization: Reparameterized
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from keras_spot import backbones, tasks
 from keras_spot.base import fields
+from keras_spot.base.choices import (
+    KERNELS,
+    METHODS,
+    PROMPT_ATTENTION,
+    QUANTIZE,
+    Kernels,
+    Quantize,
+)
 from keras_spot.base.errors import invalid
 from keras_spot.base.fields import POSITIVE, RATE, TEXT, WHOLE, about
-from keras_spot.base.recipe import PROMPT_ATTENTION, Recipe
+from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
-from keras_spot.training.contents import files_record, member_fields, task_record
 from keras_spot.training.members import Member, members_of
 from keras_spot.training.options import (
     REPARAMETERIZATIONS,
@@ -24,13 +30,10 @@ from keras_spot.training.options import (
     check_reparameterization,
     shares_a_part,
 )
+from keras_spot.training.record import fields_of, record_of
 
 if TYPE_CHECKING:
     from keras_spot.tasks import Task  # `tasks` is a property of `Run`
-
-METHODS = ("generate", "beam", "rank")
-KERNELS = ("auto", "plain", "fast")
-QUANTIZE = ("int8", "int4")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,7 +203,7 @@ class Run:
             "Dtype policy, e.g. mixed_bfloat16. Default: float32.", option=str, metavar="POLICY"
         ),
     )
-    quantize: Literal["int8", "int4"] | None = dataclasses.field(
+    quantize: Quantize | None = dataclasses.field(
         default=None,
         metadata=about(
             "Keep the backbone's projections in 8 or 4 bits. Default: as they are.",
@@ -208,8 +211,7 @@ class Run:
             option=QUANTIZE,
         ),
     )
-
-    kernels: Literal["auto", "plain", "fast"] = dataclasses.field(
+    kernels: Kernels = dataclasses.field(
         default="auto",
         metadata=about(
             "How the numbers are computed: fast takes what is written for CPUs.",
@@ -226,7 +228,6 @@ class Run:
             metavar="NAME",
         ),
     )
-
     skip_nonfinite: int = dataclasses.field(
         default=0,
         metadata=about(
@@ -294,77 +295,17 @@ class Run:
         """The tasks of all prompts."""
         return tuple(task for member in self.members for task in member.tasks)
 
-    # === Record ===
-
-    def record(self) -> dict[str, Any]:
-        """Return the run as the plain data that `run.json` holds; see `from_record`.
-
-        Tasks are written out, and the contents of their files are told by a hash, so that a run
-        of the same name on other data is another run.
-        """
-        shared: dict[str, Any] = {
-            "recipe": dataclasses.asdict(self.full_recipe),
-            "split": self.split,
-            "steps": self.total_steps,
-            "examples": self.examples,
-            "validation_split": self.validation_split,
-            "validation_limit": self.validation_limit,
-            "method": self.method,
-            "input_length": self.input_length,
-            "dtype": self.dtype and str(self.dtype),
-            "kernels": self.kernels,
-            "skip_nonfinite": self.skip_nonfinite,
-            "reparameterization": self._described_reparameterization(),
-            "tasks": {task.name: task_record(task) for task in self.tasks},
-            "files": {
-                task.name: files_record(task, [self.split, *self.scored(task)], self.data_dir)
-                for task in self.tasks
-            },
-        }
-        if self.quantize is not None:  # records of earlier runs do not have it
-            shared["quantize"] = self.quantize
-        shared |= {"backbone_name": _place(self.backbone), "tokenizer": _place(self.tokenizer)}
-        if self.is_bank:
-            prompts = {member.name: self._member_record(member) for member in self.members}
-            return {**shared, "bank": list(prompts), "prompts": prompts}
-        (member,) = self.members
-        record = {**shared, **self._member_record(member)}
-        del record["learning_rate"]  # the recipe says it
-        return record
-
-    def _member_record(self, member: Member) -> dict[str, Any]:
-        record = {
-            "task": member.task.name,
-            "seed": member.seed,
-            "learning_rate": member.learning_rate,
-            "prompt_init": self._describe(member.prompt_init),
-        }
-        if isinstance(member.task, tasks.Mixture):
-            record["mixture"] = dataclasses.asdict(member.task)
-        return record
-
-    def _describe(self, prompt_init: Any) -> Any:
-        """Return what the record says of an initial prompt: its name or path, else its numbers."""
-        if prompt_init is None:
-            return self.full_recipe.prompt_init
-        if isinstance(prompt_init, (str, os.PathLike)):
-            return str(prompt_init)
-        from keras_spot.prompts import initializers
-
-        return initializers.describe(prompt_init)
-
-    def _described_reparameterization(self) -> dict[str, Any] | None:
-        if self.reparameterization is None:
-            return None
-        from keras_spot.model import reparameterizations
-
-        return reparameterizations.describe(self.reparameterization)
-
     def scored(self, task: Task) -> tuple[str, ...]:
         """Return the splits of a task that are scored at every checkpoint."""
         if self.validation_split == "":
             return ()
         return (self.validation_split,) if self.validation_split else tuple(task.validation)
+
+    # === Record ===
+
+    def record(self) -> dict[str, Any]:
+        """Return the run as the plain data that `run.json` holds, see `record.record_of`."""
+        return record_of(self)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Run:
@@ -374,27 +315,4 @@ class Run:
             InvalidArgument: a run that a file cannot tell whole: of a backbone, an initial prompt
                 or a task's `preprocess` that were objects.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        given: dict[str, Any] = {key: value for key, value in record.items() if key in known}
-        given.pop("names", None)
-        if record.get("backbone_name") is None:
-            raise invalid("record", "must name its backbone", "backbone_name=None")
-        given |= {
-            "backbone": record["backbone_name"],
-            "recipe": Recipe(**record["recipe"]),
-            "devices": "auto",
-        }
-        rows = record.get("prompts", {None: record})
-        own = [member_fields(row, record) for row in rows.values()]
-        if "prompts" not in record:
-            return cls(**{**given, **own[0]})
-        columns = {key: [row[key] for row in own] for key in own[0]}
-        return cls(**{**given, **columns, "names": list(rows)})
-
-
-def _place(value: Any) -> str | None:
-    """Return a name, an address, or a whole path, by which something is found again."""
-    if not isinstance(value, (str, os.PathLike)):
-        return None
-    named = str(value) in backbones.EMBEDDED or not os.path.exists(value)
-    return str(value) if named else os.path.abspath(value)
+        return cls(**fields_of(record, [field.name for field in dataclasses.fields(cls)]))

@@ -12,7 +12,7 @@ import pytest
 import toy
 
 from keras_spot import PromptedT5
-from keras_spot.model.plain.forward import PROMPT_ATTENTION
+from keras_spot.base.choices import PROMPT_ATTENTION
 from keras_spot.prompts import initializers
 
 PROMPT = np.random.default_rng(1).normal(size=(5, 16))

@@ -11,8 +11,7 @@ import toy
 import keras_spot
 from keras_spot import PromptedT5
 from keras_spot.base import devices
-from keras_spot.model import kernels
-from keras_spot.model.plain.forward import PROMPT_ATTENTION
+from keras_spot.base.choices import PROMPT_ATTENTION
 from keras_spot.prompts import initializers
 
 PARTS = {
@@ -191,7 +190,6 @@ def test_fast_may_be_deleted_whole(monkeypatch):
         x, y, weight = toy.batch()
         model.fit(x, y, sample_weight=weight, verbose=0)
         assert model.make_generate_function()(x)["decoder_token_ids"].shape == (4, 4)
-    assert kernels.KERNELS == ("auto", "plain", "fast")
 
 
 def test_a_quantised_embedding_is_not_trained_behind():

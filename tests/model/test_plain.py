@@ -12,10 +12,10 @@ import toy
 
 from keras_spot import PromptCheckpoint, PromptedT5, build
 from keras_spot.base import devices
+from keras_spot.base.choices import PROMPT_ATTENTION
 from keras_spot.model.fast import cached
 from keras_spot.model.generation import INPUTS
 from keras_spot.model.plain import attention as att
-from keras_spot.model.plain.forward import PROMPT_ATTENTION
 from keras_spot.prompts import initializers
 
 P = 5

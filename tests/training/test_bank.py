@@ -10,9 +10,9 @@ import toy
 
 import keras_spot
 from keras_spot import Recipe, prompts
+from keras_spot.base.choices import PROMPT_ATTENTION
 from keras_spot.data import batches
 from keras_spot.model import build, optimizers
-from keras_spot.model.plain.forward import PROMPT_ATTENTION
 from keras_spot.prompts import names as prompt_names
 from keras_spot.training.evaluate import evaluate, label_log_likelihoods
 

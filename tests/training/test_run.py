@@ -99,10 +99,15 @@ def test_options_are_the_fields_of_the_record():
 
 
 def test_a_record_tells_the_whole_run(tmp_path):
-    run = Run(task="synthetic/movies", seed=3, learning_rate=0.1, steps=7, method="rank")
+    given = {"split": "train[:9]", "examples": 5, "validation_split": "", "validation_limit": 4}
+    given |= {"method": "rank", "input_length": 40, "dtype": "bfloat16", "quantize": "int8"}
+    given |= {"steps": 7, "prompt_attention": "causal", "kernels": "plain", "skip_nonfinite": 2}
+    run = Run(task="synthetic/movies", seed=3, learning_rate=0.1, **given)
     record = json.loads(json.dumps(run.record()))
-    assert record["steps"] == 7
+    assert {name: record[name] for name in given} == given
     assert record["recipe"]["learning_rate"] == 0.1
+    again = Run.from_record(record)
+    assert {name: getattr(again, name) for name in given} == given
     assert json.loads(json.dumps(Run.from_record(record).record())) == record
     bank = Run(task=["synthetic/movies", "glue/rte"], seed=[3, 4], learning_rate=[0.1, 0.2])
     record = json.loads(json.dumps(bank.record()))

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spot.base.choices import PROMPT_ATTENTION
 from keras_spot.base.errors import unknown
 from keras_spot.base.types import Tensor
 from keras_spot.model import losses
@@ -18,8 +19,6 @@ from keras_spot.model.plain import attention as att
 from keras_spot.model.plain.cached import CachedDecoder
 from keras_spot.model.plain.layers import T5Layers
 from keras_spot.model.soft_prompt import SoftPrompt
-
-PROMPT_ATTENTION = ("full", "prompt", "causal")
 
 
 class PlainT5(T5Layers):
