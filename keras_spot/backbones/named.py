@@ -234,11 +234,14 @@ def freeze(backbone: T5Backbone, dropout: float) -> None:
         raise invalid("dropout", "must be in [0, 1)", f"{dropout=}")
     backbone.trainable = False
     for layer in backbone._flatten_layers(include_self=False):
+        layer.trainable = False  # Keras stops at layers that say so already, not at their parts
         if isinstance(layer, keras.layers.Dropout):
             if dropout and getattr(layer, "seed_generator", None) is None:
                 rule = "must be 0 for a backbone built with dropout=0"
                 raise invalid("dropout", rule, f"{dropout=}")
             layer.rate = dropout
+    for variable in backbone.weights:
+        variable.trainable = False
 
 
 def _strided(weight: Any, stride: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_spot import backbones
 from keras_spot.base import devices
 from keras_spot.base.choices import KERNELS, Kernels
 from keras_spot.base.errors import invalid, unknown
@@ -107,6 +108,8 @@ class ForwardPass(keras.layers.Layer):
         trainable = [variable for variable in self.backbone.variables if variable.trainable]
         if trainable:
             return f"where anything but the prompt trains, as {trainable[0].path} does"
+        if backbones.quantization(self.backbone) == backbones.ANOTHER_WAY:
+            return "where only some projections are quantised, or their inputs, too"
         return None
 
     def encode(

@@ -135,10 +135,14 @@ def test_adapters_train_and_a_still_prompt_stands_still(monkeypatch):
 
 def test_frozen_adapters_are_part_of_the_kernels():
     backbone = toy.backbone(gain=1.0, dtype="float64", activation="gelu")
-    backbone.enable_lora(2, target_layer_names=[".*projector"])
-    for variable in backbone.trainable_variables:
+    layers = {layer.name for layer in backbone._flatten_layers() if "projector" in layer.name}
+    backbone.enable_lora(2, target_layer_names=layers)
+    variables = backbone.trainable_variables
+    assert len(variables) == 2 * len([v for v in backbone.weights if v.path.endswith("or/kernel")])
+    for variable in variables:
         variable.assign(np.random.default_rng(0).normal(0.0, 0.3, variable.shape))
     model = prompted(backbone, kernels="fast")
+    assert not any(variable.trainable for variable in backbone.weights)
     data = toy.batch(targets=3)
     (ours, theirs) = (oracle.step(model, data, ours=own)[1:] for own in (True, False))
     oracle.assert_close([ours[0], *ours[1]], [theirs[0], *theirs[1]])
@@ -200,6 +204,16 @@ def test_a_quantised_embedding_is_not_trained_behind():
     assert np.isfinite(model.evaluate(x, y, sample_weight=weight, verbose=0)[0])
     with pytest.raises(ValueError, match="`backbone` must keep its token embedding in float"):
         model.fit(x, y, sample_weight=weight, verbose=0)
+
+
+@pytest.mark.parametrize("name", ["gate_projector", "query_projector", "projector"])
+def test_a_backbone_quantised_in_part_is_left_to_plain(name, monkeypatch):
+    monkeypatch.setattr(devices, "LARGE", 1)
+    backbone = toy.backbone()
+    backbone.quantize("int8", filters=lambda layer: name in layer.name)
+    assert prompted(backbone).kernels_used == "plain"
+    with pytest.raises(ValueError, match="must not be 'fast' where only some projections"):
+        prompted(backbone, kernels="fast")
 
 
 def test_remat_goes_without_dropout():
