@@ -4,7 +4,9 @@ import codecs
 import contextlib
 import errno
 import io
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -12,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_spot.base import errors
-from keras_spot.cli.parsing import App, ParserError, parser_message
+from keras_spot.cli.parsing import App, ParserError, Stopped, parser_message
 
 app = App("Soft prompt tuning and transfer (SPoT) for a frozen T5.", pretty_exceptions_enable=False)
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # whichever file it was
@@ -46,12 +48,12 @@ def main() -> None:
             ascii_alone = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding="utf-8" if ascii_alone else None, errors="backslashreplace")
     try:
-        with errors.unwrapped(), _warnings_in_one_line():
+        with errors.unwrapped(), _warnings_in_one_line(), _stopped_by_signals():
             code = app(prog_name="keras-spot", standalone_mode=False)
         sys.exit(code or 0)
-    except (KeyboardInterrupt, typer.Abort):  # before or after the training of a run
+    except (KeyboardInterrupt, typer.Abort, Stopped) as stop:  # outside the training of a run
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT))
     except BrokenPipeError:  # whoever read the output has seen enough
         sys.stderr.close()
         sys.exit(141)
@@ -61,6 +63,25 @@ def main() -> None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does; training saves first, servers answer."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(number)
+
+    before: dict[Any, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)):
+            if signal.getsignal(number) == signal.SIG_DFL:  # others are of whoever calls
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """How the command line is read: what every command of it has in common."""
 
 import difflib
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +23,14 @@ SYNONYMS = {
 MAY_BE_EMPTY = ("validation_split", "prompt_init_text", "texts")
 
 
+class Stopped(BaseException):
+    """A signal that ends a command, which clears away on its way out what it has half written."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
 class Command(TyperCommand):
     """A command whose help names no type for a flag, and whose values are never empty."""
 
@@ -30,6 +39,12 @@ class Command(TyperCommand):
             if name not in MAY_BE_EMPTY:
                 raise invalid(name, "must not be empty", f"{name}=''")
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:  # with which Typer would end without a word
+            raise Stopped(signal.SIGINT) from stop
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _flags_without_type(super().get_params(ctx))

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from keras_spot.study.engine import Trainer, work
 from keras_spot.study.table import Row, Status, StudyFolder, status
 
 LOOK = 2.0  # seconds between looks at what the workers have done
+_SECONDS_TO_SAVE = 10.0  # of a worker whose parent has ended
 
 
 def run(
@@ -140,10 +142,12 @@ def _work_in_processes(place: StudyFolder, workers: int) -> None:
 
 
 def child(folder: str, stale_after: str) -> None:
-    """Be a worker process that ends when its parent does, however that ends."""
+    """Be a worker process that ends when its parent does, however that ends, and saves first."""
 
     def follow() -> None:
         sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_SAVE)
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

@@ -15,7 +15,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +186,13 @@ class RunFolder:
             raise invalid("run_dir", rule, f"no {prompts.RUN_FILE} in {self.path}")
         self.check_best()
         step = self.newest_step() if step is None else step
-        self._trim(step)
+        later = self._later(step)
         if best and best["step"] > step:
             first = max if mode == "max" else min
-            best = first(self._scores(monitor), default=None, key=lambda line: line["score"])
+            best = first(self._scores(monitor, step), default=None, key=lambda line: line["score"])
+        # Before what it no longer names goes: a kill between the two is tried again.
         self._write_record({**record, **({"best": best} if best else {})})
+        self._trim(step, later)
         return step
 
     def record_best(self, step: int, score: float, better: Callable[[float, float], bool]) -> bool:
@@ -286,16 +288,21 @@ class RunFolder:
         lines = file.read_bytes().split(b"\n") if file.is_file() else []
         return [(raw, _parsed(raw, file)) for raw in lines if raw.strip()]
 
-    def _scores(self, monitor: str) -> list[dict[str, Any]]:
-        lines = [line for line in self.metrics() if line.get(monitor) is not None]
-        return [{"step": line["step"], "score": line[monitor]} for line in lines]
+    def _scores(self, monitor: str, last: int) -> list[dict[str, Any]]:
+        lines = [line for line in self.metrics() if line["step"] <= last]
+        scored = [line for line in lines if line.get(monitor) is not None]
+        return [{"step": line["step"], "score": line[monitor]} for line in scored]
 
-    def _trim(self, step: int) -> None:
+    def _later(self, step: int) -> list[int]:
+        """Return the steps after a state's that a kill can have left; raises where it cannot."""
         later = [known for known in prompts.steps(self.path) if known > step]
         if len(later) > _LEFT_BY_A_KILL:
             rule = f"must hold the {STATE} of its newest checkpoints to continue"
             received = f"one of step {step} for checkpoints to {later[-1]} in {self.path}"
             raise invalid("run_dir", rule, received)
+        return later
+
+    def _trim(self, step: int, later: Iterable[int]) -> None:
         for known in later:
             place = prompts.step_path(self.path, known)
             place.unlink()

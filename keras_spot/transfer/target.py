@@ -200,7 +200,7 @@ def _read_record(folder: RunFolder) -> dict[str, Any]:
         DamagedFile: a record of ours that is damaged.
     """
     file, run = folder.path / RECORD, folder.own_record()
-    if not file.is_file():
+    if not os.path.lexists(file):
         if run:
             rule = "must be new or hold a transfer, not a run alone"
             raise invalid("run_dir", rule, str(folder.path))

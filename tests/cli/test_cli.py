@@ -9,6 +9,7 @@ import pytest
 import toy
 
 from keras_spot import cli, prompts
+from keras_spot.base import ownership
 
 
 def run(monkeypatch, capsys, *words):
@@ -256,6 +257,27 @@ def test_a_bad_row_is_named(keras_spot, preset, tmp_path):
     assert code == 2
     assert len(err.splitlines()) == 1
     assert "row 1 of t" in err
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_command_that_is_told_to_end_clears_away_what_it_was_writing(
+    keras_spot, tmp_path, monkeypatch, name
+):
+    """Beside the training of a run, which saves first."""
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    np.save(tmp_path / "p.npy", np.ones((2, 3), "float32"))
+    mark = ownership.mark
+
+    def stopped(folder, kind):
+        mark(folder, kind)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(ownership, "mark", stopped)
+    code, out, err = keras_spot("convert", tmp_path / "p.npy", tmp_path / "out", "--to", "peft")
+    assert (code, out, err) == (128 + number, "", "interrupted\n")
+    assert os.listdir(tmp_path) == ["p.npy"]
+    assert signal.getsignal(number) == before
 
 
 def test_a_stopped_run_says_where_it_stands_and_where_it_continues(

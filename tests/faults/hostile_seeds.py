@@ -459,9 +459,10 @@ def read_metrics(folder):
 
 
 def read_transfer(folder):
+    from keras_spot.training.run_folder import RunFolder
     from keras_spot.transfer import target
 
-    return target._read_record(folder / "run/transfer.json")
+    return target._read_record(RunFolder(folder / "run"))
 
 
 def read_lines(folder):

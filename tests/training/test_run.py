@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -228,6 +229,18 @@ def test_a_signal_saves_without_validating(go, whole, tmp_path, number, request)
     assert lines == [{**line, "seconds": 0} for line in whole.history]
 
 
+def test_a_runs_first_state_has_nothing_of_the_run_before_on_the_same_model(go, tmp_path):
+    """Else a run that was killed early would go on from other sums, and round otherwise."""
+    states = []
+
+    def look(step, steps, logs):
+        if step == 1:
+            states.append(RunFolder(tmp_path / "run").read_state())
+
+    go(tmp_path / "run", look)
+    assert [(int(state["step"]), state["losses"].any()) for state in states] == [(0, False)]
+
+
 def test_a_signal_leaves_a_validation_which_is_made_up_for(go, whole, tmp_path, monkeypatch):
     scores = Session.scores
 
@@ -399,6 +412,31 @@ def test_a_folder_has_one_owner(go, copied):
         go(copied)
     (copied / ".transfer-lock.0").write_text(json.dumps(identity()))  # our own transfer
     go(copied)
+
+
+def test_a_kill_while_what_the_state_does_not_cover_is_removed(tmp_path, monkeypatch):
+    """The record names the best step that stays before the other's prompt goes."""
+    record = {"task": "t", "versions": {"keras_spot": "0"}}
+    folder = RunFolder(tmp_path)
+    folder.open(record)
+    for step, score in ((4, 50.0), (8, 60.0)):
+        folder.write_prompt(step, np.full((2, 3), step, "float32"))
+        folder.append_metrics({"step": step, "score": score})
+        folder.record_best(step, score, float.__gt__)
+        if step == 4:
+            folder.save_state(step, {"prompt": np.ones((2, 3), "float32")})
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rmdir", killed)
+    with pytest.raises(KeyboardInterrupt):
+        RunFolder(tmp_path).open(record)
+    monkeypatch.undo()
+    assert prompts.steps(tmp_path) == [4]
+    assert RunFolder(tmp_path).open(record) == 4
+    assert folder.best == {"step": 4, "score": 50.0}
+    assert [line["step"] for line in folder.metrics()] == [4]
 
 
 @pytest.mark.parametrize("names", [(owner.LOCK, owner.TRANSFER_LOCK), (owner.TRANSFER_LOCK,) * 2])

@@ -1,9 +1,11 @@
 """KerasHub preset folders: what they declare, checked before KerasHub builds anything of it."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
+from keras_spot.backbones.converters import vocabulary
 from keras_spot.backbones.converters.architecture import Architecture
 from keras_spot.backbones.converters.names import T5X
 from keras_spot.base import reading
@@ -47,7 +49,7 @@ def check(folder: Path) -> None:
     if declared > _PACKED * stored + _SPARE:
         rule = "must ask for as many weights as its files hold"
         raise damaged(file, rule, f"{declared} weights, {stored} held", argument="backbone")
-    if (folder / TOKENIZER).is_file():
+    if os.path.lexists(folder / TOKENIZER):
         rule = f"must hold the readable {TOKENIZER} of a T5Tokenizer"
         place = folder / TOKENIZER
         record = reading.read_record(place, argument="backbone", rule=rule, limit=_LIMIT)
@@ -55,6 +57,8 @@ def check(folder: Path) -> None:
             received = f"class_name={record.get('class_name')!r}"
             raise damaged(place, rule, received, argument="backbone")
         _check_classes(record, place)
+        if os.path.lexists(folder / VOCABULARY):  # which KerasHub reads to its end
+            reading.read_bytes(folder / VOCABULARY, vocabulary.LIMIT, "backbone")
 
 
 def _declared(config: dict[str, Any]) -> int:

@@ -6,7 +6,8 @@ from typing import Any
 from keras_spot.base import reading
 from keras_spot.base.errors import invalid, missing_file
 
-_LIMIT = 64 << 20  # bytes of a model
+LIMIT = 64 << 20
+"""Bytes of a model at most."""
 
 
 def read(file: Path) -> Any:
@@ -20,7 +21,7 @@ def read(file: Path) -> Any:
 
     if not file.is_file():
         raise missing_file("tokenizer", "must exist", file)
-    proto = reading.read_bytes(file, _LIMIT, "tokenizer")
+    proto = reading.read_bytes(file, LIMIT, "tokenizer")
     with reading.parsing(file, "must be a SentencePiece model with <pad> and </s>", "tokenizer"):
         return T5Tokenizer(proto=proto)
 
