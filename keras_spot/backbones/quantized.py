@@ -60,7 +60,7 @@ def configure(backbone: T5Backbone, mode: str) -> None:
     backbone.quantize(mode, config=config, filters=_is_projection)
 
 
-def quantization(backbone: Any) -> str | None:
+def quantization(backbone: T5Backbone) -> str | None:
     """Return the mode that a backbone is quantised in, `ANOTHER_WAY` unless by `quantize`.
 
     None for a backbone of plain numbers.

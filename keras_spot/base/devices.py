@@ -43,7 +43,14 @@ class Devices:
         return contextlib.nullcontext() if self.strategy is None else _scoped(self.strategy)
 
 
-def devices(choice: Any = "auto", tpu: str = "local") -> Devices:
+def devices(
+    choice: str
+    | Devices
+    | tf.distribute.Strategy
+    | keras.distribution.DataParallel
+    | keras.distribution.ModelParallel = "auto",
+    tpu: str = "local",
+) -> Devices:
     """Pick the devices that a model lives on, and print what was picked.
 
     Build the model inside the `scope()` of what is returned.

@@ -1,7 +1,7 @@
 """From a backbone's name and a prompt's path to a compiled model."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import keras
 import keras_hub
@@ -19,29 +19,48 @@ from keras_spot.model.prompted_t5 import PromptedT5
 from keras_spot.prompts import Prompt, initializers
 from keras_spot.prompts.initializers import FromNumpy, PromptInit, PromptInitializer
 
-__all__ = ["build", "recorded_attention"]
+__all__ = ["T5Options", "build", "recorded_attention"]
+
+
+class T5Options(TypedDict, total=False):
+    """What `build` takes by keyword about the T5 behind the prompt, see there."""
+
+    tokenizer: PathLike | Tokenizer | None
+    input_length: int
+    target_length: int
+    dtype: str | keras.DTypePolicy | None
+    quantize: str | None
+    dropout: float | None
+    prompt_attention: str | None
+    remat: bool
+    kernels: Kernels
+
+
+_DEFAULTS: T5Options = {
+    "tokenizer": None,
+    "input_length": 512,
+    "target_length": 32,
+    "dtype": None,
+    "quantize": None,
+    "dropout": None,
+    "prompt_attention": None,
+    "remat": False,
+    "kernels": "auto",
+}
 
 
 def build(
     backbone: PathLike | Backbone = "tiny",
     prompt_init: PromptInit | Sequence[PromptInit | None] | None = None,
     *,
-    prompt_length: int | None = None,
-    tokenizer: PathLike | Tokenizer | None = None,
     recipe: Recipe | None = None,
+    prompt_length: int | None = None,
     labels: Sequence[str] | Sequence[Sequence[str] | None] | None = None,
-    dropout: float | None = None,
-    prompt_attention: str | None = None,
-    input_length: int = 512,
-    target_length: int = 32,
-    dtype: str | keras.DTypePolicy | None = None,
-    quantize: str | None = None,
     seed: int | Sequence[int] = 0,
     num_prompts: int | None = None,
     prompt_names: Sequence[str] | None = None,
-    remat: bool = False,
-    kernels: Kernels = "auto",
     reparameterization: reparameterizations.Spec | None = None,
+    **options: Unpack[T5Options],
 ) -> PromptedT5:
     """Return a frozen T5 with a soft prompt in front, compiled with the paper's recipe.
 
@@ -57,31 +76,32 @@ def build(
             an initialiser, such as `initializers.from_text("a text")` or
             `initializers.mean_of({path: weight})`.
             Default: the recipe's, `"sampled_vocab"`. Of a bank, one for all or a list of K.
-        prompt_length: P. Default: the initial prompt's, else the recipe's (100).
-        tokenizer: `T5Tokenizer` or a SentencePiece file. Default: the backbone's own.
         recipe: `Recipe`. Default: the preset's own, else the paper's.
+        prompt_length: P. Default: the initial prompt's, else the recipe's (100).
         labels: label texts for `prompt_init="class_labels"`. Of a bank, the same for all or a list
             of K lists.
-        dropout: rate inside the backbone while training. Default: the recipe's, 0.
-        prompt_attention: what the prompt sees: `"full"`, `"prompt"` or `"causal"`, see
-            `PromptedT5`. Default: what the initial prompt was trained with, else the recipe's.
-        input_length: input tokens at most, longer texts are cut. Default 512.
-        target_length: target tokens that `generate` may produce. Default 32.
-        dtype: dtype policy of a backbone loaded by name: `"mixed_bfloat16"` computes in bfloat16,
-            `"bfloat16"` also keeps the frozen weights in it, half the memory.
-        quantize: `"int8"` or `"int4"`: keep the backbone's projections in so many bits, see
-            `backbones.load`. Default: as the backbone is.
         seed: seed of sampled initial prompts. Default 0. Of a bank, the first prompt's, from
             which the others count up, or a list of K.
         num_prompts: K, for a bank of prompts on the one backbone, see `PromptedT5`. Default: the
             number of `prompt_names`, else None, one prompt.
         prompt_names: names of a bank's prompts, e.g. `["sst2", "cb"]`.
-        remat: less memory for more work, see `PromptedT5`. Default False.
-        kernels: `"auto"` (default), `"plain"` or `"fast"`: how the numbers are computed, see
-            `PromptedT5`.
         reparameterization: what is trained in the prompt's place: `"residual"`, `"low-rank"`,
             `"vocabulary-mixture"`, one of these with settings as `{"low-rank": {"rank": 16}}`, or a
             `Reparameterization`; of a bank the same for all. Default: None, the prompt itself.
+        **options: how the T5 computes:
+            `tokenizer`: `T5Tokenizer` or a SentencePiece file. Default: the backbone's own.
+            `input_length`: input tokens at most, longer texts are cut. Default 512.
+            `target_length`: target tokens that `generate` may produce. Default 32.
+            `dtype`: dtype policy of a backbone loaded by name: `"mixed_bfloat16"` computes in
+            bfloat16, `"bfloat16"` also keeps the frozen weights in it, half the memory.
+            `quantize`: `"int8"` or `"int4"`: keep the backbone's projections in so many bits, see
+            `backbones.load`. Default: as the backbone is.
+            `dropout`: rate inside the backbone while training. Default: the recipe's, 0.
+            `prompt_attention`: what the prompt sees: `"full"`, `"prompt"` or `"causal"`, see
+            `PromptedT5`. Default: what the initial prompt was trained with, else the recipe's.
+            `remat`: less memory for more work, see `PromptedT5`. Default False.
+            `kernels`: `"auto"` (default), `"plain"` or `"fast"`: how the numbers are computed, see
+            `PromptedT5`.
 
     Returns:
         A compiled `PromptedT5` that trains the prompt's variables and nothing else: the P x H
@@ -91,6 +111,7 @@ def build(
         InvalidArgument: an argument that breaks its rule, a prompt of another width or backbone.
         MissingFile: a `prompt_init` path where nothing is.
     """
+    t5 = _completed(options)
     devices.start()
     backbones.warn_of_span_corruption(backbone)
     recipe = recipe or backbones.recipe_for(backbone)
@@ -98,7 +119,9 @@ def build(
         num_prompts = len(prompt_names)
     # Prompts are read first: a mistake in a path should not wait for a large backbone.
     uncompleted = _one_a_prompt(prompt_init, recipe.prompt_init, labels, seed, num_prompts)
-    loaded, own_tokenizer = backbones.load(backbone, tokenizer, dtype, quantize=quantize)
+    loaded, own_tokenizer = backbones.load(
+        backbone, t5["tokenizer"], t5["dtype"], quantize=t5["quantize"]
+    )
     table = loaded.token_embedding.embeddings
     starts = [
         start.completed(own_tokenizer, table) if isinstance(start, PromptInitializer) else start
@@ -112,22 +135,24 @@ def build(
     if prompt_length is None and all(getattr(start, "length", None) is None for start in starts):
         prompt_length = recipe.prompt_length
     preprocessor = own_tokenizer and keras_hub.models.T5Seq2SeqLMPreprocessor(
-        own_tokenizer, encoder_sequence_length=input_length, decoder_sequence_length=target_length
+        own_tokenizer,
+        encoder_sequence_length=t5["input_length"],
+        decoder_sequence_length=t5["target_length"],
     )
     model = PromptedT5(
         loaded,
         preprocessor,
         prompt_length=prompt_length,
         prompt_initializer=starts[0] if num_prompts is None else starts,
-        dropout=recipe.dropout if dropout is None else dropout,
-        prompt_attention=prompt_attention
+        dropout=recipe.dropout if t5["dropout"] is None else t5["dropout"],
+        prompt_attention=t5["prompt_attention"]
         or recorded_attention("prompt_init", [source.provenance for source in sources])
         or recipe.prompt_attention,
         recipe=recipe,
         num_prompts=num_prompts,
         prompt_names=prompt_names,
-        remat=remat,
-        kernels=kernels,
+        remat=t5["remat"],
+        kernels=t5["kernels"],
         reparameterization=layer,
     )
     for source in sources:
@@ -142,6 +167,14 @@ def build(
     if backbones.quantization(loaded) == backbones.ANOTHER_WAY:
         check_gradients(model)
     return model
+
+
+def _completed(options: T5Options) -> T5Options:
+    """Return options with the defaults of those that were not given."""
+    for name in options:
+        if name not in _DEFAULTS:
+            raise TypeError(f"build() got an unexpected keyword argument {name!r}")
+    return {**_DEFAULTS, **options}
 
 
 def _one_a_prompt(

@@ -15,7 +15,7 @@ def save(
     form: str | None = None,
     prompt: str | int | None = None,
     overwrite: bool = False,
-    **provenance: Any,
+    **provenance: object,
 ) -> Path:
     """Write a prompt of a `PromptedT5`, see `PromptedT5.save_prompt`."""
     record = {

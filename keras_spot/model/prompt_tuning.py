@@ -1,7 +1,7 @@
 """How a soft prompt is trained, scored, saved and loaded."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -98,14 +98,14 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         factors = [own.get(id(variable), 1.0) for variable in self.trainable_variables]
         return None if set(factors) <= {1.0} else factors
 
-    def make_test_function(self, force: bool = False) -> Any:
+    def make_test_function(self, force: bool = False) -> Callable[..., Any] | None:
         before = self.test_function
         super().make_test_function(force)
         if self.test_function is not before:
             self.test_function = self._with_folded_prompts(self.test_function)
         return self.test_function
 
-    def make_predict_function(self, force: bool = False) -> Any:
+    def make_predict_function(self, force: bool = False) -> Callable[..., Any] | None:
         before = self.predict_function
         super().make_predict_function(force)
         if self.predict_function is not before:
@@ -162,9 +162,9 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         validation_data: Any = None,
         validation_split: float | None = None,
         shuffle: bool = True,
-        class_weight: Any = None,
+        class_weight: Mapping[str, float] | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> keras.callbacks.History:
         """Train the prompt on texts or token ids, see `feeding`; `**kwargs` as Keras' `fit`.
 
         Where it raises, callbacks that have an `on_fit_error` are told by a call of it.
@@ -198,7 +198,7 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         batch_size: int | None = None,
         sample_weight: Any = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> float | list[float] | dict[str, float]:
         """Return the loss and metrics of texts or token ids, see `feeding`."""
         if kwargs.get("_use_cached_eval_dataset"):
             return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
@@ -221,7 +221,7 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         self,
         line_length: int | None = None,
         positions: Sequence[float] | None = None,
-        print_fn: Callable[[str], Any] | None = None,
+        print_fn: Callable[[str], object] | None = None,
         **kwargs: Any,
     ) -> None:
         """Print KerasHub's summary, and the prompts, which its layers hide."""
@@ -273,7 +273,7 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         form: str | None = None,
         prompt: str | int | None = None,
         overwrite: bool = False,
-        **provenance: Any,
+        **provenance: object,
     ) -> Path:
         """Write the prompt, see `prompts.write`.
 

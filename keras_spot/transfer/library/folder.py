@@ -59,7 +59,11 @@ class PromptLibrary(ReadLibrary):
     """
 
     def add(
-        self, name: str, prompt: PromptLike, embedding: PromptLike | None = None, **provenance: Any
+        self,
+        name: str,
+        prompt: PromptLike,
+        embedding: PromptLike | None = None,
+        **provenance: object,
     ) -> Entry:
         """Add a prompt; it is there for others when all of it is.
 
