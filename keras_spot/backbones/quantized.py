@@ -7,6 +7,7 @@ float, since Keras quantises its inputs without a gradient.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from pathlib import Path
@@ -57,7 +58,16 @@ def configure(backbone: T5Backbone, mode: str) -> None:
         config = keras.quantizers.Int8QuantizationConfig(**options)
     else:
         config = keras.quantizers.Int4QuantizationConfig(block_size=BLOCK)
-    backbone.quantize(mode, config=config, filters=_is_projection)
+    # Keras collects garbage after each kernel that it deletes, and looks at all that Python holds.
+    # The kernels are no garbage, they go at once: there is nothing to look at.
+    is_ours = not gc.get_freeze_count()
+    if is_ours:
+        gc.freeze()
+    try:
+        backbone.quantize(mode, config=config, filters=_is_projection)
+    finally:
+        if is_ours:
+            gc.unfreeze()
 
 
 def quantization(backbone: T5Backbone) -> str | None:

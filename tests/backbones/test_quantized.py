@@ -1,7 +1,9 @@
 """Backbones with kernels of 8 and 4 bits: exact gradients, whole round trips, or a refusal."""
 
+import gc
 import json
 import re
+import weakref
 
 import keras
 import numpy as np
@@ -61,6 +63,18 @@ def test_a_quantized_backbone_trains_as_before_and_comes_back(mode, dtype, tmp_p
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.quantization == mode
     np.testing.assert_array_equal(again(data[0]), model(data[0]))
+
+
+def test_kernels_in_float_go_while_they_are_quantized(monkeypatch):
+    """Without a search for garbage, which would take longer than the quantising."""
+    backbone = toy.backbone()
+    layers = [one for one in backbone._flatten_layers() if isinstance(one, keras.layers.Dense)]
+    kernels = [weakref.ref(layer.kernel) for layer in layers]
+    monkeypatch.setattr(gc, "collect", lambda *args: 0)
+    frozen = gc.get_freeze_count()
+    backbones.load(backbone, quantize="int8")
+    assert [kernel() for kernel in kernels] == [None] * len(layers)
+    assert gc.get_freeze_count() == frozen
 
 
 def test_the_mode_is_known_and_given_once(tmp_path):
