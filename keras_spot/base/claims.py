@@ -13,7 +13,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,12 @@ class Claims:
         """Remove all claims on a name that is finished."""
         for path in self._all(name):
             path.unlink(missing_ok=True)
+
+    def drop_all(self, names: Collection[str]) -> None:
+        """Remove all claims on names that are finished, of a folder that has many others."""
+        for path in self.folder.glob("*"):
+            if path.suffix[1:].isdecimal() and path.stem in names:
+                path.unlink(missing_ok=True)
 
     def holder(self, name: str) -> dict[str, Any] | None:
         """The owner of a name that is being worked on: host, pid, started, time."""

@@ -47,17 +47,24 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a locale may know less than we print
             ascii_alone = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding="utf-8" if ascii_alone else None, errors="backslashreplace")
+    received: list[int] = []
     try:
-        with errors.unwrapped(), _warnings_in_one_line(), _stopped_by_signals():
+        with errors.unwrapped(), _warnings_in_one_line(), _stopped_by_signals(received):
             code = app(prog_name="keras-spot", standalone_mode=False)
+        if received and code == _interrupted(signal.SIGINT):  # Typer's own end
+            raise Stopped(signal.SIGINT)
         sys.exit(code or 0)
     except (KeyboardInterrupt, typer.Abort, Stopped) as stop:  # outside the training of a run
+        number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
         print("interrupted", file=sys.stderr)
-        sys.exit(128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT))
+        sys.exit(_interrupted(number))
     except BrokenPipeError:  # whoever read the output has seen enough
         sys.stderr.close()
         sys.exit(141)
     except Exception as error:
+        if received:  # TensorFlow makes an error of its own of what ends its callbacks
+            print("interrupted", file=sys.stderr)
+            sys.exit(_interrupted(received[0]))
         message = user_message(error)
         if message is None:
             raise
@@ -65,17 +72,28 @@ def main() -> None:
         sys.exit(2)
 
 
+def _interrupted(number: int) -> int:
+    """Return the exit code of a command that a signal ended, as shells have it."""
+    return 128 + number
+
+
 @contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a command as Ctrl-C does; training saves first, servers answer."""
+def _stopped_by_signals(received: list[int]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does; training saves first, servers answer.
+
+    What has come is noted in `received`.
+    """
 
     def stop(number: int, frame: Any) -> None:
-        raise Stopped(number)
+        received.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
     before: dict[Any, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)):
-            if signal.getsignal(number) == signal.SIG_DFL:  # others are of whoever calls
+        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+            # Others are of whoever calls, or ignored, as by nohup.
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 before[number] = signal.signal(number, stop)
     try:
         yield

@@ -75,7 +75,8 @@ def serve(
         bind(host, port) as sock,
         tempfile.TemporaryDirectory(prefix="keras-spot-serve-") as scratch,
     ):
-        with _handling({signal.SIGTERM: _interrupt}):
+        is_free = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # the command has its own
+        with _handling({signal.SIGTERM: _interrupt} if is_free else {}):
             engines, reason = open_all(
                 models, engine, scratch, backbone, takes_prompts, limits.batch
             )

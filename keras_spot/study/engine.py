@@ -82,6 +82,7 @@ def work(
         done, failed = folder.done(), folder.failed()
         waiting = [cell for cell in waiting if not _is_settled(study, cell, done, failed)]
         if not waiting:
+            folder.clear(done)
             return
         claimed = _claim(folder, study, waiting, done)
         if claimed is None:

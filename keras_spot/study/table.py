@@ -22,10 +22,11 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import time
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,13 @@ class StudyFolder:
     def finish(self, cell: Cell, row: Mapping[str, Any]) -> None:
         """Write the row of a finished run."""
         write_json(self._row(cell), row)
+
+    def clear(self, done: Collection[str]) -> None:
+        """Remove the claims and unfinished parts of finished runs, which a kill may have left."""
+        self.claims.drop_all(done)
+        for part in (self.path / "partial").glob("*"):
+            if part.name in done:
+                shutil.rmtree(part, ignore_errors=True)
 
     def fail(self, cell: Cell, error: BaseException) -> None:
         """Note what went wrong with a run."""

@@ -45,7 +45,10 @@ class Signals:
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Note signals while the block runs, in the main thread; a second one ends at once."""
+        """Note signals while the block runs, in the main thread; a second one ends at once.
+
+        One that comes when nothing is left to stop is given once more when the block has ended.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -58,6 +61,8 @@ class Signals:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if self.received is not None:
+            signal.raise_signal(self.received)
 
     def unless_stopped(self, work: Callable[[], Any]) -> Any:
         """Return what `work` returns; None, at once, when a signal comes meanwhile."""

@@ -108,7 +108,8 @@ class RunFolder:
         """
         record = self.record
         if (self.path / prompts.RUN_FILE).is_file():
-            if "keras_spot" not in dict(record.get("versions") or {}):
+            versions = record.get("versions")
+            if not isinstance(versions, dict) or "keras_spot" not in versions:
                 rule = f"must have a {prompts.RUN_FILE} that keras_spot wrote, or none"
                 raise invalid("run_dir", rule, str(self.path))
             return record
@@ -122,7 +123,7 @@ class RunFolder:
     @property
     def best(self) -> dict[str, Any] | None:
         """The best step and its score, None where none is recorded."""
-        return self.record.get("best")
+        return self.record.get("best") or None
 
     def check_best(self) -> None:
         """Raise InvalidArgument if the prompt of the best step is not there."""
@@ -187,7 +188,7 @@ class RunFolder:
         self.check_best()
         step = self.newest_step() if step is None else step
         later = self._later(step)
-        if best and best["step"] > step:
+        if best and (best["step"] > step or not math.isfinite(best["score"])):
             first = max if mode == "max" else min
             best = first(self._scores(monitor, step), default=None, key=lambda line: line["score"])
         # Before what it no longer names goes: a kill between the two is tried again.

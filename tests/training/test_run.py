@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from keras_spot import Recipe, Run, execute, prompts
 from keras_spot.base.claims import identity
 from keras_spot.base.errors import Diverged, InvalidArgument
 from keras_spot.training import options, owner
-from keras_spot.training.interrupts import Interrupted
+from keras_spot.training.interrupts import Interrupted, Signals
 from keras_spot.training.run_folder import RunFolder
 from keras_spot.training.session import Session
 
@@ -227,6 +228,42 @@ def test_a_signal_saves_without_validating(go, whole, tmp_path, number, request)
     np.testing.assert_array_equal(again.model.prompt, whole.model.prompt)
     lines = [{**line, "seconds": 0} for line in again.history]
     assert lines == [{**line, "seconds": 0} for line in whole.history]
+
+
+def test_a_signal_after_the_last_step_still_ends_the_process(request):
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.getsignal(2)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals, ended = Signals(), []
+    with pytest.raises(KeyboardInterrupt), signals.noted():
+        os.kill(os.getpid(), signal.SIGINT)
+        ended.append(signals.received)
+    assert ended == [signal.SIGINT]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("versions", 3), ("versions", [[]]), ("best", {"score": 1.0}), ("best", {"step": 4})],
+)
+def test_a_record_of_other_kinds_of_values_is_named(tmp_path, field, value):
+    record = {"task": "t", "versions": {"keras_spot": "0"}}
+    RunFolder(tmp_path).open(record)
+    (tmp_path / "run.json").write_text(json.dumps({**record, field: value}))
+    with pytest.raises(InvalidArgument, match=str(tmp_path)):
+        RunFolder(tmp_path).open(record)
+
+
+def test_a_best_score_that_is_no_number_gives_way_to_the_lines(tmp_path):
+    record = {"task": "t", "versions": {"keras_spot": "0"}}
+    folder = RunFolder(tmp_path)
+    folder.open(record)
+    for step in (4, 8):
+        folder.write_prompt(step, np.ones((2, 3), "float32"))
+        folder.append_metrics({"step": step, "score": float(step)})
+    folder.save_state(8, {"prompt": np.ones((2, 3), "float32")})
+    text = json.dumps({**record, "best": {"step": 4, "score": math.nan}})
+    (tmp_path / "run.json").write_text(text)
+    folder.open(record)
+    assert folder.best == {"step": 8, "score": 8.0}
 
 
 def test_a_runs_first_state_has_nothing_of_the_run_before_on_the_same_model(go, tmp_path):

@@ -45,7 +45,8 @@ def read_run(run_dir: str | os.PathLike) -> dict[str, Any]:
     # A score that is no number stands there as NaN, which is more than JSON knows.
     record = reading.read_record(file, argument="run_dir", rule=rule, finite=False)
     best = record.get("best", {})
-    if not isinstance(best, dict) or type(best.get("step", 0)) is not int:
+    kinds = [type(best.get(key)) for key in ("step", "score")] if isinstance(best, dict) else []
+    if best != {} and (kinds[:1] != [int] or kinds[1] not in (int, float)):
         raise damaged(file, rule, f"best={best!r}", argument="run_dir")
     return record
 
