@@ -91,6 +91,17 @@ def test_heavy_imports_are_late():
     assert early == []
 
 
+def test_every_module_says_what_it_offers():
+    """In `__all__`, unless it is a docstring alone; ruff checks that the names exist."""
+    silent = []
+    for place, file in modules():
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        names = [getattr(t, "id", "") for n in body if isinstance(n, ast.Assign) for t in n.targets]
+        if len(body) > 1 and place.name != "__main__" and "__all__" not in names:
+            silent.append(str(place))
+    assert silent == []
+
+
 def test_the_public_surface():
     assert sorted(keras_spot.__all__) == [
         "InvalidArgument",

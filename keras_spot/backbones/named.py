@@ -28,6 +28,21 @@ if TYPE_CHECKING:
     import keras
     from keras_hub.models import T5Backbone, T5Tokenizer
 
+__all__ = [
+    "EMBEDDED",
+    "PRESET",
+    "HasProvenance",
+    "check_fingerprint",
+    "fingerprint",
+    "freeze",
+    "is_backbone",
+    "load",
+    "quiet_masks",
+    "recipe_for",
+    "save",
+    "warn_of_span_corruption",
+]
+
 PRESET = Kind("backbone", is_folder=True)
 EMBEDDED = {"tiny": Path(__file__).parent / "presets" / "tiny"}
 _RECIPE_LIMIT = 1 << 16  # bytes

@@ -20,6 +20,20 @@ from keras_spot.base.errors import damaged, invalid, unknown
 if TYPE_CHECKING:
     from keras_hub.models import T5Backbone
 
+__all__ = [
+    "ANOTHER_WAY",
+    "BLOCK",
+    "RECORD",
+    "build",
+    "configure",
+    "megabytes",
+    "quantization",
+    "quantize",
+    "read",
+    "record",
+    "write",
+]
+
 ANOTHER_WAY = "another way"
 RECORD = "quantization.json"
 BLOCK = 32  # rows of a kernel that share a scale in int4

@@ -15,6 +15,8 @@ from keras_spot.base.errors import naming_file
 from keras_spot.base.ownership import Kind
 from keras_spot.base.swap import exchange, sync_folder, sync_tree
 
+__all__ = ["Check", "atomic_folder", "atomic_write"]
+
 Check = Callable[[Path], list[str] | None]
 _TRIES = 20  # to take a name that others of us take at the same time
 

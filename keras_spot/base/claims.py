@@ -20,6 +20,8 @@ from typing import Any
 from keras_spot.base import reading
 from keras_spot.base.errors import naming_file
 
+__all__ = ["BEATS", "STALE_AFTER", "Claims", "identity", "is_alive"]
+
 STALE_AFTER = 180.0
 """Seconds without a sign of life after which a claim may be taken over."""
 BEATS = 6

@@ -17,6 +17,28 @@ from keras_spot.base.quiet import quiet_logger, without_start_up_notes
 if TYPE_CHECKING:
     import tensorflow as tf
 
+__all__ = [
+    "FEW",
+    "WORDS",
+    "Devices",
+    "by_onednn",
+    "check",
+    "current",
+    "default_jit",
+    "devices",
+    "few_lengths",
+    "global_sum",
+    "here",
+    "hide_from_tensorflow",
+    "jit_pays",
+    "on_accelerator",
+    "on_cpu",
+    "on_tpu",
+    "replicas",
+    "start",
+    "static_width",
+]
+
 WORDS = ("auto", "one_device", "mirrored", "tpu", "data", "model")
 FEW = (64, 128, 256)  # input tokens
 LARGE, MANY = 20_000_000, 2_000  # parameters and steps from which on XLA pays on CPU

@@ -8,6 +8,21 @@ from typing import Any
 
 from keras_spot.base.errors import invalid, printable, shortened
 
+__all__ = [
+    "AMOUNT",
+    "EXPONENT",
+    "POSITIVE",
+    "RATE",
+    "SHARE",
+    "TEXT",
+    "WHOLE",
+    "Rule",
+    "about",
+    "check",
+    "check_text",
+    "one_of",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:

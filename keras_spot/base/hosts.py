@@ -9,6 +9,8 @@ import keras
 
 from keras_spot.base.errors import invalid
 
+__all__ = ["is_chief", "join", "processes", "rows_of_this", "wait"]
+
 _VARIABLE = "KERAS_DISTRIBUTION_"
 _NAMES = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
 

@@ -12,6 +12,20 @@ import keras
 
 from keras_spot.base.errors import invalid
 
+__all__ = [
+    "T5Parallel",
+    "axes_of",
+    "check_sharded",
+    "distribution",
+    "gathered",
+    "layout_map",
+    "parse",
+    "placed",
+    "resolve",
+    "rows_at_once",
+    "scope",
+]
+
 DATA, MODEL = "data", "model"
 _WORDS = re.compile(r"(data|model)(?::([1-9][0-9]{0,4}))?")
 

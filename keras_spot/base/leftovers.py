@@ -15,6 +15,8 @@ from pathlib import Path
 
 from keras_spot.base.claims import identity, is_alive
 
+__all__ = ["lead_of", "left_in", "prefix"]
+
 _LONGEST = 180  # letters of a name before the process, of the 255 that a file system takes
 _NAME = re.compile(r"(\..+[.-])([0-9a-f]{8})-([0-9]{1,10})-([0-9]{1,20})-[a-z0-9_]{8}")
 _looked: set[str] = set()

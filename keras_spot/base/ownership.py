@@ -18,6 +18,26 @@ from typing import IO
 from keras_spot.base.errors import invalid, shortened
 from keras_spot.base.versions import __version__
 
+__all__ = [
+    "MARKER",
+    "SCRATCH",
+    "Kind",
+    "check",
+    "check_file",
+    "check_folder",
+    "check_name",
+    "check_shared",
+    "digest",
+    "is_signed",
+    "judge",
+    "listing",
+    "mark",
+    "marked_files",
+    "signed",
+    "some",
+    "unchanged",
+]
+
 MARKER = "keras_spot.json"
 SCRATCH = ".keras_spot-"  # begins the name of a folder that is being written, or that a kill left
 _END = 1 << 20  # bytes of a file's beginning and of its end that its digest covers

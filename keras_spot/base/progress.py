@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn, TaskID
 
+__all__ = ["Report", "Watcher", "bars", "clock", "clock_column", "counting", "watcher"]
+
 Report = Callable[[int, int, Mapping[str, object]], None]
 """Called with step, total steps and logs after every step."""
 

@@ -6,6 +6,8 @@ from keras_spot.base import fields
 from keras_spot.base.choices import PROMPT_ATTENTION
 from keras_spot.base.fields import AMOUNT, EXPONENT, POSITIVE, RATE, SHARE, TEXT, about
 
+__all__ = ["Recipe"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:

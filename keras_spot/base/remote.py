@@ -36,6 +36,8 @@ from keras_spot.base.errors import (
 )
 from keras_spot.base.ownership import Kind
 
+__all__ = ["address", "cache_dir", "fetch", "is_remote", "knock", "may_write", "put", "writing"]
+
 # Two letters at least: `C:/` is a drive.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _COLLAPSED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+__all__ = ["exchange", "sync_folder", "sync_tree"]
+
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 

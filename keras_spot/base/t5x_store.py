@@ -20,6 +20,8 @@ from keras_spot.base.reading.arrays import plain_dtype
 from keras_spot.base.reading.files import MIB, parsing, read_bytes
 from keras_spot.base.reading.zarr import ZarrArray
 
+__all__ = ["INDEX", "Stored", "open_stored", "read_array", "read_index"]
+
 INDEX = "checkpoint"
 _INDEX_LIMIT = 1024 * MIB
 _DEPTH = 32

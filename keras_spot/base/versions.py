@@ -2,6 +2,8 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+__all__ = ["versions"]
+
 __version__ = "0.1.0"
 
 

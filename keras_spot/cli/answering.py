@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from keras_spot.tasks.classes import ClassScores
     from keras_spot.training.evaluation import Evaluation
 
+__all__ = ["evaluate_command", "export_command", "submit_command"]
+
 
 @app.command("evaluate")
 @like_run

@@ -16,6 +16,8 @@ import typer
 from keras_spot.base import errors
 from keras_spot.cli.parsing import App, ParserError, Stopped, parser_message
 
+__all__ = ["app", "main", "root", "saved_when_stopped", "user_message"]
+
 app = App("Soft prompt tuning and transfer (SPoT) for a frozen T5.", pretty_exceptions_enable=False)
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # whichever file it was
 

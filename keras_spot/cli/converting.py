@@ -11,6 +11,8 @@ from keras_spot.cli.app import app
 from keras_spot.cli.options import like_run, prepare_tensorflow
 from keras_spot.cli.outputs import Overwrite, claim, write_prompt
 
+__all__ = ["Form", "convert_command"]
+
 
 class Form(StrEnum):
     """What a prompt is written as."""

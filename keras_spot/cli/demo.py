@@ -10,6 +10,21 @@ import numpy as np
 
 from keras_spot.study.analysis import mean_spread
 
+__all__ = [
+    "EVERY",
+    "SEEDS",
+    "SOURCE",
+    "SOURCE_STEPS",
+    "TARGET",
+    "TARGET_EXAMPLES",
+    "TARGET_STEPS",
+    "TEXT",
+    "VALIDATION",
+    "DemoResult",
+    "run_demo",
+    "show",
+]
+
 SOURCE = "synthetic/movies"
 TARGET = "synthetic/products"
 TRANSFERRED, SAMPLED = "transferred (SPoT)", "sampled vocabulary"

@@ -14,6 +14,8 @@ from keras_spot.cli.options import (
     recorded_backbone,
 )
 
+__all__ = ["inspect_command"]
+
 
 @app.command("inspect")
 @like_run

@@ -11,6 +11,19 @@ from keras_spot.cli.options import PromptPath, Similarity
 from keras_spot.cli.outputs import Overwrite, write_prompt
 from keras_spot.cli.parsing import App
 
+__all__ = [
+    "AsJson",
+    "Library",
+    "add_command",
+    "commands",
+    "export_command",
+    "list_command",
+    "merge_command",
+    "rank_command",
+    "remove_command",
+    "verify_command",
+]
+
 commands = App("Keep, list and rank source prompts.")
 app.add_typer(commands, name="library")
 

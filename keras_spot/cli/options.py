@@ -18,6 +18,26 @@ from keras_spot.base.quiet import without_start_up_notes
 from keras_spot.base.recipe import Recipe
 from keras_spot.training.run import Run
 
+__all__ = [
+    "BatchSize",
+    "Limit",
+    "PromptPath",
+    "Similarity",
+    "TaskName",
+    "check_texts",
+    "find_task",
+    "like_run",
+    "load_model",
+    "prepare_tensorflow",
+    "prompt_names",
+    "read_lines",
+    "recorded",
+    "recorded_backbone",
+    "recorded_cards",
+    "recorded_task",
+    "run_of",
+]
+
 PromptPath = Annotated[
     str, typer.Option("--prompt", help="Prompt file, run (its best step), adapter or address.")
 ]

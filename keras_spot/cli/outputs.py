@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from keras_spot.base.ownership import Kind
     from keras_spot.prompts import Prompt
 
+__all__ = ["Overwrite", "announce", "claim", "write_prompt"]
+
 Overwrite = Annotated[
     bool,
     typer.Option(

@@ -10,6 +10,19 @@ from typer.core import TyperCommand, TyperGroup
 
 from keras_spot.base.errors import invalid
 
+__all__ = [
+    "MAY_BE_EMPTY",
+    "SYNONYMS",
+    "App",
+    "Command",
+    "Group",
+    "ParserError",
+    "Stopped",
+    "UnknownOption",
+    "closest_option",
+    "parser_message",
+]
+
 # What other tools call an option of ours.
 SYNONYMS = {
     "--model": "--backbone",

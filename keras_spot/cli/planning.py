@@ -9,6 +9,8 @@ import typer
 from keras_spot.base.errors import invalid
 from keras_spot.cli.app import app
 
+__all__ = ["plan_command"]
+
 
 @app.command("plan")
 def plan_command(

@@ -24,6 +24,8 @@ from keras_spot.cli.options import (
 )
 from keras_spot.cli.outputs import Overwrite, announce, claim
 
+__all__ = ["predict_command"]
+
 _SHOWN = 60  # characters of a text in a warning
 
 

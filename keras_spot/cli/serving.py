@@ -8,6 +8,8 @@ import typer
 
 from keras_spot.cli.app import app
 
+__all__ = ["serve_command"]
+
 
 @app.command("serve")
 def serve_command(

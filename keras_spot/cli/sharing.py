@@ -7,6 +7,8 @@ import typer
 from keras_spot.cli.app import app
 from keras_spot.cli.outputs import Overwrite, write_prompt
 
+__all__ = ["Repository", "pull_command", "push_command"]
+
 Repository = Annotated[str, typer.Argument(help="owner/name on the hub.")]
 
 

@@ -10,6 +10,8 @@ import typer
 from keras_spot.cli.app import app, saved_when_stopped
 from keras_spot.cli.options import find_task, like_run, prepare_tensorflow
 
+__all__ = ["demo_command", "tasks_command"]
+
 
 @app.command("demo")
 def demo_command(

@@ -12,6 +12,8 @@ from keras_spot.cli.options import prepare_tensorflow
 from keras_spot.cli.outputs import Overwrite
 from keras_spot.cli.parsing import App
 
+__all__ = ["Folder", "report_command", "run_command", "status_command", "study_app"]
+
 study_app = App("A source x target x seed grid of transfers.")
 app.add_typer(study_app, name="study")
 

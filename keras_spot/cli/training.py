@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from keras_spot.training.execute import TrainedRun
     from keras_spot.transfer.retrieval import Transferred
 
+__all__ = ["Restart", "train_bank_command", "train_command"]
+
 Restart = Annotated[
     bool, typer.Option("--restart", help="Set what is in the folder aside and start anew.")
 ]

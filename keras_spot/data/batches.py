@@ -16,6 +16,27 @@ from keras_spot.base.errors import invalid
 from keras_spot.data.sources import BLOCK
 from keras_spot.tasks import Example
 
+__all__ = [
+    "BUCKETS",
+    "EMPTY",
+    "SHUFFLE_BUFFER",
+    "WINDOW",
+    "Batch",
+    "Count",
+    "Encode",
+    "Encoded",
+    "Ids",
+    "bucket_lengths",
+    "bucketed",
+    "counter",
+    "drawn",
+    "encoded",
+    "encoder",
+    "fitting",
+    "shuffled",
+    "together",
+]
+
 BUCKETS = (
     *(12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 112, 128),
     *(144, 160, 176, 192, 224, 256, 288, 320, 352, 384, 448, 512),

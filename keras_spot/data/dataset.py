@@ -16,6 +16,8 @@ from keras_spot.data.options import check_positive
 from keras_spot.data.survey import target_limit
 from keras_spot.tasks import Task
 
+__all__ = ["Shape", "make_dataset"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:

@@ -18,6 +18,8 @@ from keras_spot.data.streams import endless, examples, numbered, open_labelled
 from keras_spot.data.survey import LOOK, look
 from keras_spot.tasks import Task
 
+__all__ = ["KeptSplit", "Rows"]
+
 Rows = list[list[Encoded]]  # the examples of each row: mostly one
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from keras_spot.base.errors import invalid
 from keras_spot.tasks import Task
 
+__all__ = ["DataWarning", "check_labels", "decoded", "is_label_task", "longest_label"]
+
 
 class DataWarning(UserWarning):
     """Data that work otherwise than they look: texts cut, rows left out, labels that get lost."""

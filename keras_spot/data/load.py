@@ -40,6 +40,8 @@ from keras_spot.tasks.values import shown
 if TYPE_CHECKING:
     import tensorflow as tf
 
+__all__ = ["FEW", "load_bank", "load_examples", "load_mixture", "load_task"]
+
 FEW = 4
 """Batches' worth of rows below which a repeated split is not bucketed: a bucket of a few rows
 would fill whole batches with them."""

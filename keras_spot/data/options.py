@@ -6,6 +6,15 @@ from typing import TypedDict
 
 from keras_spot.base.errors import invalid, unknown
 
+__all__ = [
+    "LoadOptions",
+    "PathLike",
+    "check_positive",
+    "check_split",
+    "check_start",
+    "with_defaults",
+]
+
 PathLike = str | os.PathLike[str]
 
 

@@ -14,6 +14,8 @@ from keras_spot.tasks import Task
 from keras_spot.tasks.file_types import file_type
 from keras_spot.tasks.values import shown, unique
 
+__all__ = ["Rows", "memory_rows", "open_own"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:

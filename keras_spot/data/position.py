@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from keras_spot.data.batches import Encoded, fitting
 
+__all__ = ["seek"]
+
 
 def seek(
     epoch: Iterable[Encoded], lengths: Sequence[int], batch_size: int, step: int

@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 from keras_spot.base.errors import invalid
 from keras_spot.tasks.values import shown, unique
 
+__all__ = ["BadFile", "Lines", "Row", "read_rows"]
+
 Row = dict[str, Any]
 
 _UNREADABLE = (ValueError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile, RecursionError)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from keras_spot.base.errors import invalid
 
+__all__ = ["Slice", "parse"]
+
 _BOUND = r"(-?\d{1,12})(%?)"
 _PART = re.compile(rf"\s*([^\[\]+\s]+)(?:\[\s*(?:{_BOUND})?\s*:\s*(?:{_BOUND})?\s*\])?\s*")
 

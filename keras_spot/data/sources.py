@@ -16,6 +16,18 @@ from keras_spot.data.own import Rows, open_own
 from keras_spot.data.readers import Row
 from keras_spot.tasks.sentences import WITHOUT_BUILDER
 
+__all__ = [
+    "BLOCK",
+    "availability",
+    "count_rows",
+    "find_builder",
+    "how_to_get",
+    "open_rows",
+    "prepare",
+    "prepared_record",
+    "tfds_split",
+]
+
 BLOCK = 1024
 """Rows read, formatted and tokenised at a time."""
 

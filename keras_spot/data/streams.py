@@ -14,6 +14,17 @@ from keras_spot.data.sources import BLOCK, open_rows
 from keras_spot.tasks import UNLABELLED, Example, Task
 from keras_spot.tasks.rows import ONE_FOR_ONE
 
+__all__ = [
+    "Epochs",
+    "Numbered",
+    "count_examples",
+    "endless",
+    "epochs",
+    "examples",
+    "numbered",
+    "open_labelled",
+]
+
 Numbered = Iterator[tuple[int, Row]]
 Epochs = Callable[[int], Iterator[Encoded]]
 

@@ -11,6 +11,8 @@ from keras_spot.data.own import open_own
 from keras_spot.tasks import Task
 from keras_spot.tasks.values import is_missing, plain
 
+__all__ = ["LABEL_COLUMNS", "suggest_task"]
+
 LABEL_COLUMNS = ("label", "labels", "target", "class", "category", "answer", "output", "y")
 _NUMBERING = ("id", "idx", "index", "")
 _LOOK = 1000  # rows

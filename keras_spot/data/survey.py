@@ -15,6 +15,17 @@ from keras_spot.data.own import Rows
 from keras_spot.data.sources import BLOCK, open_rows
 from keras_spot.tasks import UNLABELLED, Example, Task
 
+__all__ = [
+    "LONGEST",
+    "LOOK",
+    "Survey",
+    "look",
+    "measure",
+    "set_target_length",
+    "survey",
+    "target_limit",
+]
+
 LOOK = 8192
 """Rows that a loader looks at, the first of a split, before it warns."""
 

@@ -15,6 +15,16 @@ from keras_spot.data.dataset import Shape, make_dataset
 from keras_spot.tasks import Example
 from keras_spot.tasks.values import is_missing, shown, unicode_reason
 
+__all__ = [
+    "are_texts",
+    "check_weights",
+    "clean",
+    "clean_text",
+    "encode_texts",
+    "row_weights",
+    "texts_dataset",
+]
+
 
 def clean(argument: str, values: Any) -> list[str]:
     """Return texts as a list of `str`, whatever holds them.

@@ -28,6 +28,8 @@ from keras_spot.model.texts import as_mapping
 from keras_spot.tasks import Example, Task
 from keras_spot.tasks.values import shown
 
+__all__ = ["dataset_of", "split_off", "validation_of"]
+
 _IDS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
 _TEXTS = Task("texts", input="{encoder_text}", target="{decoder_text}")  # a name for warnings
 

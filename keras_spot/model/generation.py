@@ -15,6 +15,8 @@ from keras_spot.model import samplers
 from keras_spot.model.texts import pad_rows, static_rows, token_rows
 from keras_spot.tasks.values import shown
 
+__all__ = ["INPUTS", "Generator"]
+
 INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
 _FUNCTIONS = 8  # compiled functions that are remembered
 

@@ -7,6 +7,15 @@ import numpy as np
 
 from keras_spot.base.errors import invalid
 
+__all__ = [
+    "AGREEMENT",
+    "DIRECTIONS",
+    "STEP",
+    "check_embedding",
+    "check_gradients",
+    "loss_and_gradients",
+]
+
 DIRECTIONS = 16
 STEP = 0.02  # of a prompt's own size
 AGREEMENT = 0.8  # cosine of the slopes; rounding within a quantised backbone leaves 0.98

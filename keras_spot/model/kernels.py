@@ -14,6 +14,8 @@ from keras_spot.model.gradient_check import check_embedding
 from keras_spot.model.plain.forward import PlainT5
 from keras_spot.model.soft_prompt import SoftPrompt
 
+__all__ = ["ForwardPass"]
+
 
 class ForwardPass(keras.layers.Layer):
     """From token ids to logits `[B, D, V]`, by `PlainT5` or by the `FastT5` of `model/fast`.

@@ -20,6 +20,20 @@ from keras_spot.backbones.converters.architecture import Architecture
 from keras_spot.base import layouts
 from keras_spot.base.errors import InvalidArgument, invalid, unknown
 
+__all__ = [
+    "CHIPS",
+    "GIB",
+    "SIZES",
+    "Plan",
+    "Request",
+    "abstract",
+    "architecture",
+    "compile_step",
+    "main",
+    "plan",
+    "size_of",
+]
+
 GIB = 2**30
 # Hidden width, layers of each stack, heads, inner width of T5 1.1.
 SIZES = {

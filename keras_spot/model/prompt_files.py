@@ -8,6 +8,8 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.types import PathLike
 from keras_spot.base.versions import versions
 
+__all__ = ["load", "save"]
+
 
 def save(
     model: Any,

@@ -12,6 +12,8 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.types import Tensor
 from keras_spot.model.texts import pad_rows, static_rows
 
+__all__ = ["Ranker"]
+
 
 class Ranker:
     """What tells how likely labels are after texts, and the functions compiled for that.

@@ -11,6 +11,8 @@ from keras import ops
 from keras_spot.base.errors import unknown
 from keras_spot.base.types import Tensor
 
+__all__ = ["NAMES", "GreedySampler", "get", "identity", "keeps_rows"]
+
 NAMES = ("greedy", "beam", "contrastive", "random", "top_k", "top_p")
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras_hub.src.utils.keras_utils import print_msg
 
+__all__ = ["show_prompts"]
+
 
 def show_prompts(
     model: Any, line_length: int, print_fn: Callable[[str], Any] | None = None

@@ -10,6 +10,18 @@ from keras_spot.base import devices
 from keras_spot.base.errors import invalid
 from keras_spot.data.survey import Survey
 
+__all__ = [
+    "add_lengths",
+    "as_mapping",
+    "as_numbers",
+    "detokenize",
+    "pad_rows",
+    "revive_tokenizer",
+    "static_rows",
+    "token_rows",
+    "weighted",
+]
+
 _OF_TEXTS = ("str", "bytes", "object")
 """How the names of dtypes begin that hold texts."""
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from keras_spot.base.errors import invalid
 
+__all__ = ["add_task_vectors", "average", "task_vector"]
+
 
 def average(prompts: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
     """Return the (weighted) mean of prompts, the weights normalised to sum 1.

@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_spot.base.errors import invalid, unknown
 
+__all__ = ["check", "folder", "number", "numbers"]
+
 
 def check(names: Sequence[str] | None, num_prompts: int | None) -> tuple[str, ...] | None:
     """Return the names of K prompts, by default their numbers; None without a bank.

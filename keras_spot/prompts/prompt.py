@@ -10,6 +10,8 @@ import numpy as np
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Array
 
+__all__ = ["Prompt", "as_prompt", "check_header"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:

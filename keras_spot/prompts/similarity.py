@@ -7,6 +7,21 @@ import numpy as np
 
 from keras_spot.base.errors import invalid, unknown
 
+__all__ = [
+    "SIMILARITIES",
+    "SUMMARIES",
+    "Name",
+    "Similarity",
+    "average_token_cosine",
+    "max_inner_product",
+    "mean_unit",
+    "per_token_cosine",
+    "rank",
+    "similarities",
+    "similarity",
+    "unit_mean",
+]
+
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _BLOCK = 2**22  # numbers of the prompts that are worked on at once, 32 MB as float64

@@ -14,6 +14,17 @@ from keras_spot.base.types import Array, PathLike, Record
 from keras_spot.prompts.forms import arrays, peft, reference, t5x
 from keras_spot.prompts.prompt import Prompt, as_prompt
 
+__all__ = [
+    "FORMS",
+    "OWN_NAME",
+    "destination",
+    "locate",
+    "read",
+    "read_header",
+    "read_provenance",
+    "write",
+]
+
 OWN_NAME = "prompt.npz"  # in a folder or a repository
 FORMS = ("npy", "npz", "reference", "peft")
 # What is fetched of a remote folder; a T5X checkpoint is gigabytes, its prompt a few hundred KB.

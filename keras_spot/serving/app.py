@@ -20,6 +20,8 @@ from keras_spot.serving.limits import Refused
 from keras_spot.serving.models import EVERY
 from keras_spot.serving.requests import to_json
 
+__all__ = ["LOOPBACK", "PAGE", "log", "make_app"]
+
 log = logging.getLogger("keras_spot.serving")
 
 PAGE = Path(__file__).parent / "page"

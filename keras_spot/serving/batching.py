@@ -16,6 +16,8 @@ from typing import Any
 
 from keras_spot.serving.limits import Refused
 
+__all__ = ["Batcher", "Compute", "Job", "log"]
+
 log = logging.getLogger("keras_spot.serving")
 
 Compute = Callable[[Sequence[Any]], Sequence[Any]]

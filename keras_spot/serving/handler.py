@@ -14,6 +14,8 @@ from keras_spot.serving.models import EVERY, Models, Served
 from keras_spot.serving.requests import Question, Request
 from keras_spot.serving.telemetry import Telemetry
 
+__all__ = ["ENGINE_FAILED", "VERBS", "VERSION", "Handler", "log"]
+
 log = logging.getLogger("keras_spot.serving")
 
 VERBS = ("predict", "classify")

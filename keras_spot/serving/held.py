@@ -23,6 +23,8 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.types import PathLike
 from keras_spot.tasks.card import TaskCard, card_of
 
+__all__ = ["HeldPrompt", "Mark", "PromptFolder", "log"]
+
 log = logging.getLogger("keras_spot.serving")
 
 _SUFFIXES = (".npz", ".npy")

@@ -4,6 +4,8 @@ import dataclasses
 
 from keras_spot.base.fields import POSITIVE, Rule, about, check
 
+__all__ = ["SECONDS", "Limits", "Refused"]
+
 
 def _above_zero(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0

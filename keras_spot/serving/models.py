@@ -11,6 +11,8 @@ from keras_spot.serving.held import HeldPrompt, PromptFolder
 from keras_spot.serving.limits import Refused
 from keras_spot.tasks.card import TaskCard
 
+__all__ = ["EVERY", "Models", "Served"]
+
 EVERY = "keras_spot"
 """The name under which each row names its own prompt."""
 

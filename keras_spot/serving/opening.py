@@ -16,6 +16,8 @@ from keras_spot.prompts import read_header
 from keras_spot.serving.engines import ENGINES, Engine, open_engine
 from keras_spot.tasks.card import TASK_FILE
 
+__all__ = ["AUTO", "exported_folder", "log", "measured", "open_all", "warm_up"]
+
 log = logging.getLogger("keras_spot.serving")
 
 AUTO = "auto"

@@ -19,6 +19,8 @@ from typing import Any, Literal
 from keras_spot.base.errors import complaint, shortened, unknown
 from keras_spot.serving.limits import Limits, Refused
 
+__all__ = ["SIGNATURES", "Question", "Request", "Signature", "answer_of", "parse", "to_json"]
+
 Signature = Literal["serving_default", "classify", "score"]
 SIGNATURES = ("serving_default", "classify", "score")
 PROMPT, CANDIDATES = "prompt", "candidates"

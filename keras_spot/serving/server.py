@@ -21,6 +21,8 @@ from keras_spot.serving.opening import AUTO, exported_folder, open_all
 if TYPE_CHECKING:
     from keras_spot.serving.handler import Handler
 
+__all__ = ["PROMPTS", "address", "bind", "check_extra", "is_loopback", "run", "serve"]
+
 PROMPTS = "prompts"
 
 

@@ -15,6 +15,23 @@ import numpy as np
 from keras_spot import transfer
 from keras_spot.base.errors import invalid
 
+__all__ = [
+    "MIN_SEEDS",
+    "ROUNDING",
+    "UNDECIDED",
+    "Grid",
+    "Record",
+    "by_target",
+    "compared",
+    "error_reduction",
+    "grids",
+    "mean_spread",
+    "oracle",
+    "pairs",
+    "recommendations",
+    "verdict",
+]
+
 Record = dict[str, Any]
 MIN_SEEDS = 3
 """Seeds below which a spread supports no claim."""

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+__all__ = ["KINDS", "Cell"]
+
 KINDS = ("tuning", "source", "scratch", "transfer")
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from keras_spot.study.analysis import Record, compared
 from keras_spot.study.methods import Method
 
+__all__ = ["CLAIMED", "SCRATCH", "compare", "of_method", "share_of_steps", "sign_test", "verdict"]
+
 SCRATCH = "scratch"
 CLAIMED = 0.05
 """Sign-test p from which on a difference is claimed."""

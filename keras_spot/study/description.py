@@ -17,6 +17,8 @@ from keras_spot.study.cells import Cell
 from keras_spot.study.entries import StudyTask, entries, name_in
 from keras_spot.study.methods import Method
 
+__all__ = ["SCORES", "Study", "load"]
+
 SCORES = ("best", "last")
 # What a study may change and still go on in its folder: it adds cells, or says where things are.
 _FREE = ("name", "sources", "targets", "seeds", "examples", "data_dir", "kernels", "methods")

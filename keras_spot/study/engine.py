@@ -19,6 +19,8 @@ from keras_spot.study.methods import best_rate
 from keras_spot.study.table import StudyFolder
 from keras_spot.transfer.library import PromptLibrary
 
+__all__ = ["POLL", "Outcome", "Trainer", "work"]
+
 POLL = 1.0  # seconds between looks at a folder where others do all that can be done
 
 

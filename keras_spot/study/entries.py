@@ -10,6 +10,8 @@ from keras_spot import tasks
 from keras_spot.base.choices import METHODS
 from keras_spot.base.errors import invalid, unknown
 
+__all__ = ["StudyTask", "entries", "name_in"]
+
 
 @dataclasses.dataclass(frozen=True)
 class StudyTask:

@@ -19,6 +19,8 @@ from keras_spot.study.description import Study, load
 from keras_spot.study.engine import Trainer, work
 from keras_spot.study.table import Row, Status, StudyFolder, status
 
+__all__ = ["LOOK", "check", "child", "run", "worker"]
+
 LOOK = 2.0  # seconds between looks at what the workers have done
 _SECONDS_TO_SAVE = 10.0  # of a worker whose parent has ended
 

@@ -9,6 +9,8 @@ from typing import Any
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.training.options import check_reparameterization
 
+__all__ = ["Method", "best_rate", "entries"]
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 

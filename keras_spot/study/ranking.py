@@ -11,6 +11,8 @@ from keras_spot import transfer
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.study.analysis import Grid, Record, error_reduction
 
+__all__ = ["CHOICES", "DRAWS", "best_so_far", "correlations", "expected_best", "retrieval"]
+
 DRAWS = 2000
 """Random retrievals that a p-value is an estimate from; its error is at most 0.011."""
 CHOICES = ("same", "others")

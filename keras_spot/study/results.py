@@ -16,6 +16,8 @@ from keras_spot.study.cells import Cell
 from keras_spot.study.description import Study
 from keras_spot.study.table import Row, Status, StudyFolder, status
 
+__all__ = ["Embeddings", "Part", "Results", "first_sources", "gather", "metric_name", "size_name"]
+
 Embeddings = Mapping[str, np.ndarray]
 
 

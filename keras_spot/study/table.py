@@ -39,6 +39,8 @@ from keras_spot.base.ownership import Kind, check
 from keras_spot.study.cells import Cell
 from keras_spot.study.description import Study
 
+__all__ = ["TABLES", "Row", "Status", "StudyFolder", "read_json", "status", "write_json"]
+
 Row = dict[str, Any]
 DESCRIPTION, CELLS, FAILURES = "study.json", "cells", "failures"
 TABLES = ("table.jsonl", "table.csv")

@@ -19,6 +19,8 @@ from keras_spot.training.execute import TrainedRun, execute
 from keras_spot.training.run import Run
 from keras_spot.training.session import Session
 
+__all__ = ["SCORED_AT_ONCE", "CellTrainer"]
+
 SCORED_AT_ONCE = 64
 """Examples in a batch of a validation, which has no gradients to hold."""
 

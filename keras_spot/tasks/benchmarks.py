@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+__all__ = ["BENCHMARKS", "ENTRIES", "FILES", "TASK_INDEX", "Entry"]
+
 
 class Entry(NamedTuple):
     """A task of a benchmark.

@@ -17,6 +17,8 @@ from keras_spot.tasks.rows import CLEANING
 from keras_spot.tasks.task import Task
 from keras_spot.tasks.values import shown
 
+__all__ = ["TASK_FILE", "TEXT", "TaskCard", "card_of", "read_cards", "write_cards"]
+
 TASK_FILE = "task.json"
 TEXT = "text"  # the field of a prompt of which no task is known, and of a text that is ready
 _LIMIT = 64 << 20  # bytes of a `task.json`

@@ -9,6 +9,8 @@ from keras_spot.tasks.benchmarks import TASK_INDEX
 from keras_spot.tasks.task import Task
 from keras_spot.tasks.values import shown
 
+__all__ = ["get", "names"]
+
 
 def get(name: "str | Task") -> Task:
     """Return a task by its name; a `Task` comes back as it is.

@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_spot.tasks.metrics import INVALID
 
+__all__ = ["ClassScores", "by_class", "confusion"]
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassScores:

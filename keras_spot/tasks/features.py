@@ -9,6 +9,8 @@ from keras_spot.tasks.values import Row, shown, shown_names
 if TYPE_CHECKING:
     from keras_spot.tasks.task import Task
 
+__all__ = ["UNLABELLED", "Example", "Features", "MissingValue"]
+
 UNLABELLED = "<unk>"
 """Target of a row without a label (the test splits of GLUE and SuperGLUE)."""
 

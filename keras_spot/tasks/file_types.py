@@ -4,6 +4,8 @@ import os
 
 from keras_spot.base.errors import invalid
 
+__all__ = ["FILE_TYPES", "file_type", "is_data_file"]
+
 FILE_TYPES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 """Types of data files; all but Parquet may end in `.gz`, too, and case does not count."""
 

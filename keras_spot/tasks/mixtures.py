@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.tasks.benchmarks import BENCHMARKS
 
+__all__ = ["MIXTURES", "K", "Mixture", "mixture"]
+
 K = 2**19
 """The SPoT paper's artificial limit on the size of a data set (Vu et al. 2022, section 2.2.2)."""
 

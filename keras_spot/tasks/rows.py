@@ -14,6 +14,25 @@ from typing import Any
 
 from keras_spot.base.errors import invalid
 
+__all__ = [
+    "CLEANING",
+    "ONE_FOR_ONE",
+    "PREFIX_WORDS",
+    "PREPROCESS",
+    "Row",
+    "answers",
+    "emotions",
+    "mrqa",
+    "multirc",
+    "polarity",
+    "prefix_lm",
+    "record",
+    "similarity",
+    "spaced",
+    "wsc",
+    "wsc_marked",
+]
+
 PREFIX_WORDS = 384
 """Words of a C4 page that the prefix language model sees: about 512 T5 pieces."""
 

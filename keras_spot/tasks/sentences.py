@@ -6,6 +6,8 @@ directories of these names and versions.
 
 from keras_spot.tasks.task import Task
 
+__all__ = ["TASKS", "WITHOUT_BUILDER"]
+
 WITHOUT_BUILDER = frozenset({"mr", "subj", "mpqa", "ling_nli", "quora_pairs"})
 """Tasks whose data TFDS can read but not prepare."""
 

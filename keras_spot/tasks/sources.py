@@ -6,6 +6,8 @@ multi_news 1.0.0.
 
 from keras_spot.tasks.task import Task
 
+__all__ = ["LANGUAGE_MODELS", "MRQA", "NLI", "SUMMARISATION"]
+
 _ROUGE = ("rouge1", "rouge2", "rougeLsum")
 _SQUAD = ("squad_f1", "squad_em")
 _NO_TEST = {"train": "train", "validation": "validation"}

@@ -2,6 +2,8 @@
 
 from keras_spot.tasks.task import Task
 
+__all__ = ["TASKS"]
+
 TASKS = (
     Task(
         name="synthetic/movies",

@@ -23,6 +23,8 @@ from keras_spot.tasks.values import (
     unicode_reason,
 )
 
+__all__ = ["METRICS", "Preprocess", "Task"]
+
 METRICS = (
     "accuracy",
     "f1",

@@ -11,6 +11,8 @@ from keras_spot.base.errors import damaged, invalid, unknown
 from keras_spot.tasks.task import Task
 from keras_spot.tasks.values import shown
 
+__all__ = ["load"]
+
 _LARGEST = 16 << 20  # bytes of a record
 _FIELDS = tuple(field.name for field in dataclasses.fields(Task))
 

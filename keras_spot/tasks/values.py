@@ -6,6 +6,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+__all__ = [
+    "Row",
+    "is_missing",
+    "label_number",
+    "plain",
+    "shown",
+    "shown_names",
+    "unicode_reason",
+    "unique",
+]
+
 Row = Mapping[str, Any]
 
 _ATOMS = (str, int, float, type(None))

@@ -28,6 +28,8 @@ from keras_spot.training.tensorboard import ScalarWriter
 if TYPE_CHECKING:
     from keras_spot.model.prompted_t5 import PromptedT5
 
+__all__ = ["Logs", "PromptCheckpoint", "optimizer_record", "random_states"]
+
 Logs: TypeAlias = Mapping[str, float] | None
 
 

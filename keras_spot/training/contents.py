@@ -11,6 +11,8 @@ from keras_spot import tasks
 from keras_spot.base.errors import invalid
 from keras_spot.tasks.rows import PREPROCESS
 
+__all__ = ["WHOLE", "file_hash", "files_record", "recorded_task", "rows_hash", "task_record"]
+
 WHOLE = 64 * 2**20
 """Bytes of a file that are hashed; of a longer one as many from both ends, and its size."""
 

@@ -28,6 +28,20 @@ from keras_spot.training.evaluation import Evaluation
 if TYPE_CHECKING:
     from keras_spot.model.prompted_t5 import PromptedT5
 
+__all__ = [
+    "BEAMS",
+    "Answered",
+    "answer",
+    "check_labelled",
+    "check_method",
+    "evaluate",
+    "label_log_likelihoods",
+    "record_of",
+    "score",
+    "submit",
+    "warn_of_cut",
+]
+
 BEAMS = 4
 _BLOCK = 1024  # examples sorted by length together
 

@@ -17,6 +17,8 @@ from keras_spot.base.ownership import Kind
 from keras_spot.base.types import PathLike, Record
 from keras_spot.tasks.classes import ClassScores, by_class
 
+__all__ = ["INVALID", "PREDICTIONS", "Evaluation", "Table", "write_predictions"]
+
 _MATRIX = 12
 """Classes up to which the counts are shown as a matrix; of more, the most frequent mistakes."""
 _MISTAKES = 12

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from keras_spot.model.prompted_t5 import PromptedT5
     from keras_spot.training.session import Session
 
+__all__ = ["Progress", "TrainedBank", "TrainedRun", "execute", "trained"]
+
 Progress: TypeAlias = Literal["auto"] | Report | None
 
 

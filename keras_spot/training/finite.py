@@ -19,6 +19,8 @@ from keras_spot.training.loss_means import LossMeans
 if TYPE_CHECKING:
     from keras_spot.model.prompted_t5 import PromptedT5
 
+__all__ = ["EXPLODED", "FiniteSteps", "rates_of", "warn_of_norm"]
+
 EXPLODED = 1e6
 """Norm of a prompt's row that is warned of; of trained prompts it is hundreds to thousands."""
 

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+__all__ = ["STOPPING", "Interrupted", "Signals"]
+
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, a scheduler's or a preempted machine's notice, a terminal that closes."""
 

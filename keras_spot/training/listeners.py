@@ -8,6 +8,8 @@ import keras
 if TYPE_CHECKING:
     from keras_spot.training.checkpoints import PromptCheckpoint
 
+__all__ = ["Listeners"]
+
 
 class Listeners(keras.callbacks.Callback):
     """Calls Keras callbacks as `fit` does, with an epoch's end at every checkpoint.

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+__all__ = ["LossMeans"]
+
 
 class LossMeans:
     """Means since the last line, made of the sums that Keras keeps since the epoch began.

@@ -8,6 +8,8 @@ from keras_spot import tasks
 from keras_spot.base.errors import invalid
 from keras_spot.prompts import names as prompt_names
 
+__all__ = ["Member", "members_of"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Member:

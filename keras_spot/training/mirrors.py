@@ -9,6 +9,8 @@ from pathlib import Path
 from keras_spot.base import hosts
 from keras_spot.training.run_folder import RunFolder
 
+__all__ = ["folder_of"]
+
 
 def folder_of(run_dir: str | os.PathLike[str]) -> RunFolder:
     """Return the folder of a run, on a process that is not the chief a scratch copy of it.

@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from keras_spot.model.reparameterizations import Spec
     from keras_spot.prompts.initializers import PromptInit
 
+__all__ = [
+    "REPARAMETERIZATIONS",
+    "BankOptions",
+    "CommonOptions",
+    "DevicesLike",
+    "Reparameterized",
+    "RunOptions",
+    "Start",
+    "TaskLike",
+    "check_reparameterization",
+    "shares_a_part",
+]
+
 TaskLike: TypeAlias = str | tasks.Task | tasks.Mixture
 Start: TypeAlias = "PromptInit | None"
 Reparameterized: TypeAlias = "Spec | None"

@@ -9,6 +9,8 @@ from typing import Any
 from keras_spot.base.claims import STALE_AFTER, Claims, identity
 from keras_spot.base.errors import InvalidArgument, invalid, shortened
 
+__all__ = ["Owner"]
+
 LOCK, TRANSFER_LOCK = ".lock", ".transfer-lock"
 
 

@@ -20,6 +20,8 @@ from keras_spot.training.evaluate import answer, check_method, record_of, warn_o
 if TYPE_CHECKING:
     from keras_spot.model.prompted_t5 import PromptedT5
 
+__all__ = ["GIVEN", "features", "of_rows", "predict", "predict_texts", "unlike"]
+
 GIVEN = "given"
 """The split of rows and texts that belong to no data set."""
 _BLOCK = 1024  # examples sorted by length together

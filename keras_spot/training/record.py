@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from keras_spot.training.members import Member
     from keras_spot.training.run import Run
 
+__all__ = ["fields_of", "record_of"]
+
 _TOLD_OTHERWISE = (
     *("task", "names", "seed", "learning_rate", "prompt_init"),  # of each prompt
     *("backbone", "tokenizer"),  # by name or place

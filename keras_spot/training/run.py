@@ -35,6 +35,8 @@ from keras_spot.training.record import fields_of, record_of
 if TYPE_CHECKING:
     from keras_spot.tasks import Task  # `tasks` is a property of `Run`
 
+__all__ = ["Run"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:

@@ -30,6 +30,8 @@ from keras_spot.prompts.names import folder as folder_of
 from keras_spot.training.owner import LOCK, TRANSFER_LOCK, Owner
 from keras_spot.training.state import State, checksum, read_state
 
+__all__ = ["METRICS", "TENSORBOARD", "Line", "RunFolder"]
+
 STATE, PREVIOUS = "state.npz", "state.previous.npz"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"

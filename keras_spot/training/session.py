@@ -24,6 +24,8 @@ from keras_spot.training.evaluate import check_labelled, score, warn_of_cut
 from keras_spot.training.members import Member
 from keras_spot.training.run import Run
 
+__all__ = ["Session", "check_backbone"]
+
 
 class Session:
     """What runs of one shape share: one backbone, one compiled step, texts tokenised once.

@@ -10,6 +10,8 @@ import numpy as np
 from keras_spot.base.errors import damaged, invalid
 from keras_spot.base.reading.arrays import open_npz
 
+__all__ = ["State", "arrays_of", "assign", "checksum", "read_state"]
+
 State = dict[str, np.ndarray]
 
 

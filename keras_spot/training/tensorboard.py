@@ -9,6 +9,8 @@ from typing import Any
 
 from keras_spot.base.reading.files import reason
 
+__all__ = ["ScalarWriter"]
+
 
 class ScalarWriter:
     """Writes scalar summaries, whatever Keras computes with.

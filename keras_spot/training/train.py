@@ -13,6 +13,8 @@ from keras_spot.training.run import Run
 if TYPE_CHECKING:
     import keras
 
+__all__ = ["train", "train_bank"]
+
 
 def train(
     task: TaskLike,

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from keras_spot.model.prompted_t5 import PromptedT5
 
+__all__ = ["warm_up"]
+
 
 def warm_up(model: PromptedT5, data: tf.data.Dataset, batches: int = 256) -> int:
     """Compile the training step for the lengths of batches in the data, before it is trained.

@@ -9,6 +9,8 @@ import numpy as np
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Array
 
+__all__ = ["GainPrediction", "correlation", "predict_gain", "relative_error_reduction"]
+
 
 @overload
 def relative_error_reduction(score: float, baseline: float) -> float: ...

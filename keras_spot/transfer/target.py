@@ -23,6 +23,8 @@ from keras_spot.training.run import Run
 from keras_spot.training.run_folder import RunFolder
 from keras_spot.transfer.library import EMBEDDING_STEP, Entry, PromptLibrary
 
+__all__ = ["RECORD", "Follow", "Target"]
+
 RECORD = "transfer.json"
 # Initial prompts that can be made again from their name and seed.
 _NAMED = ("sampled_vocab", "class_labels", "uniform")

@@ -5,6 +5,8 @@ from typing import Any
 
 from keras_spot.base.errors import invalid, shortened, unknown
 
+__all__ = ["ACTIVATIONS", "TANH_GELU", "Architecture"]
+
 # Names that checkpoints use -> Keras' own. Keras' "gelu" is the exact one; the tanh approximation,
 # which Google's T5 1.1, LM-adapted, Flan and mT5 were trained with, is a function registered
 # by KerasHub, so that presets with it load wherever KerasHub is.

@@ -11,6 +11,8 @@ from keras_spot.backbones.converters.names import Names
 from keras_spot.backbones.converters.positions import in_32_buckets
 from keras_spot.base.errors import invalid
 
+__all__ = ["Tensors", "check_coverage", "check_depth", "check_shapes", "fill"]
+
 _SHOWN = 3  # names in a complaint
 
 

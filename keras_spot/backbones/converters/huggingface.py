@@ -24,6 +24,21 @@ from keras_spot.base import reading
 from keras_spot.base.errors import damaged, invalid, shortened
 from keras_spot.base.reading.tensors import SafeTensors as TensorFile
 
+__all__ = [
+    "CONFIG",
+    "INDEX",
+    "MODEL_TYPES",
+    "PATTERNS",
+    "VOCABULARY",
+    "WEIGHTS",
+    "SafeTensors",
+    "architecture_of",
+    "config_of",
+    "has_weights",
+    "load",
+    "read_config",
+]
+
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -12,6 +12,8 @@ from keras_spot.base import reading
 from keras_spot.base.errors import damaged
 from keras_spot.base.reading.hdf5 import declared_shapes
 
+__all__ = ["CONFIG", "TOKENIZER", "VOCABULARY", "VOCABULARY_RULE", "check"]
+
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 VOCABULARY = "assets/tokenizer/vocabulary.spm"

@@ -10,6 +10,16 @@ from collections.abc import Mapping
 
 from keras_spot.backbones.converters.architecture import Architecture
 
+__all__ = [
+    "COPIES",
+    "HUGGING_FACE",
+    "T5X",
+    "TIED_COPIES",
+    "UNUSED_HUGGING_FACE",
+    "UNUSED_T5X",
+    "Names",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Names:

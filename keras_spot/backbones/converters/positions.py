@@ -4,6 +4,8 @@ import numpy as np
 
 from keras_spot.base.errors import invalid
 
+__all__ = ["bucket", "in_32_buckets"]
+
 BUCKETS, MAX_DISTANCE = 32, 128  # fixed inside KerasHub's `T5MultiHeadAttention`
 
 

@@ -2,6 +2,8 @@
 
 import re
 
+__all__ = ["SHORTCUTS", "T5_VOCABULARY", "span_corruption_only"]
+
 # The LM-adapted sizes of Lester et al. 2021 (arXiv 2104.08691, section 3.2) in both homes: T5X
 # checkpoints under the reference's own names, safetensors under those of the Hugging Face hub.
 _T5X = "gs://t5-data/pretrained_models/t5x"

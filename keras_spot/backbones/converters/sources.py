@@ -7,6 +7,8 @@ from keras_spot.backbones.converters import huggingface, t5x
 from keras_spot.backbones.converters.shortcuts import T5_VOCABULARY
 from keras_spot.base import reading, remote, t5x_store
 
+__all__ = ["fetch", "kind", "load", "look", "vocabulary"]
+
 HUGGING_FACE, T5X, KERAS_HUB = "Hugging Face", "T5X", "KerasHub"
 _PATTERNS = {HUGGING_FACE: huggingface.PATTERNS, T5X: t5x.PATTERNS, KERAS_HUB: None}
 _CONVERTER = "SFconvertbot"  # the hub's own account that proposes safetensors of pickled weights

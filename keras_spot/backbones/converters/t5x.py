@@ -19,6 +19,8 @@ from keras_spot.backbones.converters.names import T5X, UNUSED_T5X
 from keras_spot.base import reading, t5x_store
 from keras_spot.base.errors import invalid, unknown
 
+__all__ = ["PATTERNS", "Target", "architecture_of", "load"]
+
 PATTERNS = (t5x_store.INDEX, "target.*")
 _PREFIX = "target."
 

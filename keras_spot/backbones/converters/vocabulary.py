@@ -6,6 +6,8 @@ from typing import Any
 from keras_spot.base import reading
 from keras_spot.base.errors import invalid, missing_file
 
+__all__ = ["LIMIT", "check", "read"]
+
 LIMIT = 64 << 20
 """Bytes of a model at most."""
 

@@ -19,6 +19,16 @@ from keras_spot.base.reading.files import (
     parsing,
 )
 
+__all__ = [
+    "Archive",
+    "ArrayHeader",
+    "array_header",
+    "array_values",
+    "open_npz",
+    "plain_dtype",
+    "read_npy",
+]
+
 _MAGIC = b"\x93NUMPY"
 _HEADER_LIMIT = 64 * 1024
 _MEMBERS = 20_000

@@ -17,6 +17,19 @@ from keras_spot.base.errors import (
     shortened,
 )
 
+__all__ = [
+    "DEPTH",
+    "MIB",
+    "Path",
+    "grown_limit",
+    "naming",
+    "open_file",
+    "parsing",
+    "read_bytes",
+    "read_text",
+    "reason",
+]
+
 Path = str | os.PathLike[str]
 
 MIB = 1 << 20

@@ -5,6 +5,8 @@ import os
 
 from keras_spot.base.reading.files import grown_limit, open_file, parsing
 
+__all__ = ["declared_shapes"]
+
 _RULE = "must be whole HDF5 weights"
 _DEPTH, _DATASETS = 32, 200_000
 

@@ -16,6 +16,8 @@ from keras_spot.base.reading.arrays import plain_dtype
 from keras_spot.base.reading.files import MIB, open_file, parsing
 from keras_spot.base.reading.text import parse_json
 
+__all__ = ["SafeTensors", "TensorHeader"]
+
 _HEADER_LIMIT = 100 * MIB  # the format's own
 _DTYPES = {
     "BOOL": "bool",

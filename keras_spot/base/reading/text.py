@@ -11,6 +11,19 @@ from typing import Any
 from keras_spot.base.errors import damaged
 from keras_spot.base.reading.files import DEPTH, MIB, open_file, parsing, read_text, reason
 
+__all__ = [
+    "EXPANDED",
+    "JSON_LIMIT",
+    "LINE_LIMIT",
+    "YAML_LIMIT",
+    "parse_json",
+    "read_json",
+    "read_json_lines",
+    "read_record",
+    "read_yaml",
+    "read_yaml_or_json",
+]
+
 JSON_LIMIT = 64 * MIB
 YAML_LIMIT = MIB
 LINE_LIMIT = 16 * MIB

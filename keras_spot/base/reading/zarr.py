@@ -20,6 +20,8 @@ from keras_spot.base.reading.arrays import plain_dtype
 from keras_spot.base.reading.files import MIB, grown_limit, parsing, read_bytes
 from keras_spot.base.reading.text import read_record
 
+__all__ = ["HEADER", "ZarrArray"]
+
 HEADER = ".zarray"
 _RULE = "must hold whole zarr arrays"
 _THREADS = 4

@@ -12,6 +12,8 @@ import tensorflow as tf
 from keras_spot.model import samplers
 from keras_spot.model.plain.forward import PlainT5
 
+__all__ = ["INDEX", "NONE", "ROWS", "Core", "GivenPrompts"]
+
 ROWS = [tf.TensorSpec([None, None], tf.int32, "ids"), tf.TensorSpec([None, None], tf.int32, "mask")]
 NONE = tf.float32.min  # the score of no answer: JSON has no infinity
 INDEX = tf.TensorSpec([None], tf.int32, "prompt_index")

@@ -10,6 +10,8 @@ from keras_spot.model.export.merged import TOLERANCES, Merged, quantization
 from keras_spot.model.export.readme import write_readme
 from keras_spot.model.export.trial import Trial
 
+__all__ = ["FORM", "export_ctranslate2", "vocabulary"]
+
 FORM = "ctranslate2"
 _NEVER = -1e9  # added to the logits of a tied head's rows that are prompts
 _ACTIVATIONS = {

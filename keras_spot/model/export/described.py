@@ -8,6 +8,8 @@ from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.versions import versions
 from keras_spot.tasks.card import TaskCard
 
+__all__ = ["cards_of", "facts_of"]
+
 
 def cards_of(model: Any, tasks: Any = None) -> dict[str, TaskCard]:
     """Return the card of each prompt of a model by the prompt's name.

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+__all__ = ["main", "save_module"]
+
 
 def save_module(
     model: Any, folder: Path, shown: str, length: int, buckets: Sequence[int] | None

@@ -10,6 +10,8 @@ from keras_spot.base import remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.ownership import Kind
 
+__all__ = ["PRESET", "export_files"]
+
 PRESET = Kind("model preset", is_folder=True)
 _OTHER = Kind("exported model")
 

@@ -3,6 +3,8 @@
 from keras_spot.base.ownership import Kind
 from keras_spot.model.export.savedmodel import SAVED_MODEL
 
+__all__ = ["KINDS"]
+
 KINDS = {
     "savedmodel": SAVED_MODEL,
     "tf_saved_model": SAVED_MODEL,

@@ -26,6 +26,8 @@ from keras_spot.model.export.described import cards_of, facts_of
 from keras_spot.model.export.kinds import KINDS
 from keras_spot.tasks.card import TASK_FILE, write_cards
 
+__all__ = ["TOLERANCES", "VOCABULARY", "Merged", "architecture_of", "quantization", "words_of"]
+
 VOCABULARY = "spiece.model"
 _DIGITS = 8  # of a prompt's digest in its words
 # How far log-likelihoods may be from the model's, as a share of the logits' spread.

@@ -6,6 +6,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_text
 
+__all__ = ["Pieces"]
+
 _STEP = 8  # tokens
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from keras_spot.model.export.merged import Merged
 
+__all__ = ["write_readme"]
+
 _HEAD = """# {title}
 
 A T5 with {prompts}, written by keras_spot as `{form}`. `task.json` says of each prompt how the

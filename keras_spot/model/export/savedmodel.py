@@ -15,6 +15,8 @@ from keras_spot.base.reading.files import reason
 from keras_spot.model.export import described, elsewhere
 from keras_spot.tasks.card import TASK_FILE, read_cards, write_cards
 
+__all__ = ["FORM", "SAVED_MODEL", "export_text", "save_module"]
+
 SAVED_MODEL = Kind("SavedModel", is_folder=True)
 FORM = "savedmodel"
 

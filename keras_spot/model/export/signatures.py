@@ -28,6 +28,8 @@ from keras_spot.model.export.core import Core
 from keras_spot.model.export.pieces import Pieces
 from keras_spot.tasks.card import TaskCard
 
+__all__ = ["CANDIDATES", "NAMES", "TEXTS", "Signatures"]
+
 TEXTS = tf.TensorSpec([None], tf.string, "text")
 NAMES = tf.TensorSpec([None], tf.string, "prompt")
 CANDIDATES = tf.TensorSpec([None], tf.string, "candidates")

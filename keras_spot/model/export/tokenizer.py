@@ -7,6 +7,8 @@ from typing import Any
 
 from keras_spot.base.errors import invalid
 
+__all__ = ["write_tokenizer"]
+
 _UNIGRAM = 1  # of SentencePiece's model types
 _SPACE = "▁"
 

@@ -18,6 +18,8 @@ from keras_spot.model.export.trial import Trial
 from keras_spot.model.generation import INPUTS
 from keras_spot.model.texts import pad_rows
 
+__all__ = ["FORM", "export_transformers"]
+
 FORM = "transformers"
 _SHARD = 4 << 30  # bytes of a file of weights
 _PAD = 0

@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_spot.model.texts import pad_rows
 
+__all__ = ["Trial"]
+
 _TEXTS = ("this is a fine film", "it rains, and nobody answered the question: why?")
 
 

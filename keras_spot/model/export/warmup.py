@@ -16,6 +16,8 @@ from typing import Any
 
 import tensorflow as tf
 
+__all__ = ["write"]
+
 FOLDER, NAME = "assets.extra", "tf_serving_warmup_requests"
 
 

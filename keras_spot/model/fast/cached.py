@@ -9,6 +9,8 @@ from keras_spot.base import devices
 from keras_spot.base.types import Tensor
 from keras_spot.model.plain.cached import CachedDecoder
 
+__all__ = ["FEW", "LARGEST_COPY", "PIECE", "GrowingDecoder", "SingleRowDecoder"]
+
 LARGEST_COPY = 2**29  # parameters of a decoder that is copied; a larger one takes much memory
 PIECE = 2**18  # parameters of a kernel that one core multiplies by a row at memory's speed
 FEW = 5  # positions for which copying kernels does not pay

@@ -10,6 +10,8 @@ from keras_spot.model.plain import attention as att
 from keras_spot.model.plain.cached import CachedDecoder
 from keras_spot.model.plain.forward import PlainT5
 
+__all__ = ["FastT5"]
+
 
 class FastT5(PlainT5):
     """`PlainT5` of a frozen backbone: the same numbers, with gradients for the prompt alone.

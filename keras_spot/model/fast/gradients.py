@@ -17,6 +17,17 @@ from keras_spot.model import losses
 from keras_spot.model.fast import xla
 from keras_spot.model.plain import attention as att
 
+__all__ = [
+    "KEPT",
+    "attend",
+    "gated_gelu",
+    "gelu_kind",
+    "log_partition",
+    "norm",
+    "product",
+    "residual_and_norms",
+]
+
 # The tanh approximation of GELU is x (1 + tanh(u)) / 2, u = sqrt(2 / pi) (x + 0.044715 x^3)
 # (Hendrycks and Gimpel 2016, section 2); the exact one is x times the normal distribution's
 # integral up to x.

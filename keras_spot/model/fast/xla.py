@@ -14,6 +14,17 @@ import tensorflow as tf
 
 from keras_spot.base.types import Tensor
 
+__all__ = [
+    "after",
+    "differentiated",
+    "kept",
+    "one_pass",
+    "row_means",
+    "row_sums",
+    "transpose",
+    "with_gradient",
+]
+
 
 def one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function of tensors, compiled; it computes in float32 at least.

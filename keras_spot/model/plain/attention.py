@@ -12,6 +12,25 @@ from keras import ops
 
 from keras_spot.base.types import Tensor
 
+__all__ = [
+    "MASKED",
+    "absorbed_is_cheaper",
+    "attend",
+    "attend_absorbed",
+    "attention_scores",
+    "by_head",
+    "heads_first",
+    "kernels_by_head",
+    "keys_and_values",
+    "masked",
+    "merge_heads",
+    "position_bias",
+    "rows_first",
+    "split_heads",
+    "swap_last",
+    "weighted_values",
+]
+
 MASKED = -1e9
 
 

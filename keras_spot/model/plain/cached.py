@@ -8,6 +8,8 @@ from keras import ops
 from keras_spot.base.types import Tensor
 from keras_spot.model.plain import attention as att
 
+__all__ = ["CachedDecoder"]
+
 
 class CachedDecoder:
     """The decoder for one answer of D positions to given encoder states.

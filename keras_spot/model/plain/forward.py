@@ -20,6 +20,8 @@ from keras_spot.model.plain.cached import CachedDecoder
 from keras_spot.model.plain.layers import T5Layers
 from keras_spot.model.soft_prompt import SoftPrompt
 
+__all__ = ["PlainT5"]
+
 
 class PlainT5(T5Layers):
     """A T5 backbone behind a soft prompt, over the layers of KerasHub.

@@ -9,6 +9,8 @@ from keras import ops
 from keras_spot.base.types import Tensor
 from keras_spot.model.plain import attention as att
 
+__all__ = ["T5Layers"]
+
 
 class T5Layers:
     """Norms, projections, attention and feed-forward blocks of KerasHub's `T5TransformerLayer`.

@@ -9,6 +9,8 @@ import numpy as np
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Array, Record, Tensor
 
+__all__ = ["Reparameterization", "check_whole"]
+
 
 class Reparameterization(keras.layers.Layer):
     """What is trained in a prompt's place; `fold` gives the prompt `[P, H]`.

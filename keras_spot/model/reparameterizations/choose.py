@@ -12,6 +12,8 @@ from keras_spot.model.reparameterizations.residual import Residual
 from keras_spot.model.reparameterizations.shared import Shared
 from keras_spot.model.reparameterizations.vocabulary_mixture import VocabularyMixture
 
+__all__ = ["NAMED", "Spec", "describe", "get"]
+
 Spec: TypeAlias = str | Mapping[str, Mapping[str, object]] | Reparameterization
 """What a reparameterization is given as, see `get`."""
 

@@ -12,6 +12,8 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.types import Record, Tensor
 from keras_spot.model.reparameterizations.base import Reparameterization, check_whole
 
+__all__ = ["SAID", "LowRank"]
+
 SAID = 1e-3
 """Share of a trained prompt's norm from which on a start that misses it is warned of."""
 

@@ -9,6 +9,8 @@ from keras import ops
 from keras_spot.base.types import Record, Tensor
 from keras_spot.model.reparameterizations.base import Reparameterization, check_whole
 
+__all__ = ["EPSILON", "Residual"]
+
 EPSILON = 1e-5
 """Of the layer norm, as in the authors' code."""
 

@@ -10,6 +10,8 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.types import Record, Tensor
 from keras_spot.model.reparameterizations.base import Reparameterization, check_whole
 
+__all__ = ["Shared", "SharedPart"]
+
 
 class SharedPart(Reparameterization):
     """The prompt `[P, H]` that the prompts of a bank have in common."""

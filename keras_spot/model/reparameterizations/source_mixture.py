@@ -13,6 +13,8 @@ from keras_spot.base.types import Array, Record, Tensor
 from keras_spot.model.reparameterizations.base import Reparameterization
 from keras_spot.prompts.initializers import base as encoding
 
+__all__ = ["SourceMixture"]
+
 
 @keras.saving.register_keras_serializable("keras_spot")
 class SourceMixture(Reparameterization):

@@ -12,6 +12,8 @@ from keras_spot.base.types import Array, Record, Tensor
 from keras_spot.model.reparameterizations.base import Reparameterization, check_whole
 from keras_spot.prompts.initializers import base as tables
 
+__all__ = ["VocabularyMixture"]
+
 
 @keras.saving.register_keras_serializable("keras_spot")
 class VocabularyMixture(Reparameterization):

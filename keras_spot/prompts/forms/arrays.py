@@ -23,6 +23,17 @@ from keras_spot.base.reading.arrays import (
 from keras_spot.prompts.forms import reference
 from keras_spot.prompts.prompt import check_header
 
+__all__ = [
+    "NPZ",
+    "npy",
+    "read_npy",
+    "read_npy_header",
+    "read_npz",
+    "read_npz_header",
+    "write_npy",
+    "write_npz",
+]
+
 
 def npy(values: np.ndarray) -> Kind:
     """Return the kind of a `.npy` file of such numbers, which has no room for a mark.

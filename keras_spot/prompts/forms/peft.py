@@ -23,6 +23,18 @@ from keras_spot.base.ownership import Kind
 from keras_spot.base.reading.tensors import SafeTensors
 from keras_spot.prompts.prompt import check_header
 
+__all__ = [
+    "CONFIG",
+    "KIND",
+    "WEIGHTS",
+    "locate",
+    "read",
+    "read_header",
+    "read_parts",
+    "refuse_pickle",
+    "write",
+]
+
 KIND = Kind("PEFT adapter", is_folder=True)
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -8,6 +8,19 @@ from typing import Any
 from keras_spot.base import reading
 from keras_spot.base.errors import damaged, invalid, missing_file
 
+__all__ = [
+    "CHECKPOINTS",
+    "REFERENCE_NAME",
+    "RUN_FILE",
+    "STEP",
+    "choose_step",
+    "provenance",
+    "read_run",
+    "step_path",
+    "steps",
+    "steps_with",
+]
+
 REFERENCE_NAME = "encoder.prompt.prompt.prompt"
 CHECKPOINTS = "numpy_checkpoints"
 RUN_FILE = "run.json"

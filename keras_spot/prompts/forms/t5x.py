@@ -11,6 +11,8 @@ from keras_spot.base.reading.arrays import plain_dtype
 from keras_spot.prompts.forms.reference import REFERENCE_NAME
 from keras_spot.prompts.prompt import check_header
 
+__all__ = ["NAME", "read", "read_header"]
+
 NAME = f"target.{REFERENCE_NAME}"
 
 

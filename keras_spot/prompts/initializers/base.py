@@ -11,6 +11,8 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.types import Array, Record, Tensor, Tokenizer
 from keras_spot.prompts.prompt import Prompt
 
+__all__ = ["PromptInitializer", "decode", "encode", "piece_ids", "table"]
+
 
 class PromptInitializer(keras.initializers.Initializer):
     """Base of the initialisers that know their rows: `rows(P, H)` gives `[P, H]` float32.

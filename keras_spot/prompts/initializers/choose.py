@@ -16,6 +16,8 @@ from keras_spot.prompts.initializers.embeddings import ClassLabels, SampledVocab
 from keras_spot.prompts.initializers.values import FromNumpy
 from keras_spot.prompts.prompt import Prompt, as_prompt
 
+__all__ = ["NAMES", "PromptInit", "describe", "get", "reseeded", "uniform"]
+
 PromptInit: TypeAlias = PathLike | Array | Prompt | Initializer
 """What an initial prompt is given as, see `get`."""
 

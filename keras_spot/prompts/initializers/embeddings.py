@@ -15,6 +15,8 @@ from keras_spot.base.errors import invalid, printable
 from keras_spot.base.types import Array, Record, Tokenizer
 from keras_spot.prompts.initializers import base
 
+__all__ = ["ClassLabels", "FromText", "SampledVocab", "class_labels", "from_text", "sampled_vocab"]
+
 
 @keras.saving.register_keras_serializable("keras_spot")
 class SampledVocab(base.PromptInitializer):

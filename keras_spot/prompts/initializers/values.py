@@ -17,6 +17,8 @@ from keras_spot.prompts.forms import peft
 from keras_spot.prompts.initializers import base
 from keras_spot.prompts.prompt import Prompt, as_prompt
 
+__all__ = ["FromNumpy", "from_numpy", "mean_of", "multitask"]
+
 
 @keras.saving.register_keras_serializable("keras_spot")
 class FromNumpy(base.PromptInitializer):

@@ -14,6 +14,8 @@ from keras_spot.prompts import names as naming
 from keras_spot.serving.held import HeldPrompt
 from keras_spot.tasks.card import TASK_FILE, TaskCard, read_cards
 
+__all__ = ["VOCABULARY", "Engine", "Prompts", "Rows", "TokenEngine"]
+
 VOCABULARY = "spiece.model"
 _LENGTHS = ("max_input_length", "max_target_length")
 

@@ -12,6 +12,8 @@ from keras_spot.base.types import PathLike
 from keras_spot.serving.engines.base import Rows, TokenEngine
 from keras_spot.tasks.card import TASK_FILE
 
+__all__ = ["CTranslate2Engine"]
+
 _LIMIT = 1 << 28  # bytes of a vocabulary
 
 

@@ -11,6 +11,8 @@ from keras_spot.model.export.onnx.answer import Answerer
 from keras_spot.serving.engines.base import Rows, TokenEngine
 from keras_spot.serving.held import HeldPrompt
 
+__all__ = ["OnnxRuntimeEngine"]
+
 
 class OnnxRuntimeEngine(TokenEngine):
     """A folder of `keras-spot export --format onnx`.

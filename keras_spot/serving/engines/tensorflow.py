@@ -16,6 +16,8 @@ from keras_spot.data.texts import clean
 from keras_spot.serving.engines.base import Engine
 from keras_spot.serving.held import HeldPrompt
 
+__all__ = ["Prompts", "TensorFlowEngine"]
+
 Prompts = Sequence[str | HeldPrompt]
 _OPS = "python/ops/_sentencepiece_tokenizer.so"
 _T = TypeVar("_T")

@@ -12,6 +12,8 @@ from keras_spot.study.plots import style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["source_weights"]
+
 
 def source_weights(
     names: Sequence[str],

@@ -13,6 +13,8 @@ from keras_spot.study.plots import style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["Curve", "learning_curves", "top_k_curve"]
+
 LABEL, TITLE = 34, 44
 """Letters beside an axis and above it that fit into a line."""
 

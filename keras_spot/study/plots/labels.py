@@ -8,6 +8,8 @@ import numpy as np
 
 from keras_spot.study.plots import style
 
+__all__ = ["write_names"]
+
 _DIRECTIONS = np.radians([0, 180, 90, 270, 35, 145, 215, 325])
 _DISTANCES = ((0, 6), (0.15, 13), (0.3, 22), (0.45, 32))
 """What it costs to stand so many points away."""

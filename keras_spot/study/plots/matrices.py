@@ -12,6 +12,8 @@ from keras_spot.study.plots import style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["MINUS", "WRITTEN", "gain_matrix", "similarity_heatmap"]
+
 MINUS = "\N{MINUS SIGN}"
 WRITTEN = 15
 """Columns up to which a cell has room for its number."""

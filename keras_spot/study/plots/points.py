@@ -16,6 +16,8 @@ from keras_spot.study.plots.labels import write_names
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["classical_scaling", "gain_scatter", "task_map"]
+
 
 def gain_scatter(
     similarities: np.ndarray,

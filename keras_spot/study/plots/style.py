@@ -16,6 +16,18 @@ from keras_spot.base.ownership import Kind
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = [
+    "COLOURS",
+    "DARK",
+    "DASHES",
+    "FORMATS",
+    "MARKERS",
+    "PICTURE",
+    "adapted",
+    "drawing",
+    "encoded",
+]
+
 # Okabe & Ito 2008, "Color Universal Design", without its yellow, too light on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARKERS = "osD^vP"

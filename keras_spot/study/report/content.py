@@ -20,6 +20,8 @@ from keras_spot.study.report.pictures import Drawn
 from keras_spot.study.report.words import around, capital, number, percent, several, signed
 from keras_spot.study.results import Part, Results, size_name
 
+__all__ = ["NONE", "answer", "compose", "reason"]
+
 NONE = "none: train from scratch"
 
 

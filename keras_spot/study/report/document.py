@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+__all__ = ["Block", "Document", "Facts", "Paragraph", "Pictures", "Points", "Section", "Table"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Paragraph:

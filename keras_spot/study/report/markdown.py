@@ -5,6 +5,8 @@ from pathlib import Path
 
 from keras_spot.study.report import document as doc
 
+__all__ = ["render", "table"]
+
 
 def render(document: doc.Document, folder: Path, address: str) -> str:
     """Return a document as Markdown, without the sections that only a page has room for.

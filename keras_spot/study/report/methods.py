@@ -9,6 +9,8 @@ from keras_spot.study.report.document import Block, Paragraph, Section, Table
 from keras_spot.study.report.words import DASH, around, number, percent, signed
 from keras_spot.study.results import Results, size_name
 
+__all__ = ["answer", "sections"]
+
 
 def sections(results: Results) -> list[Section]:
     """Return the section of the methods, none where a study compares none."""

@@ -10,6 +10,8 @@ from keras_spot.study.report import document as doc
 from keras_spot.study.report.style import SCRIPT, STYLE
 from keras_spot.study.report.words import MINUS
 
+__all__ = ["HALF", "NUMBER", "render", "table"]
+
 HALF = 400
 """Points up to which a picture is as wide as half the page."""
 NUMBER = re.compile(rf"[+\-{MINUS}]?\d")

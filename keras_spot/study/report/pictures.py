@@ -11,6 +11,8 @@ from keras_spot.study import plots
 from keras_spot.study.report.words import plain
 from keras_spot.study.results import Part, Results, size_name
 
+__all__ = ["CURVES", "MIXED", "Captioned", "Drawn", "draw"]
+
 CURVES = 12
 """Targets up to which each gets a picture of its learning curves."""
 MIXED = "each target's metric"

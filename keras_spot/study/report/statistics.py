@@ -8,6 +8,8 @@ from keras_spot.study.report.pictures import Captioned, Drawn
 from keras_spot.study.report.words import around, number, percent, plain, signed
 from keras_spot.study.results import Part, first_sources, size_name
 
+__all__ = ["by_chance", "overview", "retrieval_lines", "sections"]
+
 
 def sections(part: Part, drawn: Drawn) -> list[Section]:
     """Return the sections of one number of target examples; none without a transfer."""

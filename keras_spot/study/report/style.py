@@ -1,5 +1,7 @@
 """How a report looks, and the few lines that sort its tables and tell what can be scrolled."""
 
+__all__ = ["SCRIPT", "STYLE"]
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --pale: #59636e; --line: #d8dee4;
   --paper: #fff; --band: #f6f8fa; --accent: #0072b2; --answer: #eef6fc; }

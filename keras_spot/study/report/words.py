@@ -2,6 +2,8 @@
 
 import math
 
+__all__ = ["around", "capital", "number", "percent", "plain", "several", "signed"]
+
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 

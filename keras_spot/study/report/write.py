@@ -14,6 +14,8 @@ from keras_spot.study.report.pictures import draw
 from keras_spot.study.results import gather
 from keras_spot.study.table import StudyFolder
 
+__all__ = ["PICTURES", "TEXT", "check_report", "write_report"]
+
 _PAGE = "report.html"
 
 PICTURES = Kind("folder of pictures", is_folder=True)

@@ -8,6 +8,8 @@ import tensorflow_datasets as tfds
 
 from keras_spot.tasks.synthetic_data import grammar
 
+__all__ = ["Synthetic"]
+
 
 class Synthetic(tfds.core.GeneratorBasedBuilder):
     """TFDS builder `synthetic/<config>` over `grammar.rows`.

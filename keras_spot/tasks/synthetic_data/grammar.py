@@ -12,6 +12,8 @@ from typing import Any
 from keras_spot.base.errors import unknown
 from keras_spot.tasks.synthetic_data import lexicon
 
+__all__ = ["CONFIGS", "SIZES", "UNLABELLED", "Row", "expand", "rows"]
+
 SIZES = {"train": 2000, "validation": 500, "test": 200}
 UNLABELLED = ("test",)
 

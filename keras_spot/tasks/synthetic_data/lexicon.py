@@ -5,6 +5,21 @@ Where a symbol has a pair of tables (negative, positive), the polarity of the se
 and `{-symbol}` expands the symbol under the opposite polarity.
 """
 
+__all__ = [
+    "ACTIONS",
+    "FACTS",
+    "MOVIES",
+    "NEWS",
+    "PEOPLE",
+    "PRODUCTS",
+    "REPORTS",
+    "SENTIMENT",
+    "TIMES",
+    "TOPICS",
+    "UNSAID",
+    "Rules",
+]
+
 # Word lists are read by the line, not by the word.
 # fmt: off
 

@@ -11,6 +11,18 @@ from keras_spot import prompts
 from keras_spot.base import reading
 from keras_spot.base.errors import invalid, shortened
 
+__all__ = [
+    "Entry",
+    "array_shapes",
+    "check_comparable",
+    "entry_name",
+    "folder_name",
+    "from_header",
+    "read_header",
+    "sha256",
+    "wrong_with",
+]
+
 HEADER, PROMPT, EMBEDDING, SUMMARIES = "entry.json", "prompt.npz", "embedding.npy", "summaries.npy"
 
 

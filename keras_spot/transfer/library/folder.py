@@ -33,6 +33,8 @@ from keras_spot.transfer.library.entries import (
 )
 from keras_spot.transfer.library.reading import PromptLike, ReadLibrary, as_prompt
 
+__all__ = ["EMBEDDING_STEP", "PromptLibrary"]
+
 EMBEDDING_STEP = 10_000
 """The checkpoint that is the task embedding in Vu et al. 2022, section 3."""
 # What of a run's record says how its prompt was made.

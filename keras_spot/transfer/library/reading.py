@@ -27,6 +27,8 @@ from keras_spot.transfer.library.entries import (
     read_header,
 )
 
+__all__ = ["PromptLike", "ReadLibrary", "as_prompt"]
+
 _BLOCK = 64  # prompts that are in memory at once, 20 MB of 100 x 768
 
 PromptLike = Prompt | np.ndarray | str | os.PathLike

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["Answerer", "Rows"]
+
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 Rows = Sequence[Sequence[int]]  # token ids, a list for each text
 

@@ -5,6 +5,8 @@ from typing import Any
 from keras_spot.model.export.onnx.graph import Graph
 from keras_spot.model.export.onnx.layers import Layers, numbers
 
+__all__ = ["add_decoder"]
+
 
 def add_decoder(graph: Graph, model: Any, activation: str, int8: bool = False) -> None:
     """Add the decoder of a `PromptedT5`.

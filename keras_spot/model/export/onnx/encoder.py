@@ -9,6 +9,8 @@ from keras_spot.model.export.onnx.graph import Graph
 from keras_spot.model.export.onnx.layers import Layers, numbers
 from keras_spot.model.plain import attention as att
 
+__all__ = ["PROMPTS", "add_encoder"]
+
 PROMPTS = "prompts"
 
 

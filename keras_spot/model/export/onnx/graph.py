@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["WEIGHTS", "Graph", "WeightFile"]
+
 WEIGHTS = "weights.bin"
 OPSET, IR_VERSION = 20, 9
 _ALIGNED = 64  # bytes, so that a runtime may map the file into memory

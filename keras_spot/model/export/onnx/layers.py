@@ -12,6 +12,8 @@ from keras import ops
 
 from keras_spot.model.export.onnx.graph import Graph
 
+__all__ = ["FAR", "MASKED", "Layers", "numbers"]
+
 FAR = 128  # distances from here on have one bias
 MASKED = -1e9
 

@@ -17,6 +17,8 @@ from keras_spot.model.export.onnx.graph import Graph, WeightFile
 from keras_spot.model.export.readme import write_readme
 from keras_spot.model.export.trial import Trial
 
+__all__ = ["FORM", "export_onnx"]
+
 FORM = "onnx"
 
 
