@@ -254,6 +254,38 @@ def global_sum(value: Any) -> Any:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
+def even_shares(dataset: Any, strategy: Any) -> Any:
+    """Return a `tf.data.Dataset` whose batches all replicas of a strategy get as many rows of.
+
+    Rows of weight 0, copies of the last one, fill up the others: Keras cannot add unequal shares,
+    and a replica without rows crashes.
+
+    Args:
+        dataset: of `(x, y)` or `(x, y, sample_weight)`.
+        strategy: of tf.distribute; with one replica, or None, the data set stays as it is.
+    """
+    import tensorflow as tf
+
+    count = 1 if strategy is None else strategy.num_replicas_in_sync
+    if count == 1 or not isinstance(dataset, tf.data.Dataset):
+        return dataset
+
+    def fill(x: Any, y: Any, weight: Any = None) -> Any:
+        rows = tf.shape(y)[0] if y.shape[0] is None else y.shape[0]
+        missing = -rows % count
+        if isinstance(missing, int) and missing == 0:
+            return (x, y) if weight is None else (x, y, weight)
+        weight = tf.ones_like(y, tf.float32) if weight is None else weight
+
+        def more(value: Any) -> Any:
+            return tf.concat([value, tf.repeat(value[-1:], missing, axis=0)], 0)
+
+        x, y = tf.nest.map_structure(more, (x, y))
+        return x, y, tf.concat([weight, tf.zeros_like(tf.repeat(weight[:1], missing, axis=0))], 0)
+
+    return dataset.map(fill)
+
+
 @functools.cache
 def start() -> None:
     """Let TensorFlow look for its devices, once, without what it prints where there is no GPU."""

@@ -24,7 +24,7 @@ from keras_spot.data.texts import (
     row_weights,
     texts_dataset,
 )
-from keras_spot.model.texts import as_mapping
+from keras_spot.model.texts import WITHOUT_TARGETS, as_mapping
 from keras_spot.tasks import Example, Task
 from keras_spot.tasks.values import shown
 
@@ -63,7 +63,7 @@ def dataset_of(
         InvalidArgument: what cannot be trained on as it is: rows of features without a task,
             targets that are no texts, weights of another shape, an argument that would be lost.
     """
-    is_dataset = hasattr(x, "element_spec") or type(x).__module__.partition(".")[0] == "grain"
+    is_dataset = hasattr(x, "element_spec") or _is_grain(x)
     if is_dataset or isinstance(x, (keras.utils.PyDataset, Iterator)):
         _refuse_class_weight(class_weight)
         given = {"y": y, "sample_weight": sample_weight, "batch_size": batch_size}
@@ -110,6 +110,30 @@ def validation_of(
         raise invalid("validation_data", rule, f"{len(data)} parts")
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
     return dataset_of(model, x, y, sample_weight, size)
+
+
+def targets_of(model: Any, x: Any, steps: int | None = None) -> Any:
+    """Return what `predict` takes: batches, token ids, or texts with the targets to score.
+
+    Args:
+        steps: how many batches of a generator to read. Default: all.
+
+    Raises:
+        InvalidArgument: texts without targets, which have no logits.
+    """
+    if isinstance(x, (keras.utils.PyDataset, Iterator)):
+        return _stream(model, x, False, steps)
+    if hasattr(x, "element_spec"):
+        _check_batches(x.element_spec)
+    elif not (isinstance(x, Mapping) or _is_grain(x)):
+        rule = (
+            "must be {'encoder_text': …, 'decoder_text': …}, token ids or batches, whose logits "
+            "these are; `generate` answers texts"
+        )
+        raise invalid("x", rule, shown(x))
+    elif isinstance(x, Mapping) and "encoder_token_ids" not in x:
+        as_mapping(dict(x), None)
+    return x
 
 
 def split_off(
@@ -160,7 +184,8 @@ def _rows(
         )
         raise invalid("x", rule, type(x).__name__)
     if y is None:
-        raise invalid("y", "must be a target text for each input", "y=None")
+        rule = f"must be a target text for each input ({WITHOUT_TARGETS})"
+        raise invalid("y", rule, "y=None")
     inputs, targets = clean("x", x), clean("y", y)
     if not inputs or len(targets) != len(inputs):
         rule = f"must be one text for each of the {len(inputs)} inputs, at least one"
@@ -243,6 +268,10 @@ def _arrays_dataset(arrays: tuple[Any, ...], batch_size: int, shuffle: bool) -> 
 
 
 # === Batches of either ===
+
+
+def _is_grain(x: Any) -> bool:
+    return type(x).__module__.partition(".")[0] == "grain"
 
 
 def _check_batches(spec: Any) -> None:

@@ -172,4 +172,6 @@ class ForwardPass(keras.layers.Layer):
     ) -> keras.KerasTensor:
         embedding = self.backbone.token_embedding
         shape = (*inputs["decoder_token_ids"].shape, embedding.input_dim)
-        return keras.KerasTensor(shape, embedding.reverse_dtype or embedding.compute_dtype)
+        # In mixed precision the product with the table of float32 is float32, too.
+        product = keras.backend.result_type(embedding.compute_dtype, embedding.variable_dtype)
+        return keras.KerasTensor(shape, embedding.reverse_dtype or product)

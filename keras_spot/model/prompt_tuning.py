@@ -134,11 +134,21 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         sample_weight: Tensor = None,
         training: bool = True,
     ) -> Tensor:
-        """Return the loss; a bank's is the mean of its prompts', see `losses.bank_loss`."""
-        if self.num_prompts is None:
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        losses = self.loss.call(y, y_pred)
-        return bank_loss(losses, sample_weight, x["prompt_index"], self._prompt_losses)
+        """Return the loss; a bank's is the mean of its prompts', see `losses.bank_loss`.
+
+        In evaluation every batch counts by the weight of its targets, not by its rows: the last
+        batch may have few that count.
+        """
+        if self.num_prompts is not None:
+            losses = self.loss.call(y, y_pred)
+            return bank_loss(losses, sample_weight, x["prompt_index"], self._prompt_losses)
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not training and sample_weight is not None and isinstance(self.loss, TokenCrossEntropy):
+            mean = next(metric for metric in self.metrics if metric.name == "loss")
+            weight = devices.global_sum(keras.ops.sum(sample_weight))
+            rows = keras.ops.cast(keras.ops.shape(y)[0], "float32")  # what Keras adds to it
+            mean.update_state(loss * devices.replicas(), sample_weight=weight - rows)
+        return loss
 
     def get_compile_config(self) -> Record:
         config = super().get_compile_config()
@@ -176,12 +186,12 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         steps = kwargs.get("steps_per_epoch")
         steps = steps and steps * kwargs.get("epochs", 1)
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, shuffle, class_weight, steps)
-        x = hosts.rows_of_this(x, self.distribution)
+        x = self._dealt(x)
         if validation_data is not None:
             sizes = batch_size, kwargs.pop("validation_batch_size", None)
             steps = kwargs.get("validation_steps")
             validation_data = feeding.validation_of(self, validation_data, *sizes, steps)
-            validation_data = hosts.rows_of_this(validation_data, self.distribution)
+            validation_data = self._dealt(validation_data)
         try:
             with layouts.scope(self.distribution):
                 return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
@@ -204,9 +214,25 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
             return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
         steps = kwargs.get("steps")
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, steps=steps)
-        x = hosts.rows_of_this(x, self.distribution)
+        x = self._dealt(x)
         with layouts.scope(self.distribution):
             return super().evaluate(x, **kwargs)
+
+    def _dealt(self, dataset: Any) -> Any:
+        """Return batches as the processes of this model, or its replicas, share them."""
+        strategy = getattr(self, "_distribute_strategy", None)  # only TensorFlow's models have one
+        if strategy is not None and hasattr(dataset, "map"):
+            dataset = devices.even_shares(dataset.map(self.preprocess_samples), strategy)
+        return hosts.rows_of_this(dataset, self.distribution)
+
+    def predict(self, x: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:
+        """Return the logits `[N, D, V]` of targets that stand beside their texts, see `feeding`.
+
+        Raises:
+            InvalidArgument: texts alone, which `generate` answers.
+        """
+        x = feeding.targets_of(self, x, kwargs.get("steps"))
+        return super().predict(x, batch_size, **kwargs)
 
     def quantize(self, mode: str, **kwargs: Any) -> None:
         """Raise: Keras would quantize layers that were already called.

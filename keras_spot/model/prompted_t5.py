@@ -292,16 +292,22 @@ class PromptedT5(PromptTuning):
         facts = backbones.quantized.record(self.backbone)
         if facts is not None:
             config["quantized"] = facts
+        sampler = getattr(self, "sampler", None)  # presets hold nothing else of `compile`
+        if sampler is not None:
+            config["sampler"] = keras.saving.serialize_keras_object(sampler)
         return {**config, "recipe": dataclasses.asdict(self.recipe)}
 
     @classmethod
     @backbones.quiet_masks()
     def from_config(cls, config: Record) -> PromptedT5:
         config = {**config, "recipe": Recipe(**config["recipe"])}
-        facts = config.pop("quantized", None)
+        facts, sampler = config.pop("quantized", None), config.pop("sampler", None)
         if facts is not None:
             config["backbone"] = backbones.quantized.build(config["backbone"]["config"], facts)
-        return super().from_config(config)
+        model = super().from_config(config)
+        if sampler is not None:
+            model.compile(sampler=keras.saving.deserialize_keras_object(sampler))
+        return model
 
     @classmethod
     @backbones.quiet_masks()

@@ -9,6 +9,7 @@ import numpy as np
 from keras_spot.base import devices
 from keras_spot.base.errors import invalid
 from keras_spot.data.survey import Survey
+from keras_spot.tasks.values import shown
 
 __all__ = [
     "add_lengths",
@@ -24,6 +25,7 @@ __all__ = [
 
 _OF_TEXTS = ("str", "bytes", "object")
 """How the names of dtypes begin that hold texts."""
+WITHOUT_TARGETS = "`generate` answers texts without targets"
 
 
 def token_rows(preprocessor: Any, texts: Sequence[str], warns: bool = False) -> list[list[int]]:
@@ -79,12 +81,16 @@ def as_mapping(x: Any, y: Any) -> dict[str, Any]:
     if isinstance(x, dict):
         if y is not None:
             raise invalid("y", "must be None beside `decoder_text`", type(y).__name__)
+        for name in ("encoder_text", "decoder_text"):
+            if name not in x:
+                raise invalid(name, f"must be in `x` ({WITHOUT_TARGETS})", shown(list(x)))
         return x
     dtype = getattr(y, "dtype", None)
     name = getattr(dtype, "name", str(dtype))
-    if y is None or (dtype is not None and not name.startswith(_OF_TEXTS)):
-        rule = "must be a target text for each input"
-        raise invalid("y", rule, "y=None" if y is None else f"dtype {name}")
+    if y is None:
+        raise invalid("y", f"must be a target text for each input ({WITHOUT_TARGETS})", "y=None")
+    if dtype is not None and not name.startswith(_OF_TEXTS):
+        raise invalid("y", "must be a target text for each input", f"dtype {name}")
     return {"encoder_text": x, "decoder_text": y}
 
 

@@ -37,6 +37,12 @@ def test_two_replicas_equal_one_device_after_twenty_steps(replicas):
     assert found["jit"] is False
 
 
+def test_batches_that_replicas_cannot_share_evenly_count_as_on_one_device(replicas):
+    one, two = replicas[0]["uneven"]
+    assert one[:3] == pytest.approx([one[0]] * 3, rel=1e-5)  # whatever the batches
+    assert two == pytest.approx(one, rel=1e-4)
+
+
 def test_generation_on_replicas_equals_one_device(replicas):
     assert replicas[0]["same"] is True
 

@@ -23,6 +23,20 @@ TEXTS = {
 }
 
 
+class Batches(keras.utils.PyDataset):
+    """The same batch twice."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, number):
+        return self.batch
+
+
 @pytest.fixture(scope="module")
 def model(tokenizer):
     backbone = toy.backbone(tokenizer.vocabulary_size())
@@ -68,6 +82,27 @@ def test_predict_of_texts_of_a_dataset_and_of_ids(model):
         model.preprocessor = preprocessor
 
 
+ALONE = TEXTS["encoder_text"]
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        ALONE,
+        ALONE.tolist(),
+        "a fine film",
+        {"encoder_text": ALONE},
+        tf.data.Dataset.from_tensor_slices(ALONE).batch(2),
+        tf.data.Dataset.from_tensor_slices({"encoder_text": ALONE}).batch(2),
+        iter([ALONE]),
+    ],
+    ids=["array", "list", "text", "mapping", "dataset", "dataset of mappings", "generator"],
+)
+def test_predict_of_texts_alone_says_what_answers_them(x, model):
+    with pytest.raises(ValueError, match=r"^`\w+` must be .*`generate` answers texts"):
+        model.predict(x, verbose=0)
+
+
 def test_fit_of_texts_of_a_dataset_and_of_ids(model):
     data = tf.data.Dataset.from_tensor_slices(TEXTS).batch(2)
     losses = []
@@ -82,6 +117,15 @@ def test_fit_of_texts_of_a_dataset_and_of_ids(model):
         model.soft_prompt.prompt.assign(start)
         model.compile()
     np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+
+
+def test_predict_of_generators_of_pairs(model):
+    pairs = TEXTS["encoder_text"].tolist(), TEXTS["decoder_text"].tolist()
+    logits = model.predict(TEXTS, verbose=0)
+    width = model.predict(iter([pairs]), verbose=0).shape[1]
+    for batches in (iter([pairs, pairs]), Batches(pairs)):
+        twice = model.predict(batches, verbose=0)
+        np.testing.assert_allclose(twice[2:], logits[:, :width], rtol=1e-4)
 
 
 def test_without_compile_fit_says_so(tokenizer):
@@ -120,7 +164,8 @@ def test_precision(policy):
     assert tuple(spec.shape) == tuple(output.shape)
     # Logits of mixed precision are float32, as a loss wants them.
     dtype = "float32" if policy.startswith("mixed") else policy
-    assert keras.backend.standardize_dtype(output.dtype) == dtype
+    assert keras.backend.standardize_dtype(output.dtype) == spec.dtype == dtype
+    assert made.output.dtype == dtype
     for weight in backbone.weights:
         if weight.dtype in ("float32", "bfloat16"):
             assert weight.dtype == backbone.dtype_policy.variable_dtype

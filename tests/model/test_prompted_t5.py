@@ -303,6 +303,7 @@ def test_saved_models_keep_lengths_and_load_without_a_word(tmp_path, tokenizer):
     backbone = toy.backbone(tokenizer.vocabulary_size())
     lengths = {"input_length": 32, "target_length": 6}
     model = build.build(backbone, "uniform", tokenizer=tokenizer, prompt_length=3, **lengths)
+    model.compile(sampler=keras_hub.samplers.BeamSampler(num_beams=3))
     model.save(tmp_path / "untrained.keras")  # its optimiser has no state yet
     model.save_to_preset(tmp_path / "preset")
     for again in (
@@ -315,6 +316,7 @@ def test_saved_models_keep_lengths_and_load_without_a_word(tmp_path, tokenizer):
         np.testing.assert_array_equal(again.prompt, model.prompt)
         assert again.generate(TEXTS) == model.generate(TEXTS)
         assert again.fingerprint == model.fingerprint
+        assert again.sampler.get_config() == model.sampler.get_config()
     x, y, weight = toy.batch()
     again.fit(x, y, sample_weight=weight, verbose=0)
 
