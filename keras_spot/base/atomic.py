@@ -13,7 +13,7 @@ from typing import IO
 from keras_spot.base import leftovers, ownership
 from keras_spot.base.errors import naming_file
 from keras_spot.base.ownership import Kind
-from keras_spot.base.swap import exchange, sync_folder, sync_tree
+from keras_spot.base.swap import exchange, make_folder, sync_folder, sync_tree
 
 __all__ = ["Check", "atomic_folder", "atomic_write"]
 
@@ -54,7 +54,7 @@ def atomic_write(
         return
     path, shown = Path(os.path.realpath(path)), str(path)
     ownership.check_file(path, kind, overwrite, shown)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _tidy(path.parent)
     lead = leftovers.prefix(f".{path.name}.")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=lead)
@@ -100,7 +100,7 @@ def atomic_folder(path: str | os.PathLike, kind: Kind, overwrite: bool = False) 
         return ownership.check_folder(folder, kind, overwrite, shown)
 
     there = check(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _tidy(path.parent)
     fill = there is not None and (not there or _is_fixed(path))
     lead = leftovers.prefix(f"{ownership.SCRATCH}{path.name}.")

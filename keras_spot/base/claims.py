@@ -19,6 +19,7 @@ from typing import Any
 
 from keras_spot.base import reading
 from keras_spot.base.errors import naming_file
+from keras_spot.base.swap import make_folder
 
 __all__ = ["BEATS", "STALE_AFTER", "Claims", "identity", "is_alive"]
 
@@ -53,7 +54,7 @@ class Claims:
             return None
         number = 0 if newest is None else int(newest.suffix[1:]) + 1
         path = self.folder / f"{name}.{number}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:

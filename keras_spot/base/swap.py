@@ -4,8 +4,10 @@ import contextlib
 import ctypes
 import errno
 import functools
+import itertools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 __all__ = ["exchange", "sync_folder", "sync_tree"]
@@ -49,6 +51,18 @@ def sync_folder(folder: str | os.PathLike) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those it lies in where they are missing, each with its name on disk.
+
+    Raises:
+        OSError: it cannot be made there.
+    """
+    missing = list(itertools.takewhile(lambda place: not place.is_dir(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync_folder(made.parent)
 
 
 def sync_tree(folder: str | os.PathLike[str]) -> None:

@@ -91,6 +91,15 @@ def test_a_folder_is_the_old_or_the_new_one(tmp_path, monkeypatch, can):
     assert folder_of(disk.image(synced=True), "folder") == after
 
 
+def test_the_names_of_new_folders_are_on_disk_with_what_is_in_them(tmp_path, monkeypatch):
+    """Else a run's record could name a best step whose prompt went with the power."""
+    disk = Watched(tmp_path, monkeypatch)
+    file = prompts.step_path(tmp_path / "runs" / "run", 1)
+    prompts.write(file, NEW)
+    name = file.relative_to(tmp_path).as_posix()
+    assert disk.image(synced=True) == {name: file.read_bytes()}
+
+
 def test_an_entry_is_whole_or_absent(tmp_path, monkeypatch):
     library = PromptLibrary(tmp_path)
     library.add("old", OLD)

@@ -15,7 +15,7 @@ from keras_spot import prompts
 from keras_spot.base import leftovers, ownership, remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid, unknown
-from keras_spot.base.swap import sync_folder, sync_tree
+from keras_spot.base.swap import make_folder, sync_folder, sync_tree
 from keras_spot.prompts import similarity
 from keras_spot.transfer.library.entries import (
     EMBEDDING,
@@ -226,7 +226,7 @@ class PromptLibrary(ReadLibrary):
         ownership.check_shared(
             self.folder, "library", "library", lambda place: (place / HEADER).is_file()
         )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         for place in leftovers.left_in(self.folder):
             _clear(place)
         prefix = leftovers.prefix(".writing-")
