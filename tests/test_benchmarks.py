@@ -67,6 +67,7 @@ def test_every_piece_of_the_fast_kernels_is_measured():
     assert own - set(cases.kernels.PIECES) == {"cached_decoder"}  # by generation
 
 
+@pytest.mark.slow  # exports a model in five forms
 def test_every_engine_answers_as_the_savedmodel(tmp_path):
     for name in ("ctranslate2", "onnx", "onnxruntime", "sentencepiece"):
         pytest.importorskip(name, reason="an engine")
