@@ -1,6 +1,7 @@
 """Cached decoding of texts and token ids."""
 
 import functools
+import numbers
 from collections.abc import Iterable, Mapping
 
 import keras
@@ -10,6 +11,7 @@ from keras import ops
 
 from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
+from keras_spot.base.fields import POSITIVE
 from keras_spot.data.texts import clean, clean_text
 from keras_spot.model import samplers
 from keras_spot.model.texts import pad_rows, static_rows, token_rows
@@ -53,10 +55,11 @@ class Generator:
         `answered` is called with the number of texts of every batch, once they are answered; with
         `warns` texts that are cut are counted in a `DataWarning`.
         """
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise invalid("batch_size", "must be a positive integer", f"{batch_size=}")
-        if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
-            raise invalid("max_length", "must be a positive integer", f"{max_length=}")
+        if not POSITIVE.holds(batch_size):
+            raise invalid("batch_size", POSITIVE.text, f"{batch_size=}")
+        if max_length is not None and not POSITIVE.holds(max_length):
+            raise invalid("max_length", POSITIVE.text, f"{max_length=}")
+        _check_stops(stop_token_ids)
         given = None if self.model.preprocessor is None else _as_texts(inputs)
         if given is None:
             view = _WithFunction(self.model, self.function(sampler))
@@ -220,14 +223,26 @@ class _WithFunction:
         return self._function
 
 
+def _check_stops(stop_token_ids):
+    """Raise InvalidArgument for stop tokens that are neither "auto", None nor ids."""
+    if stop_token_ids is None or (isinstance(stop_token_ids, str) and stop_token_ids == "auto"):
+        return
+    ids = None if isinstance(stop_token_ids, (str, bytes)) else stop_token_ids
+    if not isinstance(ids, Iterable) or not all(isinstance(i, numbers.Integral) for i in ids):
+        rule = "must be 'auto', None or a list of token ids"
+        raise invalid("stop_token_ids", rule, f"{stop_token_ids=}")
+
+
 def _as_texts(inputs):
     """Return a list of texts and whether it was one text, not a list of one.
 
-    None for what KerasHub takes apart: mappings and data sets.
+    None for what KerasHub takes apart: data sets, and mappings of more than texts to answer.
 
     Raises:
         InvalidArgument: something in it that is no text, or what holds no texts at all.
     """
+    if isinstance(inputs, Mapping) and set(inputs) == {"encoder_text"}:
+        inputs = inputs["encoder_text"]
     if isinstance(inputs, Mapping) or hasattr(inputs, "element_spec"):
         return None
     if getattr(inputs, "shape", None) == ():  # an array or tensor of one text

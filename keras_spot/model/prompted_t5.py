@@ -16,7 +16,7 @@ from keras_spot import backbones
 from keras_spot.base import layouts
 from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.choices import Kernels
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Initializer, PathLike, Record, Tensor
 from keras_spot.model import export, reparameterizations, texts
@@ -271,6 +271,8 @@ class PromptedT5(PromptTuning):
         if max_length is not None and (type(max_length) is not int or max_length < 1):
             raise invalid("max_length", "must be a positive integer", f"{max_length=}")
         with self.soft_prompt.folded(), backbones.quiet_masks():
+            if format not in (*export.FORMATS, *export.OF_KERAS):
+                raise unknown("format", format, [*export.FORMATS, *export.OF_KERAS])
             if format in export.FORMATS:
                 lengths = {"max_length": max_length, "overwrite": overwrite}
                 export.export(self, filepath, format, **lengths, **kwargs)
@@ -281,7 +283,10 @@ class PromptedT5(PromptTuning):
     def save_to_preset(
         self, preset_dir: PathLike, max_shard_size: float = 10, overwrite: bool = False
     ) -> None:
-        """Write the model as a KerasHub preset; `overwrite` and errors are those of `export`."""
+        """Write the model as a KerasHub preset; `overwrite` and errors are those of `export`.
+
+        `PromptedT5.from_preset` reads all of it; KerasHub's own classes read the T5 alone.
+        """
         with atomic_folder(preset_dir, export.PRESET, overwrite) as folder:
             super().save_to_preset(str(folder), max_shard_size)
 

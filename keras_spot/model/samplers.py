@@ -8,7 +8,7 @@ import keras
 import keras_hub
 from keras import ops
 
-from keras_spot.base.errors import unknown
+from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.types import Tensor
 
 __all__ = ["NAMES", "GreedySampler", "get", "identity", "keeps_rows"]
@@ -34,12 +34,14 @@ def get(sampler: Any) -> Any:
     """Return a sampler by its name, an object as it is.
 
     Raises:
-        InvalidArgument: an unknown name.
+        InvalidArgument: an unknown name, or what is no sampler.
     """
     if sampler == "greedy":
         return GreedySampler()
     if isinstance(sampler, str) and sampler not in NAMES:
         raise unknown("sampler", sampler, NAMES)
+    if not isinstance(sampler, (str, dict)) and not callable(sampler):
+        raise invalid("sampler", "must be a KerasHub sampler or its name", f"{sampler=}")
     return keras_hub.samplers.get(sampler)
 
 

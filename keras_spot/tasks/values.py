@@ -1,5 +1,6 @@
 """What a value of a row means: one rule for every reader, TFDS, files and rows in memory alike."""
 
+import decimal
 import itertools
 import math
 import re
@@ -64,7 +65,7 @@ def is_missing(value: Any) -> bool:
         return True
     if isinstance(value, (str, bytes)):
         return not value.strip()
-    return isinstance(value, float) and math.isnan(value)
+    return isinstance(value, (float, decimal.Decimal)) and math.isnan(value)
 
 
 def label_number(value: Any, labels: Sequence[str], indices: bool | None) -> int | None:

@@ -142,6 +142,12 @@ def test_no_stop_token_fills_every_answer(model):
     [
         ({"max_length": 0}, "`max_length` must be a positive integer. Received: max_length=0"),
         ({"max_length": -1}, "`max_length` must be a positive integer. Received: max_length=-1"),
+        ({"max_length": True}, "`max_length` must be a positive integer. Received: max_length=Tru"),
+        ({"stop_token_ids": 1}, "`stop_token_ids` must be 'auto', None or a list of token ids. R"),
+        ({"stop_token_ids": "</s>"}, "`stop_token_ids` must be 'auto', None or a list of token i"),
+        ({"stop_token_ids": ["a"]}, "`stop_token_ids` must be 'auto', None or a list of token id"),
+        ({"sampler": 3}, "`sampler` must be a KerasHub sampler or its name. Received: sampler=3"),
+        ({"inputs": {"encoder_text": None}}, "`inputs` must be a text or a list of texts. Receiv"),
         ({"batch_size": 0}, "`batch_size` must be a positive integer. Received: batch_size=0"),
         ({"inputs": b"\xff"}, "`inputs` must be text in UTF-8. Received: 'utf-8' codec can't "),
         ({"inputs": None}, "`inputs` must be a text or a list of texts. Received: None (NoneType)"),
@@ -161,6 +167,17 @@ def test_bad_arguments(model, arguments, message):
     with pytest.raises(ValueError) as caught:
         model.generate(**{"inputs": TEXTS, **arguments})
     assert str(caught.value).startswith(message)
+
+
+def test_a_mapping_of_nothing_but_inputs_is_answered_as_texts(model):
+    assert model.generate({"encoder_text": TEXTS}) == model.generate(TEXTS)
+    assert model.generate({"encoder_text": TEXTS[0]}) == model.generate(TEXTS[0])
+
+
+def test_an_unknown_form_is_refused_before_anything_is_written(model, tmp_path):
+    with pytest.raises(ValueError, match=r"`format` must be a known name.*'onnx'"):
+        model.export(tmp_path / "served", format="onx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_texts_that_are_cut_are_counted(model, monkeypatch):

@@ -1,6 +1,7 @@
 """Golden texts of every task, bad rows, variants, records from files, and mixtures."""
 
 import dataclasses
+import decimal
 import json
 import math
 import pathlib
@@ -221,7 +222,7 @@ def test_an_index_only_where_the_task_says_so():
     assert texts.examples(row, 0)[0].target == "1"
 
 
-MISSING = [None, math.nan, "", "  \n", b""]
+MISSING = [None, math.nan, decimal.Decimal("NaN"), "", "  \n", b""]
 
 
 @pytest.mark.parametrize("value", MISSING)

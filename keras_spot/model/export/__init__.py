@@ -7,7 +7,7 @@ from typing import Any
 from keras_spot.model.export.files import PRESET, export_files
 from keras_spot.model.export.kinds import KINDS, SAVED_MODEL
 
-__all__ = ["FORMATS", "KINDS", "PRESET", "SAVED_MODEL", "export", "export_files"]
+__all__ = ["FORMATS", "KINDS", "OF_KERAS", "PRESET", "SAVED_MODEL", "export", "export_files"]
 
 # The format -> its module and function. "tf_saved_model" is what Keras calls a SavedModel.
 FORMATS = {
@@ -17,6 +17,8 @@ FORMATS = {
     "ctranslate2": ("ctranslate2", "export_ctranslate2"),
     "onnx": ("onnx.write", "export_onnx"),
 }
+# What Keras writes, of the logits alone.
+OF_KERAS = ("openvino", "litert", "torch")
 
 
 def export(model: Any, path: str | os.PathLike, format: str, **options: Any) -> None:
