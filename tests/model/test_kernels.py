@@ -216,6 +216,18 @@ def test_a_backbone_quantised_in_part_is_left_to_plain(name, monkeypatch):
         prompted(backbone, kernels="fast")
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_eagerly_fast_answers_as_plain_does(rows):
+    x, _, _ = toy.batch(rows=rows)
+    x["decoder_padding_mask"] = np.eye(1, 4, dtype="int32").repeat(rows, 0)
+    answers = []
+    for option in ("plain", "fast"):
+        model = prompted(toy.backbone(), kernels=option)
+        model.compile(run_eagerly=True)
+        answers.append(np.asarray(model.make_generate_function()(x)["decoder_token_ids"]))
+    np.testing.assert_array_equal(*answers)
+
+
 def test_remat_goes_without_dropout():
     with pytest.raises(ValueError, match="`dropout` must be 0 with remat=True"):
         prompted(toy.backbone(), remat=True, dropout=0.1)

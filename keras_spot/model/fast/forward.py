@@ -57,5 +57,6 @@ class FastT5(PlainT5):
         return gradients.log_partition(logits, targets, low)
 
     def cached_decoder(self, states: Tensor, mask: Tensor, length: Any) -> CachedDecoder:
-        decoder = SingleRowDecoder if mask.shape[0] == 1 else GrowingDecoder
-        return decoder(self, states, mask, length)
+        # A cache of one row only grows: where all sizes are known, as in eager mode, none does.
+        grows = mask.shape[0] == 1 and mask.shape[1] is None
+        return (SingleRowDecoder if grows else GrowingDecoder)(self, states, mask, length)
