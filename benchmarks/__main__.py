@@ -96,9 +96,9 @@ def main(
 def run(bench: Bench, results: Results, names: list[str], texts: list[str], again: bool) -> bool:
     """Make the measurements that are not kept yet; return whether none failed."""
     todo = [
-        found
-        for found in cases.parts(bench.settings, names)
-        if any(text in found.key for text in texts) and (again or found.key not in results.measured)
+        part
+        for part in cases.parts(bench.settings, names)
+        if any(text in part.key for text in texts) and (again or part.key not in results.measured)
     ]
     if not todo:
         return True
@@ -112,18 +112,18 @@ def run(bench: Bench, results: Results, names: list[str], texts: list[str], agai
     complete = True
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         bar = progress.add_task("", total=len(todo))
-        for found in todo:
-            progress.update(bar, description=found.key)
+        for part in todo:
+            progress.update(bar, description=part.key)
             try:
-                results.add(found.key, measure(bench, found))
+                results.add(part.key, measure(bench, part))
             except Skip as reason:
-                console.print(f"skipped {found.key}: {reason}")
+                console.print(f"skipped {part.key}: {reason}")
             except KeyboardInterrupt:
                 console.print("interrupted; the same command goes on from here")
                 return False
             except Exception as error:
                 complete = False
-                console.print(f"[red]failed[/] {found.key}: {type(error).__name__}: {error}")
+                console.print(f"[red]failed[/] {part.key}: {type(error).__name__}: {error}")
             progress.advance(bar)
     return complete
 
@@ -133,10 +133,10 @@ def measure(bench: Bench, part: cases.Part) -> dict[str, Any]:
     gemm = bench.gemm
     bench.others()
     try:
-        found = part.run(bench)
+        measured = part.run(bench)
     finally:
         bench.tidy()
-    return {**found, "gemm": gemm, "others": bench.others()}
+    return {**measured, "gemm": gemm, "others": bench.others()}
 
 
 def finish(results: Results, settings: Settings) -> None:

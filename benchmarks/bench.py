@@ -85,11 +85,11 @@ class Bench:
         if before is None:
             return worker.request(name, **arguments)
         own = machine.process_seconds(worker.pid)
-        found = worker.request(name, **arguments)
+        answer = worker.request(name, **arguments)
         own = machine.process_seconds(worker.pid) - own
         self._others[0] += max(0.0, (machine.busy_seconds() or 0.0) - before - own)
         self._others[1] += own
-        return found
+        return answer
 
     def others(self) -> float:
         """Return other processes' CPU time as a share of ours since the last call."""
@@ -119,17 +119,17 @@ class Bench:
         return str(folder)
 
     def load(
-        self, side: str, precision: str = "float32", way: str | None = None, **options: Any
+        self, side: str, precision: str = "float32", cast: str | None = None, **options: Any
     ) -> Any:
         """Let a side build its model of the settings' shape.
 
         Args:
-            way: the peer's to bfloat16. Default: the faster in a training step.
+            cast: the peer's to bfloat16. Default: the faster in a training step.
         """
         shape = [self.settings.prompt, self.settings.shape.width]
         options = {"backbone": self.backbone(), "prompt": shape, **options}
         if side == "peer" and precision == "bfloat16":
-            precision = way or self.peers_bfloat16()[0]
+            precision = cast or self.peers_bfloat16()[0]
         return self.ask(side, "load", precision=precision, **options)
 
     def peers_bfloat16(self, name: str = "step", **asked: Any) -> tuple[str, str]:
@@ -142,12 +142,12 @@ class Bench:
         key = name, *asked.values()
         if key not in self._peers_bfloat16:
             seconds = {}
-            for way in ("bfloat16", "autocast"):
-                self.load("peer", "bfloat16", way)
-                found = self.ask("peer", name, **asked, count=4)
-                seconds[way] = min(found["wall"][1:])
-            best = min(seconds, key=lambda way: seconds[way])
-            each = ", ".join(f"{way} {1e3 * s:.0f} ms" for way, s in seconds.items())
+            for cast in ("bfloat16", "autocast"):
+                self.load("peer", "bfloat16", cast)
+                answer = self.ask("peer", name, **asked, count=4)
+                seconds[cast] = min(answer["wall"][1:])
+            best = min(seconds, key=lambda cast: seconds[cast])
+            each = ", ".join(f"{cast} {1e3 * s:.0f} ms" for cast, s in seconds.items())
             self._peers_bfloat16[key] = best, f"peer's bfloat16 is the faster of {each}"
         return self._peers_bfloat16[key]
 
@@ -199,11 +199,11 @@ def in_turn(
     turns: dict[str, Callable[[], dict[str, list[float]]]], rounds: int
 ) -> dict[str, dict[str, list[float]]]:
     """Give every side its turn, `rounds` times; return the samples of each."""
-    found: dict[str, list[dict[str, list[float]]]] = {side: [] for side in turns}
+    of_sides: dict[str, list[dict[str, list[float]]]] = {side: [] for side in turns}
     for _ in range(rounds):
         for side, turn in turns.items():
-            found[side].append(turn())
-    return {side: gathered(samples) for side, samples in found.items()}
+            of_sides[side].append(turn())
+    return {side: gathered(samples) for side, samples in of_sides.items()}
 
 
 def without_loss(samples: dict[str, Any]) -> dict[str, list[float]]:

@@ -40,12 +40,12 @@ def main(
 
     pieces = T5Tokenizer(proto=tokenizer.read_bytes())
     names = task or ["glue/sst2", "glue/rte", "super_glue/boolq"]
-    found = [measure(name, pieces, data_dir, batch_size, seconds) for name in names]
-    table = Table(*found[0])
-    for row in found:
+    rows = [measure(name, pieces, data_dir, batch_size, seconds) for name in names]
+    table = Table(*rows[0])
+    for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console(stderr=True).print(table)
-    text = json.dumps({"batch_size": batch_size, "cores": os.cpu_count(), "tasks": found}, indent=1)
+    text = json.dumps({"batch_size": batch_size, "cores": os.cpu_count(), "tasks": rows}, indent=1)
     if json_file:
         json_file.write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -13,9 +13,9 @@ _CPU, _STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
 def describe() -> dict[str, Any]:
     """Return the processor, its cores and flags that matter to matrix products, and memory."""
     lines = _CPU.read_text().splitlines() if _CPU.is_file() else []
-    found = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
-    flags = found.get("flags", found.get("Features", "")).split()
-    model = found.get("model name", platform.processor() or platform.machine()).strip()
+    facts = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    model = facts.get("model name", platform.processor() or platform.machine()).strip()
     return {
         "processor": model,
         "cores": cores(),

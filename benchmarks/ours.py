@@ -142,8 +142,8 @@ def generate(rows: int, tokens: int, length: int, count: int, key: str = "model"
     laps = process.Laps()
     for _ in range(count):
         with laps.lap():
-            found = model.generate(dict(x), stop_token_ids=None)
-    return {**laps.samples, "ids": found["decoder_token_ids"][:, 1:].tolist()}
+            answers = model.generate(dict(x), stop_token_ids=None)
+    return {**laps.samples, "ids": answers["decoder_token_ids"][:, 1:].tolist()}
 
 
 def products_alone(
@@ -167,11 +167,11 @@ def products_alone(
         sizes.heads,
         sizes.head_width,
     )
-    found: dict[str, float] = {}
+    totals: dict[str, float] = {}
     for product in products.generation(sizes, prompt, rows, tokens, length, absorbed):
         seconds = product.count * products.alone(product, dtype)
-        found[product.part] = found.get(product.part, 0.0) + seconds
-    return found
+        totals[product.part] = totals.get(product.part, 0.0) + seconds
+    return totals
 
 
 def _inputs(inputs: np.ndarray, targets: np.ndarray, given: np.ndarray) -> dict[str, np.ndarray]:
@@ -218,9 +218,9 @@ def answer(
         def work() -> list[list[int]]:
             return engine.generate_ids(ids.tolist(), prompts, length)
 
-    found: list[list[list[int]]] = []
-    samples = process.repeated(lambda: found.append(work()), count)
-    return {**samples, "ids": found[0]}
+    answers: list[list[list[int]]] = []
+    samples = process.repeated(lambda: answers.append(work()), count)
+    return {**samples, "ids": answers[0]}
 
 
 def serve_text(path: str, words: int, count: int) -> dict[str, list[float]]:
@@ -317,15 +317,15 @@ def score(
     """
     model = models[key]
     _prepare(task, data_dir)
-    found = keras_spot.tasks.get(task)
+    record = keras_spot.tasks.get(task)
     if target_length is None:
-        target_length = max(len(row) for row in model.token_rows(list(found.labels)))
-    found = dataclasses.replace(found, max_target_length=target_length)
+        target_length = max(len(row) for row in model.token_rows(list(record.labels)))
+    record = dataclasses.replace(record, max_target_length=target_length)
     scored = []
 
     def work() -> None:
         scored.append(
-            keras_spot.evaluate(model, found, split, method=method, data_dir=data_dir, limit=limit)
+            keras_spot.evaluate(model, record, split, method=method, data_dir=data_dir, limit=limit)
         )
 
     samples = process.repeated(work, 1)

@@ -95,13 +95,13 @@ def _train(key: str, inputs: dict[str, torch.Tensor]) -> float:
 
 def _inputs(ids: np.ndarray, targets: np.ndarray | None = None) -> dict[str, torch.Tensor]:
     """Return arguments of the model; zeros are padding."""
-    found = {
+    batch = {
         "input_ids": torch.tensor(ids, dtype=torch.long),
         "attention_mask": torch.tensor(ids != 0, dtype=torch.long),
     }
     if targets is not None:
-        found["labels"] = torch.tensor(np.where(targets == 0, -100, targets), dtype=torch.long)
-    return found
+        batch["labels"] = torch.tensor(np.where(targets == 0, -100, targets), dtype=torch.long)
+    return batch
 
 
 def step(rows: int, tokens: int, targets: int, count: int, key: str = "model") -> dict[str, Any]:
@@ -126,14 +126,14 @@ def generate(
     model.eval()
     ids, _ = workload.batch(rows, tokens, 1, pieces or model.config.vocab_size)
     inputs = _inputs(ids)
-    found: list[torch.Tensor] = []
+    answers: list[torch.Tensor] = []
 
     def work() -> None:
-        found[:] = [model.generate(**inputs, max_new_tokens=length, do_sample=False)]
+        answers[:] = [model.generate(**inputs, max_new_tokens=length, do_sample=False)]
 
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         samples = process.repeated(work, count)
-    return {**samples, "ids": found[0][:, 1:].tolist()}
+    return {**samples, "ids": answers[0][:, 1:].tolist()}
 
 
 def epoch(path: str, rows: int, key: str = "model") -> dict[str, Any]:
@@ -193,10 +193,10 @@ def _batches(path: str, rows: int) -> Any:
 
 
 def _padded(rows: list[np.ndarray]) -> np.ndarray:
-    found = np.zeros((len(rows), max(map(len, rows))), "int32")
+    padded = np.zeros((len(rows), max(map(len, rows))), "int32")
     for i, row in enumerate(rows):
-        found[i, : len(row)] = row
-    return found
+        padded[i, : len(row)] = row
+    return padded
 
 
 FUNCTIONS = (hello, gemm, load, free, step, generate, decode, epoch, padded_steps)

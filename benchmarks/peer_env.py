@@ -14,15 +14,15 @@ def python(folder: Path) -> Path:
     Raises:
         RuntimeError: pip failed; its last lines are in the message.
     """
-    found = folder / "bin" / "python"
+    python = folder / "bin" / "python"
     done = folder / "requirements.txt"
     wanted = "\n".join(REQUIREMENTS) + "\n"
     if done.is_file() and done.read_text(encoding="utf-8") == wanted:
-        return found
+        return python
     run([sys.executable, "-m", "venv", str(folder)])
-    run([str(found), "-m", "pip", "install", "--quiet", *REQUIREMENTS])
+    run([str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS])
     done.write_text(wanted, encoding="utf-8")
-    return found
+    return python
 
 
 def run(command: list[str]) -> None:

@@ -115,8 +115,8 @@ def _median(multiply: Callable[..., Any], left: Any, rights: list[Any]) -> float
     @tf.function
     def all_of_them(left: Any, rights: list[Any]) -> Any:
         # A number of each is used, or else TensorFlow would leave the product out.
-        found = [tf.reshape(multiply(left, right), [-1])[0] for right in rights]
-        return tf.add_n(found)
+        numbers = [tf.reshape(multiply(left, right), [-1])[0] for right in rights]
+        return tf.add_n(numbers)
 
     all_of_them(left, rights)
     laps = process.repeated(lambda: all_of_them(left, rights).numpy(), 9)

@@ -120,8 +120,8 @@ def serve(functions: Mapping[str, Callable[..., Any]]) -> None:
 
 def gathered(samples: list[Mapping[str, list[float]]]) -> dict[str, list[float]]:
     """Return lists of several answers joined, key by key."""
-    found: dict[str, list[float]] = collections.defaultdict(list)
+    merged: dict[str, list[float]] = collections.defaultdict(list)
     for sample in samples:
         for key, values in sample.items():
-            found[key] += values
-    return dict(found)
+            merged[key] += values
+    return dict(merged)

@@ -87,8 +87,10 @@ def measure(folder: pathlib.Path, row: str) -> None:
     elif row.startswith("loop "):
         loop = LOOPS[row.removeprefix("loop ")]
         embeddings = {name: library.embedding(name).values for name in library}
-        found = {name: float(loop(query, embedding)) for name, embedding in embeddings.items()}
-        sorted(found.items(), key=lambda pair: -pair[1])
+        similarities = {
+            name: float(loop(query, embedding)) for name, embedding in embeddings.items()
+        }
+        sorted(similarities.items(), key=lambda pair: -pair[1])
     else:
         library.rank(query, by=row)
     seconds = time.perf_counter() - began

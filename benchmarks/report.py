@@ -62,14 +62,14 @@ def comparisons(measurement: dict[str, Any]) -> Iterator[dict[str, Any]]:
     else:
         pairs = [[names[0], names[1] if len(names) > 1 else None, measurement["target"]]]
     for ours, other, target in pairs:
-        found = {"ours": ours, "other": other, "target": target, "met": None}
+        comparison = {"ours": ours, "other": other, "target": target, "met": None}
         if other in sides:
             ratio = middle(sides[ours]) / middle(sides[other])
             faster = measurement.get("faster", False)
-            found["ratio"] = 1 / ratio if faster else ratio
+            comparison["ratio"] = 1 / ratio if faster else ratio
             if target is not None:
-                found["met"] = found["ratio"] >= target if faster else ratio <= target
-        yield found
+                comparison["met"] = comparison["ratio"] >= target if faster else ratio <= target
+        yield comparison
 
 
 def table(measured: dict[str, dict[str, Any]]) -> list[str]:
@@ -78,33 +78,33 @@ def table(measured: dict[str, dict[str, Any]]) -> list[str]:
     rates, notes = [], []
     for key, measurement in measured.items():
         work = key.partition(": ")[2]
-        for found in comparisons(measurement):
-            lines.append("| " + " | ".join(cells(work, measurement, found)) + " |")
+        for comparison in comparisons(measurement):
+            lines.append("| " + " | ".join(cells(work, measurement, comparison)) + " |")
         rates += list(rate_lines(work, measurement))
-        said = list(measurement.get("notes", []))
-        said += [products(measurement)] if "alone" in measurement else []
+        remarks = list(measurement.get("notes", []))
+        remarks += [products(measurement)] if "alone" in measurement else []
         if measurement.get("others", 0) > CROWDED:
             share = measurement["others"]
-            said.append(f"**not alone: other processes used {share:.0%} as much CPU**")
-        notes += [f"- {work}: {'; '.join(said)}"] if said else []
+            remarks.append(f"**not alone: other processes used {share:.0%} as much CPU**")
+        notes += [f"- {work}: {'; '.join(remarks)}"] if remarks else []
     if rates:
         head = "| work | side | laps | CPU s | GFLOP/s | of GEMM | ratio at that rate |"
         lines += ["", head, "|---|---|---|---|---|---|---|", *rates]
     return [*lines, *([""] if notes else []), *notes]
 
 
-def cells(work: str, measurement: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def cells(work: str, measurement: dict[str, Any], comparison: dict[str, Any]) -> list[str]:
     """Return one row of the table."""
-    sides, ours, other = measurement["sides"], found["ours"], found["other"]
+    sides, ours, other = measurement["sides"], comparison["ours"], comparison["other"]
     name = "" if ours == "ours" else f"{ours}: "
     result = [work, name + shown(sides[ours], measurement)]
     result.append(f"{other}: {shown(sides[other], measurement)}" if other in sides else "")
     faster = measurement.get("faster")
-    ratio, target = found.get("ratio"), found["target"]
+    ratio, target = comparison.get("ratio"), comparison["target"]
     result.append("" if ratio is None else f"{ratio:.2f}" + (" x faster" if faster else ""))
     unit = " s" if "limit" in measurement else ""
     result.append("" if target is None else ("≥ " if faster else "≤ ") + f"{target:g}{unit}")
-    result.append({True: "yes", False: "**no**", None: ""}[found["met"]])
+    result.append({True: "yes", False: "**no**", None: ""}[comparison["met"]])
     return result
 
 

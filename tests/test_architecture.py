@@ -15,6 +15,7 @@ HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets", "tensorflow_
 HEAVY |= {"scipy", "matplotlib", "yaml", "rich", "rouge_score", "sentencepiece"}
 HEAVY |= {"onnx", "onnxruntime", "ctranslate2", "transformers", "torch"}
 HEAVY |= {"fsspec", "huggingface_hub", "safetensors", "tensorstore", "msgpack", "aiohttp", "gcsfs"}
+VAGUE = {"found", "way", "ways", "by_hand", "passes", "said", "called", "lean"}
 # What may import them as it loads; everything else must load in milliseconds, NumPy at most.
 MAY_BE_HEAVY = (
     "model",
@@ -100,6 +101,28 @@ def test_every_module_says_what_it_offers():
         if len(body) > 1 and place.name != "__main__" and "__all__" not in names:
             silent.append(str(place))
     assert silent == []
+
+
+def test_names_say_what_is_in_them():
+    vague = []
+    for folder in ("keras_spot", "benchmarks", "tools", "examples"):
+        for file in (PACKAGE.parent / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                stored = isinstance(getattr(node, "ctx", None), ast.Store)
+                name = getattr(node, "id", getattr(node, "attr", None)) if stored else None
+                name = name or getattr(node, "arg", getattr(node, "name", None))
+                if name in VAGUE:
+                    vague.append(f"{file}:{getattr(node, 'lineno', '')} {name}")
+    assert vague == []
+
+
+def test_no_class_is_longer_than_300_lines():
+    long = []
+    for place, file in modules():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and node.end_lineno - node.lineno >= 300:
+                long.append(f"{place}: {node.name}")
+    assert long == []
 
 
 def test_the_public_surface():

@@ -54,6 +54,6 @@ def problems(site: pathlib.Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = problems(pathlib.Path(sys.argv[1]))
-    print("\n".join(found) or "every link leads somewhere, every public name has its place")
-    sys.exit(bool(found))
+    complaints = problems(pathlib.Path(sys.argv[1]))
+    print("\n".join(complaints) or "every link leads somewhere, every public name has its place")
+    sys.exit(bool(complaints))

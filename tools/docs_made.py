@@ -51,25 +51,27 @@ def attributes(record: type) -> dict[str, str]:
     """
     text = inspect.getdoc(record) or ""
     section = text.split("Attributes:\n")[1].split("\n\n")[0]
-    said: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for line in section.splitlines():
         if start := re.match(r" {4}(\w+): (.*)", line):
             name = start[1]
-            said[name] = start[2]
+            meanings[name] = start[2]
         else:
-            said[name] += " " + line.strip()
-    return said
+            meanings[name] += " " + line.strip()
+    return meanings
 
 
 def keys(record: type) -> str:
     """Return a table of a record's keys with default and meaning; every field must have one."""
-    said = attributes(record)
+    meanings = attributes(record)
     names = [field.name for field in dataclasses.fields(record)]
-    if set(said) != set(names):
-        difference = sorted(set(said) ^ set(names))
+    if set(meanings) != set(names):
+        difference = sorted(set(meanings) ^ set(names))
         raise ValueError(f"docstring and fields of {record.__name__} differ: {difference}")
-    ordered = [field for name in said for field in dataclasses.fields(record) if field.name == name]
-    rows = [(f"`{f.name}`", _default(f), _sentence(said[f.name])) for f in ordered]
+    ordered = [
+        field for name in meanings for field in dataclasses.fields(record) if field.name == name
+    ]
+    rows = [(f"`{f.name}`", _default(f), _sentence(meanings[f.name])) for f in ordered]
     return _table(("key", "default", "what"), rows)
 
 

@@ -17,8 +17,8 @@ def lowest(text: str) -> list[str]:
     ['fsspec==2024.6', 'numpy==1.26']
     """
     values = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
-    found = (re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", str(value)) for value in values)
-    return sorted({f"{match[1]}=={match[2]}" for match in found if match})
+    matches = (re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", str(value)) for value in values)
+    return sorted({f"{match[1]}=={match[2]}" for match in matches if match})
 
 
 if __name__ == "__main__":

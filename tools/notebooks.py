@@ -22,12 +22,12 @@ def cells(source: pathlib.Path) -> list[tuple[str, str]]:
     head, *parts = _CELL.split(source.read_text(encoding="utf-8"))
     if head.strip():
         raise ValueError(f"`source` must begin with a cell. Received: {source}")
-    found = []
+    cells = []
     for kind, text in zip(parts[::2], parts[1::2], strict=True):
         if kind:
             text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
-        found.append(("markdown" if kind else "code", text.strip("\n")))
-    return found
+        cells.append(("markdown" if kind else "code", text.strip("\n")))
+    return cells
 
 
 def notebook(source: pathlib.Path):

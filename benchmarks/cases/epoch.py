@@ -55,9 +55,9 @@ def epoch(task: str, count: int, rows: int, bench: Bench) -> dict[str, Any]:
         bench.ask("peer", "padded_steps", **wide, count=1)
 
         def peer() -> dict[str, list[float]]:
-            found = bench.ask("peer", "epoch", path=path, rows=rows)
-            (positions["peer"],) = found.pop("positions")
-            return found
+            answer = bench.ask("peer", "epoch", path=path, rows=rows)
+            (positions["peer"],) = answer.pop("positions")
+            return answer
 
         turns["peer"] = peer
     samples = in_turn(turns, settings.epoch_rounds)

@@ -30,12 +30,12 @@ def generate(rows: int, length: int, precision: str, bench: Bench) -> dict[str, 
     settings = bench.settings
     sides = bench.sides
     asked = {"rows": rows, "tokens": settings.generation_tokens, "length": length}
-    ids, notes, way = {}, [], None
+    ids, notes, cast = {}, [], None
     if bench.has_peer and precision == "bfloat16":
-        way, note = bench.peers_bfloat16("generate", **asked)
+        cast, note = bench.peers_bfloat16("generate", **asked)
         notes.append(note)
     for side in sides:
-        bench.load(side, precision, way)
+        bench.load(side, precision, cast)
         ids[side] = bench.ask(side, "generate", **asked, count=1)["ids"]
     if bench.has_peer and precision == "float32":
         if ids["ours"] != ids["peer"]:
@@ -44,15 +44,15 @@ def generate(rows: int, length: int, precision: str, bench: Bench) -> dict[str, 
         notes.append(f"same tokens, {different} different ones")
     # XLA's bfloat16 products on CPU are slow; of a single row reading the weights takes longer.
     xla = precision == "float32" or rows == 1
-    found = bench.against_peer("generate", precision, TARGET, warm=1, xla=xla, **asked)
+    measured = bench.against_peer("generate", precision, TARGET, warm=1, xla=xla, **asked)
     operations = flops.generation(settings.shape, settings.prompt, **asked)
     if rows > 1:
         sizes = {"shape": dataclasses.asdict(settings.shape), "prompt": settings.prompt}
-        found["alone"] = bench.ask("ours", "products_alone", **sizes, **asked, dtype=precision)
+        measured["alone"] = bench.ask("ours", "products_alone", **sizes, **asked, dtype=precision)
     return {
-        **found,
+        **measured,
         "precision": precision,
-        "operations": dict.fromkeys(found["sides"], operations),
+        "operations": dict.fromkeys(measured["sides"], operations),
         "faster": True,
         "items": [rows * length, "tokens"],
         "notes": notes,

@@ -17,16 +17,16 @@ WORTH = 0.98
 def parts(settings: Settings) -> list[Part]:
     """Return time and memory of a step in every shape, then time of generation."""
     shapes = dict.fromkeys((*settings.batches, *settings.memory_batches))
-    found = []
+    parts = []
     for rows, tokens in shapes:
         name = f"B={rows} T={tokens}"
-        found.append(Part("kernels", f"step, {name}", functools.partial(step, rows, tokens)))
-        found.append(Part("kernels", f"memory, {name}", functools.partial(memory, rows, tokens)))
+        parts.append(Part("kernels", f"step, {name}", functools.partial(step, rows, tokens)))
+        parts.append(Part("kernels", f"memory, {name}", functools.partial(memory, rows, tokens)))
     for length in settings.generations:
         for rows in settings.generation_rows:
             name = f"generation, B={rows}, {length} tokens"
-            found.append(Part("kernels", name, functools.partial(generation, rows, length)))
-    return found
+            parts.append(Part("kernels", name, functools.partial(generation, rows, length)))
+    return parts
 
 
 def _sides() -> dict[str, dict[str, Any]]:

@@ -21,18 +21,18 @@ def parts(settings: Settings) -> list[Part]:
 def measure(rows: int, tokens: int, precision: str, bench: Bench) -> dict[str, Any]:
     """Measure both sides' peak during the first steps, compilation included."""
     sides = bench.sides
-    found = {side: peak(bench, side, rows, tokens, precision) for side in sides}
-    found["ours, remat"] = peak(bench, "ours", rows, tokens, precision, remat=True)
+    peaks = {side: peak(bench, side, rows, tokens, precision) for side in sides}
+    peaks["ours, remat"] = peak(bench, "ours", rows, tokens, precision, remat=True)
     notes = [
         f"{side} {1e-6 * f['before'][0]:.0f} MB before the first step, "
         f"{1e-6 * f['life'][0]:.0f} MB at the most while loading and training"
-        for side, f in found.items()
+        for side, f in peaks.items()
     ]
     if precision == "bfloat16" and bench.has_peer:
         notes.append(f"peer: {bench.peers_bfloat16()[0]}")
     pairs = [["ours", "peer", TARGET], ["ours, remat", "peer", TARGET]]
     pairs.append(["ours, remat", "ours", None])
-    return {"sides": found, "comparisons": pairs, "unit": "bytes", "notes": notes}
+    return {"sides": peaks, "comparisons": pairs, "unit": "bytes", "notes": notes}
 
 
 def peak(

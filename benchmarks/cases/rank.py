@@ -46,9 +46,9 @@ def rank(backbone: str, target_length: int | None, bench: Bench) -> dict[str, An
     counted = []
 
     def turn(method: str) -> dict[str, list[float]]:
-        found = bench.ask("ours", "score", **asked, method=method)
-        counted[:] = found["examples"]
-        return {key: found[key] for key in ("wall", "cpu")}
+        answer = bench.ask("ours", "score", **asked, method=method)
+        counted[:] = answer["examples"]
+        return {key: answer[key] for key in ("wall", "cpu")}
 
     turns = {
         name: functools.partial(turn, method)

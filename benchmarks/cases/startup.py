@@ -24,7 +24,7 @@ def parts(settings: Settings) -> list[Part]:
         "keras-spot tasks": ["tasks"],
         "keras-spot inspect FILE": ["inspect", "{prompt}"],
     }
-    found = [
+    parts = [
         Part("startup", name, functools.partial(command, words, settings.startup_rounds, TARGET))
         for name, words in commands.items()
     ]
@@ -32,7 +32,7 @@ def parts(settings: Settings) -> list[Part]:
     train += ["--validation-split", ""]
     name = "keras-spot train, one step of the embedded backbone"
     rounds = min(3, settings.startup_rounds)
-    return [*found, Part("startup", name, functools.partial(command, train, rounds, STEP_TARGET))]
+    return [*parts, Part("startup", name, functools.partial(command, train, rounds, STEP_TARGET))]
 
 
 def command(words: list[str], rounds: int, target: float, bench: Bench) -> dict[str, Any]:

@@ -15,14 +15,14 @@ AGREEMENT = 1e-4
 
 def parts(settings: Settings) -> list[Part]:
     """Return ours against the peer's for every batch and precision, then prefix against full."""
-    found = [
+    parts = [
         Part("step", f"B={rows} T={tokens} {p}", functools.partial(against_peer, rows, tokens, p))
         for rows, tokens in settings.batches
         for p in PRECISIONS
     ]
     rows, tokens = settings.batches[-1]
     name = f"B={rows} T={tokens} float32, shared prefix against full"
-    return [*found, Part("step", name, functools.partial(shared_prefix, rows, tokens))]
+    return [*parts, Part("step", name, functools.partial(shared_prefix, rows, tokens))]
 
 
 def against_peer(rows: int, tokens: int, precision: str, bench: Bench) -> dict[str, Any]:
@@ -43,12 +43,12 @@ def against_peer(rows: int, tokens: int, precision: str, bench: Bench) -> dict[s
         elif difference > AGREEMENT:
             raise ValueError(f"the first losses differ: {losses}")
     xla = precision == "float32"
-    found = bench.against_peer("step", precision, TARGET, warm=2, xla=xla, **batch)
+    measured = bench.against_peer("step", precision, TARGET, warm=2, xla=xla, **batch)
     operations = flops.training_step(settings.shape, settings.prompt, **batch)
     return {
-        **found,
+        **measured,
         "precision": precision,
-        "operations": dict.fromkeys(found["sides"], operations),
+        "operations": dict.fromkeys(measured["sides"], operations),
         "losses": losses,
         "notes": notes,
     }

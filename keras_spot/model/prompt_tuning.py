@@ -10,7 +10,6 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from keras_spot import backbones
 from keras_spot.base import devices, hosts, layouts
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import PathLike, Record, Tensor
@@ -282,16 +281,6 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
     def prompt_numbers(self, prompt: WhichPrompt, rows: int) -> np.ndarray | None:
         """Return the `prompt_index` `[B]` of B rows, None without a bank; see `names.numbers`."""
         return naming.numbers(self.prompt_names, prompt, rows)
-
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of the backbone as it is now, see `backbones.fingerprint`."""
-        return backbones.fingerprint(self.backbone)
-
-    @property
-    def quantization(self) -> str | None:
-        """`"int8"` or `"int4"` of a backbone that is so quantised, see `build`."""
-        return backbones.quantization(self.backbone)
 
     def save_prompt(
         self,

@@ -145,6 +145,16 @@ class PromptedT5(PromptTuning):
         """
         return self.forward_pass.kernels_used
 
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the backbone as it is now, see `backbones.fingerprint`."""
+        return backbones.fingerprint(self.backbone)
+
+    @property
+    def quantization(self) -> str | None:
+        """`"int8"` or `"int4"` of a backbone that is so quantised, see `build`."""
+        return backbones.quantization(self.backbone)
+
     # === Answers ===
 
     @overload

@@ -254,7 +254,7 @@ def _least_squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(a, b, rcond=None)[0]
 
 
-def _explained(y: np.ndarray, found: np.ndarray) -> float:
+def _explained(y: np.ndarray, estimate: np.ndarray) -> float:
     """Return R^2: one less the share of the variance of `y` that is missed."""
     total = np.square(y - y.mean(axis=0)).sum()
-    return float(1 - np.square(y - found).sum() / total) if total else float("nan")
+    return float(1 - np.square(y - estimate).sum() / total) if total else float("nan")

@@ -12,7 +12,7 @@ from keras_spot.base import reading
 from keras_spot.base.choices import KERNELS, METHODS, Kernels
 from keras_spot.base.errors import invalid, missing_file, unknown
 from keras_spot.base.recipe import Recipe
-from keras_spot.study import methods as ways
+from keras_spot.study import methods as methods_module
 from keras_spot.study.cells import Cell
 from keras_spot.study.entries import StudyTask, entries, name_in
 from keras_spot.study.methods import Method
@@ -120,7 +120,7 @@ class Study:
         for field in self.recipe:
             if field not in _RECIPE or field == "steps":
                 raise unknown("recipe", field, [name for name in _RECIPE if name != "steps"])
-        object.__setattr__(self, "_methods", ways.entries(self.methods))
+        object.__setattr__(self, "_methods", methods_module.entries(self.methods))
         names = [source.name for source in self.sources]
         for name in self.tuned_on or ():
             if name not in names:
@@ -158,7 +158,7 @@ class Study:
         return dataclasses.replace(backbones.recipe_for(self.backbone), **self.recipe)
 
     @property
-    def ways(self) -> dict[str, Method]:
+    def prompt_methods(self) -> dict[str, Method]:
         """The methods to compare by name, none where nothing is compared."""
         methods: dict[str, Method] = getattr(self, "_methods")  # noqa: B009  set when made
         return methods
@@ -176,8 +176,8 @@ class Study:
 
     def cells(self) -> list[Cell]:
         """Every run of the grid: those that tune, sources, then baselines and transfers."""
-        methods: list[str | None] = [*self.ways] or [None]
-        cells = [cell for method in self.ways.values() for cell in self.tuning(method)]
+        methods: list[str | None] = [*self.prompt_methods] or [None]
+        cells = [cell for method in self.prompt_methods.values() for cell in self.tuning(method)]
         trained = dict.fromkeys(self._source_method(method) for method in methods)
         cells += [self._source_cell(s.name, method) for method in trained for s in self.sources]
         grid = [
@@ -188,7 +188,7 @@ class Study:
         ]
         # Of several methods every seed is run with all of them before the next one, so that an
         # unfinished study compares what it has.
-        for places in [[place] for place in grid] if self.ways else [grid]:
+        for places in [[place] for place in grid] if self.prompt_methods else [grid]:
             cells += [Cell("scratch", None, *place, m) for place in places for m in methods]
             cells += [
                 Cell("transfer", source.name, target, size, seed, method)
@@ -211,7 +211,7 @@ class Study:
         needed = [] if start is None else [start]
         if cell.method is None or cell.kind == "tuning":
             return needed
-        return [*needed, *self.tuning(self.ways[cell.method])]
+        return [*needed, *self.tuning(self.prompt_methods[cell.method])]
 
     def tuning(self, method: Method) -> list[Cell]:
         """The runs that a method's rate is chosen by, none where it has only one."""
@@ -227,8 +227,10 @@ class Study:
         """Return the first method of a method's prompt length."""
         if method is None:
             return None
-        length = self.ways[method].prompt_length
-        return next(name for name, one in self.ways.items() if one.prompt_length == length)
+        length = self.prompt_methods[method].prompt_length
+        return next(
+            name for name, one in self.prompt_methods.items() if one.prompt_length == length
+        )
 
     def _source_cell(self, name: str | None, method: str | None) -> Cell:
         return Cell("source", name, None, None, self.source_seed, method)
@@ -239,7 +241,9 @@ class Study:
         record["sources"] = [entry.record() for entry in self.sources]
         record["targets"] = [entry.record() for entry in self.targets]
         if self.methods is not None:
-            record["methods"] = {name: method.record() for name, method in self.ways.items()}
+            record["methods"] = {
+                name: method.record() for name, method in self.prompt_methods.items()
+            }
         return dict(json.loads(json.dumps(record)))
 
     @classmethod
@@ -276,12 +280,13 @@ class Study:
     def _check_methods(self, before: Mapping[str, Any]) -> None:
         """Raise unless methods of before are what they were, and come first."""
         for name in before:
-            if name in self.ways and self.ways[name].record() != before[name]:
+            if name in self.prompt_methods and self.prompt_methods[name].record() != before[name]:
                 rule = f"must hold a study with the same method {name}"
                 raise invalid("folder", rule, f"{before[name]}")
-        kept = [name for name in before if name in self.ways]
-        if list(self.ways)[: len(kept)] != kept:
-            rule = f"must hold a study whose methods are the first ones ({', '.join(self.ways)})"
+        kept = [name for name in before if name in self.prompt_methods]
+        if list(self.prompt_methods)[: len(kept)] != kept:
+            names = ", ".join(self.prompt_methods)
+            rule = f"must hold a study whose methods are the first ones ({names})"
             raise invalid("folder", rule, ", ".join(before))
 
 

@@ -136,7 +136,7 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
     needed = study.start(cell)
     start = None if needed is None else prompts.read(folder.prompt(needed)).values
     if cell.method is not None and cell.kind != "tuning":
-        method = study.ways[cell.method]
+        method = study.prompt_methods[cell.method]
         tuning = [folder.row(one) for one in study.tuning(method)]
         cell = dataclasses.replace(cell, rate=best_rate(method, tuning))
     outcome = trainer(cell, start, folder.partial(cell))
@@ -157,7 +157,7 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
     early["step"] = study.embedding_steps
     if cell.kind != "transfer":
         prompts.write(folder.embedding(cell), outcome.embedding, early)
-    if cell.kind == "source" and cell.method in (None, *list(study.ways)[:1]):
+    if cell.kind == "source" and cell.method in (None, *list(study.prompt_methods)[:1]):
         library = PromptLibrary(folder.library)
         if _is_of(library, cell, outcome):  # of a run that was killed before it wrote its row
             library.remove(cell.task)

@@ -71,7 +71,7 @@ class Results:
     @property
     def first_rows(self) -> Sequence[Row]:
         """The rows of the first method, of a study of one method all."""
-        return comparing.of_method(self.rows, next(iter(self.study.ways), None))
+        return comparing.of_method(self.rows, next(iter(self.study.prompt_methods), None))
 
 
 def gather(
@@ -91,12 +91,12 @@ def gather(
     place = StudyFolder(folder)
     study = place.study()
     rows = place.rows(study)
-    method = next(iter(study.ways), None)
+    method = next(iter(study.prompt_methods), None)
     first = comparing.of_method(rows, method)
     if not any(row["target"] is not None for row in first):
         raise invalid("folder", "must have at least one finished run on a target", place.path)
     parts = [_part(place, study, grid, by) for grid in analysis.grids(first)]
-    compared = comparing.compare(rows, study.ways) if study.ways else []
+    compared = comparing.compare(rows, study.prompt_methods) if study.prompt_methods else []
     return Results(study, status(place), rows, parts, _metrics(first), compared)
 
 
@@ -135,7 +135,7 @@ def _embeddings(
     place: StudyFolder, study: Study, grid: Grid
 ) -> tuple[dict[str, np.ndarray], dict[tuple[int, int], np.ndarray]]:
     """Return the embeddings `[P, H]` of the sources, and by number and seed of the targets."""
-    method = next(iter(study.ways), None)
+    method = next(iter(study.prompt_methods), None)
     sources = {
         name: _read(place, Cell("source", name, None, None, study.source_seed, method))
         for name in grid.sources

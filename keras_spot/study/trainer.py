@@ -76,7 +76,7 @@ class CellTrainer:
         study, entry = self.study, self.study.entry(cell)
         recipe, reparameterization = study.full_recipe, None
         if cell.method is not None:
-            method = study.ways[cell.method]
+            method = study.prompt_methods[cell.method]
             length = method.prompt_length or recipe.prompt_length
             rate = cell.rate or recipe.learning_rate
             recipe = dataclasses.replace(recipe, prompt_length=length, learning_rate=rate)

@@ -49,7 +49,7 @@ class FakeTrainer:
 
     def __call__(self, cell, start, partial):
         self.starts[cell.id], self.rates[cell.id] = start, cell.rate
-        length = self.plan.ways[cell.method].prompt_length or 3
+        length = self.plan.prompt_methods[cell.method].prompt_length or 3
         rng = np.random.default_rng([cell.seed, *(cell.target or "").encode()])
         score = 60 + rng.normal() + GAINS[cell.method] - abs(cell.rate - 0.3)
         steps = self.plan.steps(cell)
@@ -111,7 +111,7 @@ def test_methods_of_a_length_start_from_the_same_source_prompt(whole):
 
 def test_the_comparison_is_by_pairs(whole):
     _, rows = whole
-    records = comparison.compare(rows, describe().ways)
+    records = comparison.compare(rows, describe().prompt_methods)
     assert [(r["method"], r["start"]) for r in records] == [
         (method, start) for start in ("scratch", "mr", "snli") for method in ("residual", "short")
     ]
@@ -148,9 +148,9 @@ def test_a_seed_without_all_targets_and_few_seeds_claim_nothing(whole):
     _, rows = whole
     some = [row for row in rows if row["seed"] < 2]
     some = [r for r in some if not (r["seed"] == 1 and r["target"] == "glue/rte")]
-    (record, *_) = comparison.compare(some, describe().ways)
+    (record, *_) = comparison.compare(some, describe().prompt_methods)
     assert (record["seeds"], record["targets"], record["verdict"]) == (1, 2, "too few seeds")
-    text = report.answer(comparison.compare(some, describe().ways))
+    text = report.answer(comparison.compare(some, describe().prompt_methods))
     assert text.startswith("Nothing can be claimed: with 1 paired seeds")
     assert report.answer([]) == "No pair of runs of two methods has finished yet."
 

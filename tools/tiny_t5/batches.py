@@ -69,8 +69,8 @@ class Sampler:
 
     def split(self, text: str) -> list[tuple[list[int], int]]:
         """Ids of a supervised input's parts with the segment that each belongs to."""
-        found = re.match(r"(\S+ \S+:) (.*?)(?: (premise:|sentence:|sentence2:) (.*))?$", text)
-        head, first, field, second = found.groups()
+        parts = re.match(r"(\S+ \S+:) (.*?)(?: (premise:|sentence:|sentence2:) (.*))?$", text)
+        head, first, field, second = parts.groups()
         parts = [(head, 0), (first, 1), (field, 0), (second, 2)]
         return [(self.pieces.encode(part), segment) for part, segment in parts if part]
 

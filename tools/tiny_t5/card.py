@@ -119,7 +119,7 @@ class Bench:
     def score(self, task: str, limit: int | None) -> tuple[dict, dict]:
         """The task's scores on its validation split (at most `limit` rows) by ranking its labels,
         and how often each label was given."""
-        found = self.spot.evaluate(
+        evaluation = self.spot.evaluate(
             self.model,
             task,
             method="rank",
@@ -128,9 +128,9 @@ class Bench:
             batch_size=50,
         )
         given: dict[str, int] = {}
-        for record in found.predictions:
+        for record in evaluation.predictions:
             given[record["prediction"]] = given.get(record["prediction"], 0) + 1
-        return found.scores, given
+        return evaluation.scores, given
 
 
 def majority(args, task: str) -> dict:
@@ -177,7 +177,7 @@ def missing(path: pathlib.Path, part: tuple[int, int], together: int = 1, **axes
     for number, run in enumerate(itertools.product(*axes.values())):
         key = dict(zip(axes, run, strict=True))
         mine = number // together % part[1] == part[0]
-        if mine and not any(key.items() <= found.items() for found in lines(path)):
+        if mine and not any(key.items() <= line.items() for line in lines(path)):
             yield key
 
 
@@ -191,9 +191,9 @@ def choose_rate(bench: Bench, part: tuple[int, int]) -> float:
         bench.start(None, 0, key["rate"])
         bench.fit(source, f"{SOURCES[source]}[:{key['size']}]", bench.args.steps, 0)
         note(path, **key, score=bench.score(source, bench.args.source_limit)[0]["score"])
-    while len(found := lines(path)) < math.prod(map(len, axes.values())):
+    while len(rows := lines(path)) < math.prod(map(len, axes.values())):
         time.sleep(2)
-    means = [np.mean([r["score"] for r in found if r["rate"] == rate]) for rate in RATES]
+    means = [np.mean([r["score"] for r in rows if r["rate"] == rate]) for rate in RATES]
     return RATES[int(np.argmax(means))]
 
 
@@ -233,8 +233,8 @@ def read_sources(bench: Bench) -> dict[str, np.ndarray]:
     runs = list(itertools.product(SOURCES, SOURCE_RATES))
     while not all(prompt_path(bench.args, *run).exists() for run in runs):
         time.sleep(2)
-    found = sorted(lines(bench.args.work_dir / "sources.jsonl"), key=lambda r: max(r["scores"]))
-    best = {r["source"]: prompt_path(bench.args, r["source"], r["rate"]) for r in found}
+    sources = sorted(lines(bench.args.work_dir / "sources.jsonl"), key=lambda r: max(r["scores"]))
+    best = {r["source"]: prompt_path(bench.args, r["source"], r["rate"]) for r in sources}
     return {source: bench.spot.prompts.read(path).values for source, path in best.items()}
 
 
@@ -299,7 +299,7 @@ def few_table(args) -> str:
         for row in rows:
             if row["method"] == method:
                 scores[row["seed"]].append(row["scores"][steps])
-        return np.array([np.mean(found) for found in scores.values()])
+        return np.array([np.mean(runs) for runs in scores.values()])
 
     for steps in map(str, FEW_STEPS):
         tuning, transfer = (by_seed(method, steps) for method in METHODS)
@@ -325,17 +325,17 @@ def table(args) -> str:
         for target in TARGETS:
             cells = []
             for method in METHODS:
-                found = [
+                runs = [
                     r["scores"]["score"]
                     for s in SEEDS
                     for r in rows
                     if (r["target"], r["size"], r["seed"], r["method"]) == (target, size, s, method)
                 ]
-                if len(found) == len(SEEDS):
-                    cells.append(found)
+                if len(runs) == len(SEEDS):
+                    cells.append(runs)
             if len(cells) == 2:
-                for method, found in zip(by_seed, cells, strict=True):
-                    by_seed[method].append(found)
+                for method, runs in zip(by_seed, cells, strict=True):
+                    by_seed[method].append(runs)
                 cells = [f"{np.mean(c):.1f} ± {np.std(c, ddof=1):.1f}" for c in cells]
                 if target not in majorities:
                     majorities[target] = majority(args, target)["score"]

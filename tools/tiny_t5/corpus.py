@@ -93,14 +93,14 @@ def sentences(text: str) -> list[str]:
     """Sentences of a text; longer ones are cut at `SEGMENT_WORDS` words."""
     text = re.sub(r"<[^>]{1,6}>", " ", text)
     text = re.sub(r"\s+", " ", text).strip()
-    found = []
+    segments = []
     for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z\"'(0-9])", text):
         words = sentence.split(" ")
         for start in range(0, len(words), SEGMENT_WORDS):
             segment = " ".join(words[start : start + SEGMENT_WORDS])
             if len(segment) > 2:
-                found.append(segment)
-    return found
+                segments.append(segment)
+    return segments
 
 
 def read(data_dir: pathlib.Path, name: str, version: str, split: str, limit: int | None = None):

@@ -155,9 +155,11 @@ class Learner(keras.Model):
             cosine = tf.reduce_sum(guess * half["known"][:, i], -1)
             distance += tf.reduce_sum((1.0 - cosine) * known[:, i])
         hit = tf.cast(tf.argmax(logits[:, 0], -1, tf.int32) == half["targets"][:, 0], tf.float32)
-        found = tf.reshape(tf.matmul(first[0], self.readout.value), (-1, 2, AXES))
-        cosine = tf.reduce_sum(tf.math.l2_normalize(found, -1, epsilon=1e-6) * half["known"], -1)
-        apart, truth = found[:, 0] - found[:, 1], half["known"][:, 0] - half["known"][:, 1]
+        estimates = tf.reshape(tf.matmul(first[0], self.readout.value), (-1, 2, AXES))
+        cosine = tf.reduce_sum(
+            tf.math.l2_normalize(estimates, -1, epsilon=1e-6) * half["known"], -1
+        )
+        apart, truth = estimates[:, 0] - estimates[:, 1], half["known"][:, 0] - half["known"][:, 1]
         both = known[:, 0] * known[:, 1]
         confused = 1.0 - tf.reduce_sum(
             tf.math.l2_normalize(apart, -1, epsilon=1e-6)

@@ -76,9 +76,9 @@ class Run:
         @tf.function
         def update(*parts):
             with tf.GradientTape() as tape:
-                found = [learner.losses_of(part) for part in parts]
-                hits = [part.pop("hit") for part in found]
-                sums = {name: tf.add_n([part[name] for part in found]) for name in found[0]}
+                losses = [learner.losses_of(part) for part in parts]
+                hits = [part.pop("hit") for part in losses]
+                sums = {name: tf.add_n([part[name] for part in losses]) for name in losses[0]}
                 losses = [sums[name] / (sums[count] + 1e-6) for name, count in LOSSES.items()]
                 loss = tf.add_n(losses)
             optimizer.apply(

@@ -42,11 +42,11 @@ def observe(learner: Learner, sampler, batches: int) -> dict[str, np.ndarray]:
     `relation` [N, WIDTH] with its weights."""
     block = learner.t5.decoder_transformer_layers[1].output_projector
     encode, decode = tf.function(learner.encode), tf.function(learner.decode)
-    found: dict[str, list] = {}
+    chunks: dict[str, list] = {}
 
     def note(**arrays):
         for name, array in arrays.items():
-            found.setdefault(name, []).append(np.asarray(array, np.float32))
+            chunks.setdefault(name, []).append(np.asarray(array, np.float32))
 
     for _ in range(batches):
         part = sampler.batch()[1]
@@ -71,7 +71,7 @@ def observe(learner: Learner, sampler, batches: int) -> dict[str, np.ndarray]:
             relation=part["relation"][rows],
             relation_weight=part["relation_weight"][rows],
         )
-    return {name: np.concatenate(arrays) for name, arrays in found.items()}
+    return {name: np.concatenate(arrays) for name, arrays in chunks.items()}
 
 
 def normalise(states: np.ndarray, norm) -> np.ndarray:

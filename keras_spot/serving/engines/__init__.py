@@ -53,5 +53,5 @@ def open_engine(folder: PathLike, engine: str | None = None, **options: Any) -> 
     if engine not in (None, name):
         raise invalid("engine", f"must be {name!r} for this folder", f"{engine!r}")
     module, kind, _ = ENGINES[name]
-    found = importlib.import_module(f"keras_spot.serving.engines.{module}")
-    return getattr(found, kind)(folder, **options)
+    module_of_engine = importlib.import_module(f"keras_spot.serving.engines.{module}")
+    return getattr(module_of_engine, kind)(folder, **options)

@@ -240,7 +240,7 @@ def _facts(results: Results) -> Facts:
 
 def _every_run(results: Results) -> Table:
     fields = ["kind", "source", "target", "examples", "seed", "step", "steps"]
-    fields += ["method", "rate"] if results.study.ways else []
+    fields += ["method", "rate"] if results.study.prompt_methods else []
     digits = {"score": 2, "best": 2, "loss": 3, "seconds": 1}
     rows = []
     for row in results.rows:

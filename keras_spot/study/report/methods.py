@@ -14,7 +14,7 @@ __all__ = ["answer", "sections"]
 
 def sections(results: Results) -> list[Section]:
     """Return the section of the methods, none where a study compares none."""
-    methods = results.study.ways
+    methods = results.study.prompt_methods
     if not methods:
         return []
     blocks: list[Block] = [
@@ -57,7 +57,7 @@ def _named(record: Mapping[str, Any]) -> str:
 def _methods(results: Results) -> Table:
     recipe, rows = results.study.full_recipe, []
     rates = {row["method"]: row["rate"] for row in results.rows if row["kind"] in _FINAL}
-    for name, method in results.study.ways.items():
+    for name, method in results.study.prompt_methods.items():
         tried = [f"{rate:g}" for rate in method.learning_rates or (recipe.learning_rate,)]
         rate = rates.get(name) or (recipe.learning_rate if name in rates else None)
         cells = [

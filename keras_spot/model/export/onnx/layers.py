@@ -131,8 +131,8 @@ class Layers:
         )
         near = g.op("Clip", distance, g.constant(-FAR), g.constant(FAR))
         rows = g.op("Add", near, g.constant(FAR))
-        found = g.op("Gather", g.weight(f"{stack}.position_bias", table), rows, axis=0)
-        by_head = g.op("Transpose", found, perm=[2, 0, 1])
+        biases = g.op("Gather", g.weight(f"{stack}.position_bias", table), rows, axis=0)
+        by_head = g.op("Transpose", biases, perm=[2, 0, 1])
         return g.op("Unsqueeze", by_head, g.constant([0]))
 
     def masked(self, visible: str) -> str:
