@@ -105,17 +105,21 @@ def atomic_folder(path: str | os.PathLike, kind: Kind, overwrite: bool = False) 
     fill = there is not None and (not there or _is_fixed(path))
     lead = leftovers.prefix(f"{ownership.SCRATCH}{path.name}.")
     scratch = Path(tempfile.mkdtemp(dir=path if fill else path.parent, prefix=lead))
-    new = scratch / "new"
+    new, ready = scratch / "new", scratch / "ready"
     try:
         with naming_file(shown):
             new.mkdir()
             yield new
             ownership.mark(new, kind)
             sync_tree(new)
-            (_fill if fill else _swap)(path, new, scratch, check)
+            # From here on it may be the older one, and what lies under this name is looked at.
+            os.rename(new, ready)
+            sync_folder(scratch)
+            (_fill if fill else _swap)(path, ready, scratch, check)
             sync_folder(path if fill else path.parent)
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        for place in (new, ready):
+            shutil.rmtree(place, ignore_errors=True)
         _remove_empty(scratch)
 
 
@@ -194,10 +198,10 @@ def _end(scratch: Path, folder: Path) -> None:
     for place in inside:
         if place.name.startswith("old") and not os.path.lexists(path):
             os.rename(place, path)
-        elif (place / ownership.MARKER).is_file():
-            _remove(place, ownership.unchanged(place))
         elif place.name == "new":  # half of it
             shutil.rmtree(place)
+        elif (place / ownership.MARKER).is_file():
+            _remove(place, ownership.unchanged(place))
     _remove_empty(scratch)
 
 

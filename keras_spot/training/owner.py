@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_spot.base.claims import STALE_AFTER, Claims, identity
 from keras_spot.base.errors import InvalidArgument, invalid, shortened
+from keras_spot.base.swap import sync_folder
 
 __all__ = ["Owner"]
 
@@ -58,6 +59,7 @@ class Owner:
             self._claim = None
             if claims.holds(claim):
                 claims.drop(name)
+                sync_folder(self.path)  # a loss of power does not bring it back
             if is_new:  # and nothing came of it
                 with contextlib.suppress(OSError):
                     self.path.rmdir()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_spot.base.reading.files import reason
+from keras_spot.base.swap import sync_tree
 
 __all__ = ["ScalarWriter"]
 
@@ -45,9 +46,10 @@ class ScalarWriter:
             self._writer.flush()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and put it on disk."""
         with self._naming():
             self._writer.close()
+        sync_tree(self._folder)
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:

@@ -365,7 +365,9 @@ rename, exchange, count = os.rename, atomic.exchange, 0
 
 def dying(*names):
     global count
-    if count == int(where):
+    if pathlib.Path(names[0]).name == "new" and where != "before":
+        return rename(*names)
+    if where in ("before", str(count)):
         os._exit(9)
     count += 1
     return rename(*names)
@@ -448,11 +450,24 @@ def test_a_killed_swap_never_loses_a_strangers_file(tmp_path):
     write(path, "one")
     killed(path, 0, "exchange")
     (left,) = [name for name in os.listdir(tmp_path) if name != "folder"]
-    (tmp_path / left / "new" / "mine.txt").write_text("mine")
+    (tmp_path / left / "ready" / "mine.txt").write_text("mine")
     leftovers._looked.clear()
     write(tmp_path / "other", "x")
-    assert (tmp_path / left / "new" / "mine.txt").read_text() == "mine"
-    assert not (tmp_path / left / "new" / "sub").exists()
+    assert (tmp_path / left / "ready" / "mine.txt").read_text() == "mine"
+    assert not (tmp_path / left / "ready" / "sub").exists()
+
+
+def test_half_of_a_folder_is_cleared_whatever_a_loss_of_power_left_in_it(tmp_path):
+    path = tmp_path / "folder"
+    write(path, "one")
+    killed(path, "before", "exchange")
+    (left,) = [name for name in os.listdir(tmp_path) if name != "folder"]
+    for file in (ownership.MARKER, "sub/two"):
+        os.truncate(tmp_path / left / "new" / file, 0)
+    leftovers._looked.clear()
+    write(tmp_path / "other", "x")
+    assert sorted(os.listdir(tmp_path)) == ["folder", "other"]
+    assert names(path) == ["sub/one"]
 
 
 def test_a_full_disk_names_the_file(tmp_path):

@@ -458,6 +458,12 @@ def read_metrics(folder):
     return RunFolder(folder / "run").metrics()
 
 
+def write_transfer(folder):
+    write_run(folder)
+    (folder / "run/state.npz").unlink()
+    (folder / "run/metrics.jsonl").unlink()
+
+
 def read_transfer(folder):
     from keras_spot.training.run_folder import RunFolder
     from keras_spot.transfer import target
@@ -599,7 +605,9 @@ READERS = [
     Reader("arrays of .npz", "npz", write_run, "run/state.npz", read_archive, 0.5),
     Reader("a run's state", "npz", write_run, "run/state.npz", read_state),
     Reader("a run's metrics", "jsonl", write_run, "run/metrics.jsonl", read_metrics),
-    Reader("a transfer's record", "json", write_run, "run/transfer.json", read_transfer, 0.5, True),
+    Reader(
+        "a transfer's record", "json", write_transfer, "run/transfer.json", read_transfer, 0.5, True
+    ),
     Reader(
         "Hugging Face config.json",
         "json",

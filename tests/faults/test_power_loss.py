@@ -9,6 +9,7 @@ import pytest
 from keras_spot import PromptLibrary, prompts
 from keras_spot.base import atomic, swap
 from keras_spot.base.ownership import MARKER, Kind
+from keras_spot.training.run_folder import RunFolder
 
 OLD, NEW = np.ones((2, 3), "float32"), np.zeros((2, 3), "float32")
 
@@ -98,6 +99,17 @@ def test_the_names_of_new_folders_are_on_disk_with_what_is_in_them(tmp_path, mon
     prompts.write(file, NEW)
     name = file.relative_to(tmp_path).as_posix()
     assert disk.image(synced=True) == {name: file.read_bytes()}
+
+
+def test_what_was_cleared_away_does_not_come_back(tmp_path, monkeypatch):
+    """A lock that was given back, and the folder that an entry was written in."""
+    disk = Watched(tmp_path, monkeypatch)
+    folder = RunFolder(tmp_path / "run")
+    with folder.owner.owned():
+        folder.open({"task": "t"})
+    PromptLibrary(tmp_path / "library").add("new", NEW)
+    names = {name.rpartition("/")[2] for name in disk.image(synced=True)}
+    assert names == {"run.json", "entry.json", "prompt.npz", "summaries.npy"}
 
 
 def test_an_entry_is_whole_or_absent(tmp_path, monkeypatch):

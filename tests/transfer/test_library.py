@@ -136,6 +136,16 @@ def test_damaged_entries_do_not_stop_the_others(filled):
         filled.rank(A)
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_in_the_place_of_an_entrys_header_is_damage(filled, make):
+    """Not a folder without an entry."""
+    (filled.folder / "squad" / "entry.json").unlink()
+    make(filled.folder / "squad" / "entry.json")
+    with pytest.warns(UserWarning, match="entry 'squad' is left out: .*squad/entry.json"):
+        assert [entry.name for entry in filled.entries()] == ["glue/mnli", "glue/sst2"]
+    assert any("squad" in line for line in filled.verify())
+
+
 def test_a_query_is_a_prompt_an_array_or_a_path(filled, tmp_path):
     path = prompts.write(tmp_path / "q.npz", A, {"backbone": "f00d"})
     expected = filled.rank(A)

@@ -232,6 +232,7 @@ class PromptLibrary(ReadLibrary):
         prefix = leftovers.prefix(".writing-")
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=prefix) as scratch:
             yield Path(scratch)
+        sync_folder(self.folder)
 
     @contextlib.contextmanager
     def _new(self, entry: Entry) -> Iterator[Path]:
@@ -246,7 +247,6 @@ class PromptLibrary(ReadLibrary):
             try:
                 # Where an entry is, this fails, as the rename of a file would not.
                 os.rename(new, self._path(entry.name).parent)
-                sync_folder(self._path(entry.name).parent.parent)
             except OSError as error:
                 place = self._path(entry.name).parent
                 if entry.name not in self and os.path.lexists(place):

@@ -173,7 +173,7 @@ class ReadLibrary:
         root = self._root(f"*/{HEADER}")
         with contextlib.suppress(FileNotFoundError), os.scandir(root) as items:
             for item in items:
-                if not item.name.startswith(".") and os.path.isfile(root / item.name / HEADER):
+                if not item.name.startswith(".") and _is_there(root / item.name / HEADER):
                     yield item.name
 
     def _root(self, pattern: str) -> Path:
@@ -259,12 +259,23 @@ class ReadLibrary:
         return values
 
 
+def _is_there(file: Path) -> bool:
+    """Whether there is something of that name, be it damaged or not to be looked at."""
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 @contextlib.contextmanager
 def _left_out(name: str) -> Iterator[None]:
     """Warn of an entry with a damaged or missing file instead of raising its error."""
     try:
         yield
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError, ValueError) as error:
         warnings.warn(f"entry {name!r} is left out: {error}", UserWarning, stacklevel=4)
 
 
