@@ -44,15 +44,19 @@ class ForwardPass(keras.layers.Layer):
         kernels: Kernels = "auto",
     ) -> None:
         super().__init__(dtype=backbone.dtype_policy, name="forward_pass")
-        if kernels not in KERNELS:
-            raise unknown("kernels", kernels, KERNELS)
+        self.choose(kernels)
         self.backbone, self.soft_prompt = backbone, soft_prompt
-        self.kernels = kernels
         self._whole_steps = False
         self._options = prompt_attention, remat
         self._distributed = devices.current() is not None
         self.plain = PlainT5(backbone, soft_prompt, *self._options)
         self.built = True
+
+    def choose(self, kernels: Kernels) -> None:
+        """Compute by these kernels from now on, see the class."""
+        if kernels not in KERNELS:
+            raise unknown("kernels", kernels, KERNELS)
+        self.kernels = kernels
 
     def compile_whole_steps(self, jit_compile: bool) -> None:
         """Take note of whether XLA compiles whole steps.

@@ -11,10 +11,12 @@ import numpy as np
 from keras import ops
 
 from keras_spot.base import devices, hosts, layouts
+from keras_spot.base.choices import Kernels
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import PathLike, Record, Tensor
 from keras_spot.model import feeding, optimizers, prompt_files, samplers, texts
 from keras_spot.model.losses import LabelAccuracy, TokenAccuracy, TokenCrossEntropy, bank_loss
+from keras_spot.model.soft_prompt import SoftPrompt
 from keras_spot.model.summary import show_prompts
 from keras_spot.prompts import names as naming
 
@@ -49,6 +51,7 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         *,
         weighted_metrics: Sequence[keras.metrics.Metric | str] | str | None = "auto",
         sampler: keras_hub.samplers.Sampler | str = "greedy",
+        kernels: Kernels | None = None,
         **kwargs: Any,
     ) -> None:
         """Configure training; `"auto"` is the recipe's choice.
@@ -58,6 +61,7 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
             loss: default `keras_spot.losses.TokenCrossEntropy`.
             weighted_metrics: default `keras_spot.losses.TokenAccuracy` and `LabelAccuracy`.
             sampler: a KerasHub sampler or its name. Default `"greedy"`.
+            kernels: as for `build`. Default: those that the model has.
             **kwargs: as for `keras.Model.compile`. XLA is off by default on CPU, where
                 `jit_compile=True` pays for many float32 steps of a large backbone, and under
                 tf.distribute (TPUStrategy compiles by itself, and nothing beside it may).
@@ -66,6 +70,8 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
             InvalidArgument: something that cannot be right under the current strategy, or
                 `kernels="fast"` where that cannot be right.
         """
+        if kernels is not None:
+            self.forward_pass.choose(kernels)
         if optimizer == "auto":
             multipliers = self.rate_multipliers()
             optimizer = optimizers.from_recipe(self.recipe, rate_multipliers=multipliers)
@@ -101,29 +107,15 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         before = self.test_function
         super().make_test_function(force)
         if self.test_function is not before:
-            self.test_function = self._with_folded_prompts(self.test_function)
+            self.test_function = _folding(self.soft_prompt, self.test_function)
         return self.test_function
 
     def make_predict_function(self, force: bool = False) -> Callable[..., Any] | None:
         before = self.predict_function
         super().make_predict_function(force)
         if self.predict_function is not before:
-            self.predict_function = self._with_folded_prompts(self.predict_function)
+            self.predict_function = _folding(self.soft_prompt, self.predict_function)
         return self.predict_function
-
-    def _with_folded_prompts(self, function: Any) -> Any:
-        """Return a function of Keras' that computes with folded prompts, see `SoftPrompt`.
-
-        JAX' gets the variables as they were before it is called, and folds by itself.
-        """
-        if not self.soft_prompt.reparameterized or keras.config.backend() != "tensorflow":
-            return function
-
-        def folded(*arguments: Any) -> Any:
-            with self.soft_prompt.folded():
-                return function(*arguments)
-
-        return folded
 
     def compute_loss(
         self,
@@ -324,6 +316,21 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
     def prompt_number(self, prompt: str | int | None = None) -> int:
         """Return the number of a bank's prompt by its name or number, 0 without a bank."""
         return naming.number(self.prompt_names, prompt) or 0
+
+
+def _folding(soft_prompt: SoftPrompt, function: Any) -> Any:
+    """Return a function of Keras' that computes with folded prompts, see `SoftPrompt`.
+
+    JAX' gets the variables as they were before it is called, and folds by itself.
+    """
+    if not soft_prompt.reparameterized or keras.config.backend() != "tensorflow":
+        return function
+
+    def folded(*arguments: Any) -> Any:
+        with soft_prompt.folded():
+            return function(*arguments)
+
+    return folded
 
 
 def _each(callbacks: Any) -> list[Any]:

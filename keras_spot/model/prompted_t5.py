@@ -128,13 +128,17 @@ class PromptedT5(PromptTuning):
         self.dropout = dropout
         self.prompt_attention = prompt_attention
         self.remat = remat
-        self.kernels = kernels
         self.recipe = recipe or Recipe()
         self.generator = Generator(self)
         self.ranker = Ranker(self)
         self._prompt_losses = [keras.metrics.Mean(name=f"{name}_loss") for name in names or ()]
         layouts.check_sharded(backbone.variables)
         super().__init__(inputs=inputs, outputs=self.forward_pass(inputs), **kwargs)
+
+    @property
+    def kernels(self) -> Kernels:
+        """`"auto"`, `"plain"` or `"fast"`, as it was made or compiled."""
+        return self.forward_pass.kernels
 
     @property
     def kernels_used(self) -> Literal["plain", "fast"]:

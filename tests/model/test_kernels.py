@@ -154,6 +154,12 @@ def test_the_choice():
     assert prompted(backbone, kernels="plain").kernels_used == "plain"
     with pytest.raises(ValueError, match=r"`kernels` must be a known name.*'fsat'.*'fast'"):
         prompted(backbone, kernels="fsat")
+    model = prompted(backbone)
+    model.compile(kernels="fast")
+    model.compile()
+    assert model.kernels == model.kernels_used == model.get_config()["kernels"] == "fast"
+    with pytest.raises(ValueError, match="`kernels` must be a known name"):
+        model.compile(kernels="fsat")
 
 
 def test_fast_is_refused_where_it_is_not_right(monkeypatch):
