@@ -42,10 +42,11 @@ def open_own(task: Task, split: str) -> Rows:
     a record a line.
 
     Raises:
-        InvalidArgument: no such split, or a file of another type; while reading, a row that cannot
-            be read, by its number.
+        InvalidArgument: a task without rows, no such split, or a file of another type; while
+            reading, a row that cannot be read, by its number.
         MissingFile: no such file.
     """
+    check_source(task)
     parts = []
     for part in parse(split):
         name = task.splits.get(part.name, part.name)
@@ -59,6 +60,13 @@ def open_own(task: Task, split: str) -> Rows:
                 raise invalid("split", f"must not slice {name!r} again", f"split={split!r}")
             parts.append(_sliced(whole, first, last))
     return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def check_source(task: Task) -> None:
+    """Raise InvalidArgument for a task that has rows nowhere."""
+    if task.tfds is None and not task.files and not task.rows:
+        rule = "must say where its rows are: `tfds`, `files` or `rows`"
+        raise invalid("task", rule, f"{task.name!r} with none of them")
 
 
 def _open(task: Task, name: str, split: str) -> Rows:

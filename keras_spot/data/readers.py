@@ -166,7 +166,7 @@ def _table(cells: Iterator[list[str]]) -> Iterator[Row]:
     try:
         header = next(cells, None)
     except (ValueError, csv.Error) as error:
-        raise BadFile(f"its first line: {error}") from None
+        raise BadFile(f"its first line: {_reason(error)}") from None
     if header is None:
         raise BadFile("it is empty, without a line of column names")
     _check_names(header)
@@ -232,6 +232,8 @@ def _reason(error: Exception) -> str:
         return f"{error.msg} at character {error.pos}"
     if isinstance(error, RecursionError):
         return "nested too deep"
+    if "new-line character" in str(error):  # the csv module's advice is for who opens the file
+        return "a carriage return outside quotes; lines must end at \\n or \\r\\n"
     return " ".join(str(error).split())
 
 

@@ -11,7 +11,7 @@ from keras_spot import tasks
 from keras_spot.base.errors import invalid
 from keras_spot.data.batches import counter
 from keras_spot.data.labels import DataWarning, is_label_task, longest_label
-from keras_spot.data.own import Rows
+from keras_spot.data.own import Rows, check_source
 from keras_spot.data.sources import BLOCK, open_rows
 from keras_spot.tasks import UNLABELLED, Example, Task
 
@@ -203,6 +203,7 @@ def target_limit(
         return task.max_target_length
     if is_label_task(task):
         return longest_label(task, tokenizer)
+    check_source(task)
     longest = 0
     for split in dict.fromkeys(("train", *task.validation)):
         stored = task.splits.get(split, split).partition("[")[0]

@@ -97,7 +97,7 @@ class Task:
             the longest target of the data needs (`keras_spot.data.target_limit`).
 
     Raises:
-        InvalidArgument: no source of rows or two, an unknown metric or preprocess, a metric that
+        InvalidArgument: two sources of rows, an unknown metric or preprocess, a metric that
             does not fit the labels ("f1" is for two, "pearson" and "spearman" for none), a format
             string with more than plain feature names in it, label names that repeat or are blank,
             weights of other labels, or a length below 1.

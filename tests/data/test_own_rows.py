@@ -187,6 +187,11 @@ def test_files_below_a_name_that_is_not_utf8(tmp_path, kind):
     [
         ("csv", "text,text\na,b\n", "its column 'text' stands twice"),
         ("tsv", "text\tlabel\ttext\na\t1\tb\n", "its column 'text' stands twice"),
+        (
+            "csv",
+            "text,label\ra,1\r",
+            "its first line: a carriage return outside quotes; lines must",
+        ),
         ("csv", "", "it is empty, without a line of column names"),
         ("tsv", "\n\n", "it is empty, without a line of column names"),
         ("csv", b"\xef\xbb\xbf", "it is empty, without a line of column names"),
@@ -288,6 +293,18 @@ def test_rows_that_are_none(rows, message):
     with pytest.raises(ValueError) as caught:
         read(task_of({"train": rows}))
     assert str(caught.value).startswith(message)
+
+
+def test_a_task_without_rows(t5_tokenizer):
+    nowhere = tasks.Task("mine", input="{text}")
+    message = "`task` must say where its rows are: `tfds`, `files` or `rows`. Received: 'mine' wi"
+    for load in (
+        lambda: data.load_task(nowhere, "train", t5_tokenizer),
+        lambda: next(data.load_examples(nowhere, "train")),
+    ):
+        with pytest.raises(ValueError) as caught:
+            load()
+        assert str(caught.value).startswith(message)
 
 
 def test_rows_of_a_generator_are_read_anew():

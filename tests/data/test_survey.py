@@ -139,7 +139,7 @@ def test_finite_data_know_their_number(drop_remainder, tokenizer, data_dir):
 
 
 @pytest.mark.parametrize("rows", [4, 8, 16, 20, 18])
-def test_the_loss_is_the_mean_of_its_batches(rows, tokenizer, data_dir):
+def test_the_loss_is_the_mean_over_all_targets(rows, tokenizer, data_dir):
     import toy
     from keras_hub.models import T5Seq2SeqLMPreprocessor
 
@@ -155,12 +155,14 @@ def test_the_loss_is_the_mean_of_its_batches(rows, tokenizer, data_dir):
         "synthetic/movies", f"validation[:{rows}]", tokenizer, 4, data_dir=data_dir, buckets=(),
         input_length=48,
     )  # fmt: skip
-    losses = []
+    losses, targets = [], []
     for x, y, weight in dataset:
         value = model.loss(y, model(x), sample_weight=weight)
         losses.append(float(value))
+        targets.append(np.sum(weight))
     assert len(losses) == -(-rows // 4)
-    assert model.evaluate(dataset, verbose=0)[0] == pytest.approx(np.mean(losses), rel=1e-5)
+    mean = np.average(losses, weights=targets)
+    assert model.evaluate(dataset, verbose=0)[0] == pytest.approx(mean, rel=1e-5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         history = model.fit(dataset, validation_data=dataset, verbose=0, shuffle=False).history
