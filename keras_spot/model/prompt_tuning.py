@@ -225,7 +225,7 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
         x = feeding.targets_of(self, x, kwargs.get("steps"))
         return super().predict(x, batch_size, **kwargs)
 
-    def quantize(self, mode: str, **kwargs: Any) -> None:
+    def quantize(self, mode: str, **kwargs: object) -> None:
         """Raise: Keras would quantize layers that were already called.
 
         Raises:

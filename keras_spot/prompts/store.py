@@ -109,7 +109,7 @@ def locate(path: PathLike, step: int | str | None = None) -> Path:
 def write(
     path: PathLike,
     values: Array | Sequence[Sequence[float]],
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, object] | None = None,
     form: str | None = None,
     *,
     overwrite: bool = False,

@@ -82,7 +82,7 @@ class StudyFolder:
         """The row of a finished run."""
         return read_json(self._row(cell))
 
-    def finish(self, cell: Cell, row: Mapping[str, Any]) -> None:
+    def finish(self, cell: Cell, row: Mapping[str, object]) -> None:
         """Write the row of a finished run."""
         write_json(self._row(cell), row)
 
