@@ -116,11 +116,11 @@ def test_names_say_what_is_in_them():
     assert vague == []
 
 
-def test_no_class_is_longer_than_300_lines():
+def test_classes_are_below_300_lines():
     long = []
     for place, file in modules():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and node.end_lineno - node.lineno >= 300:
+            if isinstance(node, ast.ClassDef) and node.end_lineno - node.lineno >= 299:
                 long.append(f"{place}: {node.name}")
     assert long == []
 

@@ -125,9 +125,8 @@ class PromptedT5(PromptTuning):
         self.prompt_length = soft_prompt.length
         self.num_prompts = num_prompts
         self.prompt_names = names
-        self.dropout = dropout
+        self.dropout, self.remat = dropout, remat
         self.prompt_attention = prompt_attention
-        self.remat = remat
         self.recipe = recipe or Recipe()
         self.generator = Generator(self)
         self.ranker = Ranker(self)
