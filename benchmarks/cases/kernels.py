@@ -8,7 +8,7 @@ from benchmarks.bench import Bench, Part, in_turn, without_loss
 from benchmarks.cases.memory import peak
 from benchmarks.settings import Settings
 
-PIECES = ("norm", "project", "feed_forward", "attend", "log_partition")
+PIECES = ("feed_forward", "attend", "log_partition")
 """Methods of `FastT5`: without one, `PlainT5` computes that part."""
 WORTH = 0.98
 """What fast should take of the time or the memory without a piece, in one of the cases."""

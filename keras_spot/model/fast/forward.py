@@ -6,7 +6,6 @@ from typing import Any
 from keras_spot.base.types import Tensor
 from keras_spot.model.fast import gradients
 from keras_spot.model.fast.cached import GrowingDecoder, SingleRowDecoder
-from keras_spot.model.plain import attention as att
 from keras_spot.model.plain.cached import CachedDecoder
 from keras_spot.model.plain.forward import PlainT5
 
@@ -16,19 +15,9 @@ __all__ = ["FastT5"]
 class FastT5(PlainT5):
     """`PlainT5` of a frozen backbone: the same numbers, with gradients for the prompt alone.
 
-    Norms, gated GELUs and attention keep only their inputs for the backward pass and go once over
-    memory each; decoding keeps a cache that grows. Arguments are those of `PlainT5`.
+    Gated GELUs with their norms, and attention, keep only their inputs for the backward pass and go
+    once over memory each; decoding keeps a cache that grows. Arguments are those of `PlainT5`.
     """
-
-    def norm(self, layer: Any, x: Tensor) -> Tensor:
-        return gradients.norm(layer, x)
-
-    def project(self, layer: Any, x: Tensor) -> list[Tensor]:
-        attention = layer.self_attention
-        projectors = attention.query_projector, attention.key_projector, attention.value_projector
-        x, *normed = gradients.residual_and_norms(layer.self_attention_layer_norm, x, 3)
-        pairs = zip(projectors, normed)
-        return [x, *(att.split_heads(attention, project(y)) for project, y in pairs)]
 
     def attend(
         self,
@@ -48,7 +37,7 @@ class FastT5(PlainT5):
         kind = gradients.gelu_kind(projector.activation)
         if not (kind and layer.use_gated_activation) or projector.quantization_mode:
             return super().feed_forward(layer, x)
-        x, y, gate = gradients.residual_and_norms(layer.layer_norm, x, 2)
+        x, y, gate = gradients.residual_and_norms(layer.layer_norm, x)
         sides = (projector, y), (layer.gate_projector, gate)
         inner = gradients.gated_gelu(kind)(*(gradients.product(*side) for side in sides))
         return x + layer.dropout_layer(layer.output_projector(layer.dropout_layer(inner)))

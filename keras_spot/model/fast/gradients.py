@@ -1,4 +1,4 @@
-"""Norms, gated GELUs, products, attention and the loss of a frozen T5, their gradients written out.
+"""A frozen T5's feed-forward blocks, attention and loss, their gradients written out.
 
 The gradients of weights are left out: nothing here may stand before a weight that trains.
 """
@@ -23,7 +23,6 @@ __all__ = [
     "gated_gelu",
     "gelu_kind",
     "log_partition",
-    "norm",
     "product",
     "residual_and_norms",
 ]
@@ -40,61 +39,40 @@ KEPT = 2**21  # attention weights of a layer that are kept for the backward pass
 # === Norm ===
 
 
-def norm(layer: Any, x: Tensor) -> Tensor:
-    """Return `x` `[.., H]` behind a frozen `T5LayerNorm`: `x w / sqrt(mean(x^2) + epsilon)`."""
-    return _norm(layer.epsilon)(x, tf.cast(layer.weight, x.dtype))
+def residual_and_norms(layer: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `x` for the residual, and twice `x` `[.., H]` behind a frozen `T5LayerNorm`.
 
-
-def residual_and_norms(layer: Any, x: Tensor, uses: int) -> tuple[Tensor, ...]:
-    """Return `x` for the residual, and `uses` times `x` behind a frozen `T5LayerNorm`.
-
-    The gradients of all of them are added up within the norm's own pass over memory.
+    That is `x w / sqrt(mean(x^2) + epsilon)`. The gradients of all three are added up within the
+    norm's own pass over memory.
     """
-    return _residual_and_norms(layer.epsilon, uses)(x, tf.cast(layer.weight, x.dtype))
+    return _residual_and_norms(layer.epsilon)(x, tf.cast(layer.weight, x.dtype))
 
 
 @functools.cache
-def _norm(epsilon: float) -> Callable[..., Tensor]:
-    value, gradient = _of_norm(epsilon)
-    return xla.differentiated(xla.one_pass(value), xla.one_pass(gradient))
+def _residual_and_norms(epsilon: float) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    def inverse(x):
+        return tf.math.rsqrt(xla.row_means(tf.square(x)) + epsilon)
 
+    @xla.one_pass
+    def norm(x, weight):
+        return x * inverse(x) * weight
 
-@functools.cache
-def _residual_and_norms(epsilon: float, uses: int) -> Callable[..., Tensor]:
-    norm_value, norm_gradient = _of_norm(epsilon)
-    value = xla.one_pass(norm_value)
-    total = xla.one_pass(
-        lambda x, weight, of_residual, *others: (
-            of_residual + norm_gradient(sum(others[1:], others[0]), x, weight)
-        )
-    )
+    @xla.one_pass
+    def total(x, weight, of_residual, of_norm, of_other_norm):
+        # With r = 1 / sqrt(mean(x^2) + epsilon) and unit = x r, for the norms' upstream gradient g:
+        # r (g w - unit mean(g w unit)).
+        r = inverse(x)
+        unit, along = x * r, (of_norm + of_other_norm) * weight
+        return of_residual + r * (along - unit * xla.row_means(along * unit))
 
     def value_and_gradient(x, weight):
         def gradient(*upstreams):
             return total(*xla.after(upstreams, (x, weight)), *upstreams)
 
-        return (x, *[value(x, weight)] * uses), gradient
+        y = norm(x, weight)
+        return (x, y, y), gradient
 
     return xla.with_gradient(value_and_gradient)
-
-
-def _of_norm(epsilon: float) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """Return the norm and its gradient as functions of tensors."""
-
-    def inverse(x):
-        return tf.math.rsqrt(xla.row_means(tf.square(x)) + epsilon)
-
-    def value(x, weight):
-        return x * inverse(x) * weight
-
-    def gradient(upstream, x, weight):
-        # With r = 1 / sqrt(mean(x^2) + epsilon) and unit = x r, for the upstream gradient g:
-        # r (g w - unit mean(g w unit)).
-        r = inverse(x)
-        unit, along = x * r, upstream * weight
-        return r * (along - unit * xla.row_means(along * unit))
-
-    return value, gradient
 
 
 # === Gated GELU ===

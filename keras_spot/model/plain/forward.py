@@ -98,11 +98,8 @@ class PlainT5(T5Layers):
         first, *others = self.backbone.encoder_transformer_layers
         # Before the first layer a prompt is the same in every row: it is projected once, and its
         # gradient is summed over the rows before it goes back through the projections.
-        prompts, *of_prompts = self.project(first, prompts)
-        tokens, *of_tokens = self.project(first, tokens)
-        heads = [
-            self._in_front(prompt_index, *each, rows_axis=1) for each in zip(of_prompts, of_tokens)
-        ]
+        both = self.project(first, prompts), self.project(first, tokens)
+        heads = [self._in_front(prompt_index, *each, rows_axis=1) for each in zip(*both)]
         x = self._in_front(prompt_index, prompts, tokens)
         length = ops.shape(x)[1]
         bias = att.position_bias(first.self_attention, length, length)
@@ -125,7 +122,7 @@ class PlainT5(T5Layers):
             bias = bias + att.masked(_earlier(length), bias.dtype)
         keys_and_values = []
         for layer in layers:
-            x, query, key, value = self.project(layer, x)
+            query, key, value = self.project(layer, x)
             keys_and_values.append((key, value))
             x = self.after_projections(layer, x, bias, query, key, value)
         return keys_and_values, self.norm(self.backbone.encoder_layer_norm, x)
@@ -151,14 +148,14 @@ class PlainT5(T5Layers):
 
     def encoder_layer(self, layer: Any, x: Tensor, bias: Tensor) -> Tensor:
         """Return `x` `[B, S, H]` behind a layer in which positions see each other."""
-        x, query, key, value = self.project(layer, x)
+        query, key, value = self.project(layer, x)
         return self.after_projections(layer, x, bias, query, key, value)
 
     def layer_sharing_keys(
         self, layer: Any, x: Tensor, bias: Tensor, key: Tensor, value: Tensor
     ) -> Tensor:
         """Return tokens `x` behind a layer, with one prompt's keys and values `[n, P, d]`."""
-        x, query, *own = self.project(layer, x)
+        query, *own = self.project(layer, x)
         return self.after_projections(layer, x, bias, query, own[0], own[1], (key, value))
 
     def layer_of_a_bank(
@@ -171,7 +168,7 @@ class PlainT5(T5Layers):
         value: Tensor,
     ) -> Tensor:
         """Return tokens `x` behind a layer, with the keys and values `[n, K, P, d]` of prompts."""
-        x, query, *own = self.project(layer, x)
+        query, *own = self.project(layer, x)
         key, value = (
             self._in_front(prompt_index, *each, rows_axis=1) for each in zip((key, value), own)
         )
@@ -226,7 +223,7 @@ class PlainT5(T5Layers):
     ) -> Tensor:
         """Return `x` `[B, D, H]` behind a layer: self-attention, cross-attention, feed-forward."""
         attention = layer.self_attention
-        x, query, key, value = self.project(layer, x)
+        query, key, value = self.project(layer, x)
         mixed = self.attend(query, key, value, bias, attention.dropout_layer)
         x = x + layer.self_attention_dropout(attention.output_projector(att.merge_heads(mixed)))
         attention = layer.cross_attention

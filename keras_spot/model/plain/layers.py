@@ -35,13 +35,10 @@ class T5Layers:
         return self.again(layer, x)
 
     def project(self, layer: Any, x: Tensor) -> list[Tensor]:
-        """Return `x` as it is, and queries, keys and values `[n, B, S, d]` of the normed `x`.
-
-        `x` goes on as the residual: `fast` adds up the gradients of all four in one pass.
-        """
+        """Return queries, keys and values `[n, B, S, d]` of the normed `x` `[B, S, H]`."""
         attention, y = layer.self_attention, self.norm(layer.self_attention_layer_norm, x)
         projectors = attention.query_projector, attention.key_projector, attention.value_projector
-        return [x, *(att.split_heads(attention, project(y)) for project in projectors)]
+        return [att.split_heads(attention, project(y)) for project in projectors]
 
     def attend(
         self,
