@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import keras
 import keras_hub
@@ -28,15 +28,18 @@ WhichPrompt: TypeAlias = str | int | Sequence[str | int] | None
 _WIDEST = 108  # characters of a line of KerasHub's summaries
 
 
-class PromptTuning(keras_hub.models.Seq2SeqLM):
+class PromptTuning(keras_hub.models.T5Seq2SeqLM):
     """A KerasHub `Seq2SeqLM` that trains a soft prompt and keeps it in files.
 
-    `PromptedT5` is made of a T5 and its prompt, and answers, too.
+    `PromptedT5` is made of a T5 and its prompt, and answers, too. It is a `T5Seq2SeqLM` to KerasHub
+    so that `Seq2SeqLM.from_preset` knows its presets for what they are.
 
     Attributes:
         distribution: the `keras.distribution` in whose scope it was made, None without one.
     """
 
+    # With one KerasHub would take this class for the T5 of every preset.
+    backbone_cls = None
     distribution: Any = None
 
     test_function: Callable[..., Any] | None
@@ -246,6 +249,10 @@ class PromptTuning(keras_hub.models.Seq2SeqLM):
             line_length = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 0)).columns)
         super().summary(line_length, positions, print_fn, **kwargs)
         show_prompts(self, line_length, print_fn)
+
+    def call_encoder(self, *args: object, **kwargs: object) -> NoReturn:
+        """Raise NotImplementedError: KerasHub's would leave the prompt out."""
+        raise NotImplementedError("call_encoder has no prompt; see `forward_pass.encode`")
 
     def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Tokenise texts; pass token ids and the numbers of prompts as they are.

@@ -132,7 +132,8 @@ class PromptedT5(PromptTuning):
         self.ranker = Ranker(self)
         self._prompt_losses = [keras.metrics.Mean(name=f"{name}_loss") for name in names or ()]
         layouts.check_sharded(backbone.variables)
-        super().__init__(inputs=inputs, outputs=self.forward_pass(inputs), **kwargs)
+        # `T5Seq2SeqLM`, by which KerasHub knows our presets, would make the model of a plain T5.
+        keras_hub.models.Seq2SeqLM.__init__(self, inputs, self.forward_pass(inputs), **kwargs)
 
     @property
     def kernels(self) -> Kernels:
@@ -331,5 +332,4 @@ class PromptedT5(PromptTuning):
     @backbones.quiet_masks()
     def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any) -> PromptedT5:
         """Return a model saved by `save_to_preset`, or a new one on a T5's preset."""
-        # With a `backbone_cls` KerasHub would take this class for the T5 of every preset.
         return get_preset_loader(preset).load_task(cls, load_weights, True, **kwargs)

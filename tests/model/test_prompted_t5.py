@@ -309,7 +309,10 @@ def test_saved_models_keep_lengths_and_load_without_a_word(tmp_path, tokenizer):
     for again in (
         keras.saving.load_model(tmp_path / "untrained.keras"),
         PromptedT5.from_preset(str(tmp_path / "preset")),
+        keras_hub.models.Seq2SeqLM.from_preset(str(tmp_path / "preset")),
+        keras_hub.models.T5Seq2SeqLM.from_preset(str(tmp_path / "preset")),
     ):
+        assert type(again) is PromptedT5
         preprocessor = again.preprocessor
         assert preprocessor.encoder_sequence_length == 32
         assert preprocessor.decoder_sequence_length == 6
@@ -326,4 +329,5 @@ def test_a_preset_of_a_t5_gets_a_new_prompt(tmp_path, tokenizer):
     tokenizer.save_to_preset(tmp_path)
     model = PromptedT5.from_preset(str(tmp_path), prompt_length=4)
     assert model.prompt.shape == (4, 16)
-    assert type(keras_hub.models.Seq2SeqLM.from_preset(str(tmp_path))) is not PromptedT5
+    for base in (keras_hub.models.Seq2SeqLM, keras_hub.models.T5Seq2SeqLM):
+        assert type(base.from_preset(str(tmp_path))) is keras_hub.models.T5Seq2SeqLM
