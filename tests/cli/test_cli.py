@@ -261,11 +261,14 @@ def test_a_bad_row_is_named(keras_spot, preset, tmp_path):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_command_that_is_told_to_end_clears_away_what_it_was_writing(
-    keras_spot, tmp_path, monkeypatch, name
+    keras_spot, tmp_path, monkeypatch, request, name
 ):
     """Beside the training of a run, which saves first."""
     number = getattr(signal, name)
-    before = signal.getsignal(number)
+    # Below nohup or a shell's & the tests themselves would ignore it.
+    before = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    inherited = signal.signal(number, before)
+    request.addfinalizer(lambda: signal.signal(number, inherited))
     np.save(tmp_path / "p.npy", np.ones((2, 3), "float32"))
     mark = ownership.mark
 
