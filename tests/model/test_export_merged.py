@@ -101,6 +101,15 @@ def test_prompts_with_a_view_of_their_own_are_refused(tmp_path, tokenizer):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("form", ["transformers", "ctranslate2", "onnx"])
+def test_a_sampler_that_the_engines_do_not_have_is_refused(tmp_path, tokenizer, form):
+    model = toy_model(tokenizer)
+    model.compile(sampler="beam")
+    with pytest.raises(InvalidArgument, match=f"`sampler` must be greedy to become {form}, "):
+        model.export(tmp_path / "served", form)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_computes_something_else_is_not_put_in_place(tmp_path, tokenizer, monkeypatch):
     from keras_spot.backbones.converters import huggingface
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import keras_hub
 import numpy as np
 from keras import ops
 
@@ -49,7 +50,8 @@ class Merged:
 
     Raises:
         InvalidArgument: a model without a tokeniser, a prompt that is not seen by every position,
-            a quantised backbone, or an activation that other engines do not have.
+            a quantised backbone, a sampler that is not greedy, or an activation that other engines
+            do not have.
     """
 
     def __init__(self, model: Any, form: str, tasks: Any = None) -> None:
@@ -63,6 +65,9 @@ class Merged:
         if quantised:
             rule = f"must have a backbone in floating point to become {form} (or be a SavedModel)"
             raise invalid("model", rule, f"{quantised[0]} is quantised")
+        if not isinstance(model.sampler, keras_hub.samplers.GreedySampler):
+            rule = f"must be greedy to become {form}, whose engines decode so (or be a SavedModel)"
+            raise invalid("sampler", rule, f"a model compiled with {type(model.sampler).__name__}")
         self.model, self.form = model, form
         self.architecture = architecture_of(model.backbone, form)
         self.cards = cards_of(model, tasks)
