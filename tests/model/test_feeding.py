@@ -237,7 +237,10 @@ def test_validation_reads_what_it_was_asked_to(model):
     ("arguments", "message"),
     [
         (dict(x=TEXTS, y=[1] * 6), "`y` must be texts. Received: 1 (int) at place 0"),
-        (dict(x=TEXTS, y=None), "`y` must be a target text for each input."),
+        (
+            dict(x=TEXTS, y=None),
+            "`y` must be a target text for each input (`generate` answers texts without targets).",
+        ),
         (dict(x=TEXTS, y=LABELS[:3]), "`y` must be one text for each of the 6 inputs"),
         (
             dict(x=[*TEXTS[:5], None], y=LABELS),
