@@ -163,8 +163,7 @@ def check_shared(path: Path, what: str, argument: str, is_ours: Callable[[Path],
     Raises:
         InvalidArgument: it holds only what others have put there.
     """
-    names = sorted(os.listdir(path)) if path.is_dir() else []
-    names = [name for name in names if not name.startswith(".")]
+    names = [name for name in _top(path) if not name.startswith(".")] if path.is_dir() else []
     if names and not any(is_ours(path / name) for name in names):
         rule = f"must be new, empty or hold a {what} (choose another, or empty it yourself)"
         raise invalid(argument, rule, f"{path} (holds {some(names)})")
