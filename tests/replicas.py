@@ -134,7 +134,7 @@ banks = [float(np.abs(one_bank.prompt - two_bank.prompt).max()), *bank_losses]
 moved = np.abs(one.prompt - make().prompt).max()
 with strategy.scope():
     inside = devices.replicas()
-found = {
+results = {
     "replicas": inside,
     "jit": bool(two.jit_compile),
     "moved": float(moved),
@@ -148,4 +148,4 @@ found = {
     "refused": refused(strategy),
     "uneven": [uneven(one), uneven(two)],
 }
-pathlib.Path(sys.argv[1]).write_text(json.dumps(found))
+pathlib.Path(sys.argv[1]).write_text(json.dumps(results))

@@ -105,7 +105,7 @@ def test_every_module_says_what_it_offers():
 
 def test_names_say_what_is_in_them():
     vague = []
-    for folder in ("keras_spot", "benchmarks", "tools", "examples"):
+    for folder in ("keras_spot", "benchmarks", "tools", "examples", "tests"):
         for file in (PACKAGE.parent / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 stored = isinstance(getattr(node, "ctx", None), ast.Store)

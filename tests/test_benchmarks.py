@@ -26,8 +26,8 @@ def run(output, *arguments, code=0):
         [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == code, done.stderr
-    found = output / "results.json"
-    return json.loads(found.read_text())["measured"] if found.exists() else None, done.stderr
+    actual = output / "results.json"
+    return json.loads(actual.read_text())["measured"] if actual.exists() else None, done.stderr
 
 
 def test_without_the_peer_and_on_from_where_it_ended(tmp_path):
@@ -56,8 +56,8 @@ def test_without_the_peer_and_on_from_where_it_ended(tmp_path):
     assert "| B=2 T=8 float32 |" in text
     assert "## startup" in text
 
-    _, said = run(tmp_path, *asked, "--threads", "1", code=2)
-    assert "other sizes, cores or machine" in said
+    _, printed = run(tmp_path, *asked, "--threads", "1", code=2)
+    assert "other sizes, cores or machine" in printed
 
 
 def test_every_piece_of_the_fast_kernels_is_measured():
@@ -71,22 +71,22 @@ def test_every_piece_of_the_fast_kernels_is_measured():
 def test_every_engine_answers_as_the_savedmodel(tmp_path):
     for name in ("ctranslate2", "onnx", "onnxruntime", "sentencepiece"):
         pytest.importorskip(name, reason="an engine")
-    measured, said = run(tmp_path, "--no-peer", "--only", "engines")
-    assert list(measured) == ["engines: 3 tokens, B=2"], said
-    (found,) = measured.values()
-    assert list(found["sides"]) == [name for name, *_ in cases.engines.FORMS]
+    measured, printed = run(tmp_path, "--no-peer", "--only", "engines")
+    assert list(measured) == ["engines: 3 tokens, B=2"], printed
+    (actual,) = measured.values()
+    assert list(actual["sides"]) == [name for name, *_ in cases.engines.FORMS]
     for name, _, quantize in cases.engines.FORMS:
-        assert f"{name}: 2 of 2 answers alike" in found["notes"] or quantize
+        assert f"{name}: 2 of 2 answers alike" in actual["notes"] or quantize
 
 
 def test_beside_the_peer(tmp_path):
     for name in ("torch", "transformers", "peft"):
         pytest.importorskip(name, reason="the peer")
     part = ["--part", "step: B=2 T=8 float32", "--part", "3 tokens, B=2 float32"]
-    measured, said = run(tmp_path, *part, "--peer-python", sys.executable)
-    assert len(measured) == 2, said
+    measured, printed = run(tmp_path, *part, "--peer-python", sys.executable)
+    assert len(measured) == 2, printed
     sides = ["ours", "peer", "ours, XLA"]
-    assert all(list(found["sides"]) == sides for found in measured.values())
+    assert all(list(actual["sides"]) == sides for actual in measured.values())
     losses = measured["step: B=2 T=8 float32"]["losses"]
     np.testing.assert_allclose(losses["ours"], losses["peer"], rtol=1e-4)
     generated = measured["generate: 3 tokens, B=2 float32"]
@@ -94,15 +94,15 @@ def test_beside_the_peer(tmp_path):
     parts = ["encoding", "decoder's kernels", "logits", "attention"]
     assert list(generated["alone"]) == parts
     assert min(generated["alone"].values()) > 0
-    (said,) = re.findall(r"; products alone, .*", (tmp_path / "results.md").read_text())
+    (printed,) = re.findall(r"; products alone, .*", (tmp_path / "results.md").read_text())
     for part in parts:
-        assert f"{part} " in said
-    assert " x faster if nothing else took time" in said
+        assert f"{part} " in printed
+    assert " x faster if nothing else took time" in printed
 
 
 def test_an_unknown_case(tmp_path):
-    _, said = run(tmp_path, "--only", "steps", code=2)
-    assert "no case 'steps'" in said
+    _, printed = run(tmp_path, "--only", "steps", code=2)
+    assert "no case 'steps'" in printed
 
 
 @pytest.fixture
@@ -168,8 +168,8 @@ def test_operations_of_generation_against_a_plain_count():
     assert flops.generation(shape, prompt, rows, tokens, length) == expected
 
     def operations(prompt, tokens):
-        found = products.generation(shape, prompt, rows, tokens, length, absorbed=False)
-        return sum(one.operations for one in found)
+        actual = products.generation(shape, prompt, rows, tokens, length, absorbed=False)
+        return sum(one.operations for one in actual)
 
     assert operations(0, keys) == expected
     # Before the first layer all rows have the same prompt.
@@ -178,8 +178,8 @@ def test_operations_of_generation_against_a_plain_count():
 
 def test_absorbed_products_take_fewer_operations_when_few_tokens_are_generated():
     def operations(length, absorbed):
-        found = products.generation(workload.Shape(), 100, 32, 64, length, absorbed)
-        return sum(one.operations for one in found)
+        actual = products.generation(workload.Shape(), 100, 32, 64, length, absorbed)
+        return sum(one.operations for one in actual)
 
     assert operations(7, absorbed=True) < operations(7, absorbed=False)
     assert operations(63, absorbed=True) > operations(63, absorbed=False)
@@ -187,9 +187,9 @@ def test_absorbed_products_take_fewer_operations_when_few_tokens_are_generated()
 
 @pytest.mark.parametrize("module", [flops, report])
 def test_examples_in_docstrings(module):
-    found = doctest.testmod(module)
-    assert found.attempted > 0
-    assert found.failed == 0
+    actual = doctest.testmod(module)
+    assert actual.attempted > 0
+    assert actual.failed == 0
 
 
 def test_the_report():
@@ -269,6 +269,6 @@ def test_results_of_other_conditions_are_not_mixed(tmp_path):
 
 def test_keys_are_unique_and_quick_has_every_case():
     for sizes in (settings.Settings(), settings.QUICK):
-        found = cases.parts(sizes, list(cases.CASES))
-        assert len({part.key for part in found}) == len(found)
-        assert {part.case for part in found} == set(cases.CASES)
+        actual = cases.parts(sizes, list(cases.CASES))
+        assert len({part.key for part in actual}) == len(actual)
+        assert {part.case for part in actual} == set(cases.CASES)

@@ -1,10 +1,12 @@
 """Cached decoding of texts and token ids."""
 
+from __future__ import annotations
+
 import functools
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import keras
 import keras_hub
 import numpy as np
 from keras import ops
@@ -12,14 +14,19 @@ from keras import ops
 from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
 from keras_spot.base.fields import POSITIVE
+from keras_spot.base.types import Tensor
 from keras_spot.data.texts import clean, clean_text
 from keras_spot.model import samplers
+from keras_spot.model.generate_functions import INPUTS, Answers, Batch, Function, Stops, compiled
 from keras_spot.model.texts import pad_rows, static_rows, token_rows
 from keras_spot.tasks.values import shown
 
-__all__ = ["INPUTS", "Generator"]
+if TYPE_CHECKING:
+    from keras_spot.model.prompt_tuning import WhichPrompt
+    from keras_spot.model.prompted_t5 import PromptedT5
 
-INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
+__all__ = ["Generator"]
+
 _FUNCTIONS = 8  # compiled functions that are remembered
 
 
@@ -30,26 +37,26 @@ class Generator:
         model: `PromptedT5`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: PromptedT5) -> None:
         self.model = model
-        self._functions = {}
+        self._functions: dict[Any, Function] = {}
 
-    def forget(self):
+    def forget(self) -> None:
         """Forget the compiled functions, as the model is compiled anew."""
         self._functions.clear()
 
     def generate(
         self,
-        inputs,
-        max_length,
-        stop_token_ids,
-        strip_prompt,
-        batch_size,
-        prompt,
-        sampler,
-        answered=None,
-        warns=False,
-    ):
+        inputs: Any,
+        max_length: int | None,
+        stop_token_ids: Sequence[int] | str | None,
+        strip_prompt: bool,
+        batch_size: int,
+        prompt: WhichPrompt,
+        sampler: keras_hub.samplers.Sampler | str | None,
+        answered: Callable[[int], object] | None = None,
+        warns: bool = False,
+    ) -> Any:
         """Answer texts or token ids, see `PromptedT5.generate`.
 
         `answered` is called with the number of texts of every batch, once they are answered; with
@@ -72,8 +79,16 @@ class Generator:
         return answers[0] if is_one else answers
 
     def _answers(
-        self, texts, max_length, stop_token_ids, batch_size, prompt, sampler, answered, warns
-    ):
+        self,
+        texts: list[str],
+        max_length: int | None,
+        stop_token_ids: Sequence[int] | str | None,
+        batch_size: int,
+        prompt: WhichPrompt,
+        sampler: keras_hub.samplers.Sampler | str | None,
+        answered: Callable[[int], object] | None,
+        warns: bool,
+    ) -> list[str]:
         """Return the answers to a list of texts, decoded sorted by length."""
         model, preprocessor = self.model, self.model.preprocessor
         stops = stop_token_ids
@@ -107,7 +122,13 @@ class Generator:
                 answered(len(chunk))
         return answers
 
-    def step(self, inputs, stop_token_ids=None, prompt_states=None, sampler=None):
+    def step(
+        self,
+        inputs: Batch,
+        stop_token_ids: Stops = None,
+        prompt_states: Any = None,
+        sampler: keras_hub.samplers.Sampler | None = None,
+    ) -> Answers:
         """Decode one batch of token ids with cached keys and values.
 
         Args:
@@ -127,7 +148,15 @@ class Generator:
         ids, given = inputs["decoder_token_ids"], inputs["decoder_padding_mask"]
         return self.decode(states, mask, ids, given, stop_token_ids, sampler)
 
-    def decode(self, states, mask, ids, given, stop_token_ids=None, sampler=None):
+    def decode(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        ids: Tensor,
+        given: Tensor,
+        stop_token_ids: Stops = None,
+        sampler: keras_hub.samplers.Sampler | None = None,
+    ) -> Answers:
         """Decode one batch of encoder states `[B, P + T, H]` with their mask; see `step`.
 
         Args:
@@ -164,7 +193,7 @@ class Generator:
         after = ops.cumsum(ended, axis=-1) - ended
         return {"decoder_token_ids": ids, "decoder_padding_mask": after == 0}
 
-    def function(self, sampler=None):
+    def function(self, sampler: keras_hub.samplers.Sampler | str | None = None) -> Function:
         """Return the compiled function of `(inputs, stop_token_ids)` for a sampler.
 
         With TensorFlow and without XLA one trace serves all inputs and, where the sampler keeps
@@ -179,51 +208,25 @@ class Generator:
         if key not in self._functions:
             if len(self._functions) == _FUNCTIONS:
                 del self._functions[next(iter(self._functions))]
-            self._functions[key] = self._compile(sampler)
+            step = functools.partial(self.step, sampler=sampler)
+            self._functions[key] = compiled(step, self.model, sampler)
         return self._functions[key]
-
-    def _compile(self, sampler):
-        model = self.model
-        step = functools.partial(self.step, sampler=sampler)
-        backend = keras.config.backend()
-        if model.run_eagerly or backend not in ("tensorflow", "jax"):
-            compiled = step
-        elif backend == "jax":
-            compiled = _jax_function(step, model, sampler)
-        elif model._distribute_strategy is not None:
-            compiled = _replica_function(step, model)
-        elif model.jit_compile:
-            compiled = _xla_function(step)
-        else:
-            compiled = _one_trace_function(step, model, samplers.keeps_rows(sampler))
-
-        def generate_function(inputs, stop_token_ids=None):
-            # No stop token at all is what None says, too.
-            stops = None if stop_token_ids is None else tuple(map(int, stop_token_ids)) or None
-            batch = {key: ops.cast(inputs[key], "int32") for key in _keys(model)}
-            if batch[INPUTS[2]].shape[1] < 2:
-                rule = "must leave room behind the start token"
-                raise invalid("decoder_token_ids", rule, f"shape={batch[INPUTS[2]].shape}")
-            with model.soft_prompt.folded():
-                return compiled(batch, stop_token_ids=stops)
-
-        return generate_function
 
 
 class _WithFunction:
     """A model as its base class' `generate` sees it, with the function of another sampler."""
 
-    def __init__(self, model, function):
+    def __init__(self, model: PromptedT5, function: Function) -> None:
         self._model, self._function = model, function
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def make_generate_function(self):
+    def make_generate_function(self) -> Function:
         return self._function
 
 
-def _check_stops(stop_token_ids):
+def _check_stops(stop_token_ids: Any) -> None:
     """Raise InvalidArgument for stop tokens that are neither "auto", None nor ids."""
     if stop_token_ids is None or (isinstance(stop_token_ids, str) and stop_token_ids == "auto"):
         return
@@ -233,7 +236,7 @@ def _check_stops(stop_token_ids):
         raise invalid("stop_token_ids", rule, f"{stop_token_ids=}")
 
 
-def _as_texts(inputs):
+def _as_texts(inputs: Any) -> tuple[list[str], bool] | None:
     """Return a list of texts and whether it was one text, not a list of one.
 
     None for what KerasHub takes apart: data sets, and mappings of more than texts to answer.
@@ -255,7 +258,7 @@ def _as_texts(inputs):
     return clean("inputs", inputs), False
 
 
-def _hidden_states(next, ids, decoder):
+def _hidden_states(next: Callable[..., Any], ids: Tensor, decoder: Any) -> dict[str, Tensor]:
     """Return what contrastive search wants: the states `[B, D, H]`, of the start token so far."""
     _, first, _ = next(ids, decoder.cache, 1)
     padding = [[0, 0], [0, ops.shape(ids)[1] - 1], [0, 0]]
@@ -263,99 +266,9 @@ def _hidden_states(next, ids, decoder):
     return {"hidden_states": ops.pad(first[:, None], padding, constant_values=1.0)}
 
 
-def _keys(model):
-    return INPUTS if model.num_prompts is None else (*INPUTS, "prompt_index")
-
-
-def _batch(ids, mask, length):
+def _batch(ids: np.ndarray, mask: np.ndarray, length: int) -> dict[str, np.ndarray]:
     """Return int32 arrays for `generate_step`, given padded rows."""
     start = np.zeros((len(ids), length + 1), "int32")
     given = start.copy()
     given[:, 0] = 1
     return dict(zip(INPUTS, (ids, mask, start, given)))
-
-
-def _one_trace_function(step, model, keeps_rows):
-    import tensorflow as tf
-
-    keys = _keys(model)
-
-    @functools.cache
-    def traced(stops, rows, length):
-        spec = {key: tf.TensorSpec([rows, None], "int32", name=key) for key in INPUTS[:2]}
-        for key in INPUTS[2:]:
-            spec[key] = tf.TensorSpec([rows, length], "int32", name=key)
-        for key in keys[len(INPUTS) :]:
-            spec[key] = tf.TensorSpec([rows], "int32", name=key)
-        return tf.function(lambda batch: step(batch, stops), input_signature=[spec])
-
-    def run(batch, stop_token_ids):
-        rows, length = batch[INPUTS[2]].shape
-        return traced(stop_token_ids, 1 if rows == 1 and keeps_rows else None, length)(batch)
-
-    return run
-
-
-def _xla_function(step):
-    import tensorflow as tf
-
-    @functools.cache
-    def traced(stops):
-        return tf.function(lambda batch: step(batch, stops), jit_compile=True)
-
-    return lambda batch, stop_token_ids: traced(stop_token_ids)(batch)
-
-
-def _jax_function(step, model, sampler):
-    import jax
-
-    @functools.partial(jax.jit, static_argnames="stop_token_ids")
-    def compiled(batch, state, stop_token_ids):
-        variables = [*model.variables, *sampler.variables]
-        with keras.StatelessScope(state_mapping=zip(variables, state)) as scope:
-            out = layouts.gathered(step(batch, stop_token_ids), model.distribution)
-        return out, [scope.get_current_value(variable) for variable in sampler.variables]
-
-    def run(batch, stop_token_ids):
-        state = [variable.value for variable in (*model.variables, *sampler.variables)]
-        batch = layouts.placed(batch, model.distribution)
-        out, seeds = compiled(batch, state, stop_token_ids=stop_token_ids)
-        for variable, seed in zip(sampler.variables, seeds):
-            variable.assign(seed)
-        return out
-
-    return run
-
-
-def _replica_function(step, model):
-    import tensorflow as tf
-
-    strategy = model._distribute_strategy
-    replicas = strategy.num_replicas_in_sync
-
-    @functools.cache
-    def traced(stops):
-        return tf.function(
-            lambda batch: strategy.run(lambda part: step(part, stops), args=(batch,))
-        )
-
-    def run(batch, stop_token_ids):
-        rows = len(batch[INPUTS[0]])
-        shard = -(-rows // replicas)
-        # A replica without rows would crash; the filling rows are cut off again.
-        fill = np.minimum(np.arange(shard * replicas), rows - 1)
-        dealt = {}
-        for key, values in batch.items():
-            parts = np.split(np.asarray(values, "int32")[fill], replicas)
-            dealt[key] = strategy.experimental_distribute_values_from_function(
-                lambda context, parts=parts: tf.constant(parts[context.replica_id_in_sync_group])
-            )
-        out = traced(stop_token_ids)(dealt)
-        return {
-            key: np.concatenate(list(map(np.asarray, strategy.experimental_local_results(value))))[
-                :rows
-            ]
-            for key, value in out.items()
-        }
-
-    return run

@@ -20,7 +20,8 @@ from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Initializer, PathLike, Record, Tensor
 from keras_spot.model import export, reparameterizations, texts
-from keras_spot.model.generation import INPUTS, Generator
+from keras_spot.model.generate_functions import INPUTS
+from keras_spot.model.generation import Generator
 from keras_spot.model.kernels import ForwardPass
 from keras_spot.model.prompt_tuning import PromptTuning, WhichPrompt
 from keras_spot.model.ranking import Ranker

@@ -96,8 +96,8 @@ def test_a_name_table_covers_every_weight_once(table, gated, tied):
     def step(owner, attribute):
         return owner[int(attribute)] if attribute.isdecimal() else getattr(owner, attribute)
 
-    found = [id(functools.reduce(step, path.split("."), backbone)) for path in paths]
-    assert sorted(found) == sorted(id(weight) for weight in backbone.weights)
+    results = [id(functools.reduce(step, path.split("."), backbone)) for path in paths]
+    assert sorted(results) == sorted(id(weight) for weight in backbone.weights)
 
 
 # === Relative positions ===

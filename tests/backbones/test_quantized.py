@@ -44,8 +44,8 @@ def test_a_quantized_backbone_trains_as_before_and_comes_back(mode, dtype, tmp_p
     backbone = toy.backbone(gain=1.0, dtype=dtype)
     before = backbones.fingerprint(backbone)
     backbones.load(backbone, quantize=mode)
-    said = capsys.readouterr().out
-    assert re.fullmatch(rf"quantize: {mode}, \d.\d -> \d.\d MB of weights\n", said)
+    printed = capsys.readouterr().out
+    assert re.fullmatch(rf"quantize: {mode}, \d.\d -> \d.\d MB of weights\n", printed)
     model = prompted(backbone)
     _, (gradient,) = gradient_check.loss_and_gradients(model, data)
     _, (exact,) = gradient_check.loss_and_gradients(prompted(rounded(backbone)), data)

@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_every_file_has_the_recorded_hash():
     recorded = json.loads((FOLDER / "sha256.json").read_text(encoding="utf-8"))
-    found = {
+    results = {
         path.relative_to(FOLDER).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in FOLDER.rglob("*")
         if path.is_file() and path.name not in ("sha256.json", "README.md")
     }
-    assert found == recorded
+    assert results == recorded
 
 
 def test_folder_is_at_most_20_megabytes():

@@ -23,18 +23,18 @@ def replicas(tmp_path_factory):
 
 
 def test_two_replicas_equal_one_device_after_twenty_steps(replicas):
-    found, _ = replicas
-    assert found["replicas"] == 2
-    assert found["steps"] == 20
-    assert found["moved"] > 0.02
-    assert found["difference"] < 1e-5
-    assert found["losses"][1] == pytest.approx(found["losses"][0], rel=1e-5)
-    difference, one, two = found["banks"]
+    actual, _ = replicas
+    assert actual["replicas"] == 2
+    assert actual["steps"] == 20
+    assert actual["moved"] > 0.02
+    assert actual["difference"] < 1e-5
+    assert actual["losses"][1] == pytest.approx(actual["losses"][0], rel=1e-5)
+    difference, one, two = actual["banks"]
     assert difference < 1e-5
     assert len(one) == 3
     assert two == pytest.approx(one, rel=1e-5)
-    assert found["optimizer"]
-    assert found["jit"] is False
+    assert actual["optimizer"]
+    assert actual["jit"] is False
 
 
 def test_batches_that_replicas_cannot_share_evenly_count_as_on_one_device(replicas):
@@ -56,9 +56,9 @@ def test_the_pick_is_said(replicas):
 
 
 def test_what_cannot_be_right_is_refused(replicas):
-    found = replicas[0]["refused"]
-    assert found["dropout"] == ["`dropout` draws the same mask on all 2 replicas."]
-    assert {name: message for name, message in found.items() if name != "dropout"} == {
+    actual = replicas[0]["refused"]
+    assert actual["dropout"] == ["`dropout` draws the same mask on all 2 replicas."]
+    assert {name: message for name, message in actual.items() if name != "dropout"} == {
         "clipping": "`optimizer` must not use global_clipnorm with 2 replicas. "
         "Received: global_clipnorm=1.0",
         "accumulation": "`optimizer` must not use gradient_accumulation_steps with 2 replicas. "

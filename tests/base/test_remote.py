@@ -71,10 +71,10 @@ def test_local_paths_come_back_as_they_are(tmp_path):
 def test_a_web_file_is_fetched_once_and_again_when_it_has_changed(site, cache):
     folder, url = site
     (folder / "p.npy").write_bytes(b"first")
-    found = remote.fetch(f"{url}/p.npy")
-    assert found.read_bytes() == b"first"
-    assert found.name == "p.npy"
-    assert remote.fetch(pathlib.Path(f"{url}/p.npy")) == found
+    actual = remote.fetch(f"{url}/p.npy")
+    assert actual.read_bytes() == b"first"
+    assert actual.name == "p.npy"
+    assert remote.fetch(pathlib.Path(f"{url}/p.npy")) == actual
     assert len(entries(cache)) == 1
     (folder / "p.npy").write_bytes(b"second!")
     assert remote.fetch(f"{url}/p.npy").read_bytes() == b"second!"
@@ -86,9 +86,9 @@ def test_a_web_folder_is_what_its_pages_list(site):
     (folder / "run" / "run.json").write_text("{}")
     (folder / "run" / "big.bin").write_text("not wanted")
     (folder / "run" / "numpy_checkpoints" / "checkpoint_5" / "prompt").write_text("values")
-    found = remote.fetch(f"{url}/run", patterns=["run.json", "numpy_checkpoints/*"])
-    assert found.name == "run"
-    assert files_below(found) == ["numpy_checkpoints/checkpoint_5/prompt", "run.json"]
+    actual = remote.fetch(f"{url}/run", patterns=["run.json", "numpy_checkpoints/*"])
+    assert actual.name == "run"
+    assert files_below(actual) == ["numpy_checkpoints/checkpoint_5/prompt", "run.json"]
     assert files_below(remote.fetch(f"{url}/run/")) == [
         "big.bin",
         "numpy_checkpoints/checkpoint_5/prompt",
@@ -172,10 +172,10 @@ def test_a_folder_of_another_in_a_store_stays(memory):
 
 def test_the_last_names_of_an_address_are_kept(memory):
     memory.pipe("/b/run/numpy_checkpoints/checkpoint_5/encoder.prompt.prompt.prompt", b"x")
-    found = remote.fetch(
+    actual = remote.fetch(
         "memory://b/run/numpy_checkpoints/checkpoint_5/encoder.prompt.prompt.prompt"
     )
-    assert found.parts[-3:-1] == ("numpy_checkpoints", "checkpoint_5")
+    assert actual.parts[-3:-1] == ("numpy_checkpoints", "checkpoint_5")
 
 
 def test_an_interrupted_upload_leaves_what_was_there(memory, tmp_path, monkeypatch):

@@ -36,11 +36,11 @@ def test_names_and_shapes_are_known_without_the_arrays(folder):
 def test_arrays_in_the_index_and_beside_it(folder):
     index = t5x_store.read_index(folder)
     assert t5x_store.read_array(folder, NORM, index) is index[NORM]
-    found = t5x_store.read_array(folder, TABLE)
+    actual = t5x_store.read_array(folder, TABLE)
     # The chunks are plain: rows of the table, compressed.
     chunks = [gzip.decompress((folder / TABLE / f"{i}.0").read_bytes()) for i in range(8)]
     expected = np.frombuffer(b"".join(chunks), "<f4").reshape(-1, 4)[:32128]
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actual, expected)
 
 
 def cut(path):

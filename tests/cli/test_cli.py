@@ -149,8 +149,8 @@ def test_listing_and_help_do_not_wait_for_tensorflow():
         "except SystemExit: print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
     )
     for word in ("--help", "tasks"):
-        found = subprocess.run([sys.executable, "-c", code, word], capture_output=True, text=True)
-        assert found.stdout.splitlines()[-1] == "[]", found.stderr
+        actual = subprocess.run([sys.executable, "-c", code, word], capture_output=True, text=True)
+        assert actual.stdout.splitlines()[-1] == "[]", actual.stderr
 
 
 MISTAKES = {

@@ -36,19 +36,19 @@ def take(dataset, number=None):
     return list(itertools.islice(dataset.as_numpy_iterator(), number))
 
 
-def assert_same(found, expected):
-    assert len(found) == len(expected)
-    for a, b in zip(found, expected, strict=True):
+def assert_same(actual, expected):
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected, strict=True):
         for name in a[0]:
             np.testing.assert_array_equal(a[0][name], b[0][name])
         np.testing.assert_array_equal(a[1], b[1])
         np.testing.assert_array_equal(a[2], b[2])
 
 
-def contents(found):
+def contents(actual):
     """Return the multiset of rows: (input ids, target ids), padding rows left out."""
     rows = collections.Counter()
-    for x, y, weight in found:
+    for x, y, weight in actual:
         for row in range(len(y)):
             if weight[row].any():
                 ids = x["encoder_token_ids"][row]
@@ -56,7 +56,9 @@ def contents(found):
     return rows
 
 
-def by_hand(task, split, tokenizer, data_dir, training=False, input_length=512, target_length=8):
+def contents_of(
+    task, split, tokenizer, data_dir, training=False, input_length=512, target_length=8
+):
     """Return the multiset of rows that a plain loop over the rows gives."""
     task = tasks.get(task)
     rows = enumerate(sources.open_rows(task, split, data_dir)())
@@ -77,14 +79,16 @@ def test_batches_hold_every_row_once(name, tokenizer, data_dir):
     task = tasks.get(name)
     for split in ("train", "validation"):
         dataset = data.load_task(name, split, tokenizer, 32, data_dir=data_dir)
-        found = take(dataset)
-        expected = by_hand(name, split, tokenizer, data_dir, target_length=task.max_target_length)
-        assert contents(found) == expected
+        actual = take(dataset)
+        expected = contents_of(
+            name, split, tokenizer, data_dir, target_length=task.max_target_length
+        )
+        assert contents(actual) == expected
         assert expected.total() == SIZES[split]
-        assert len(found) == -(-SIZES[split] // 32)  # the leftovers share their batches
+        assert len(actual) == -(-SIZES[split] // 32)  # the leftovers share their batches
 
 
-def test_a_batch_by_hand(tokenizer, tmp_path):
+def test_a_batch_by_definition(tokenizer, tmp_path):
     texts = ["good", "good good film", "bad"]
     path = tmp_path / "train.jsonl"
     path.write_text(
@@ -245,20 +249,20 @@ def test_validation_keeps_the_stored_order(tokenizer, data_dir):
 
 def test_shuffled_is_a_permutation_that_mixes():
     items = list(range(1000))
-    found = list(batches.shuffled(items, "7", buffer_size=100))
-    assert sorted(found) == items
-    assert found == list(batches.shuffled(items, "7", buffer_size=100))
-    assert found != list(batches.shuffled(items, "8", buffer_size=100))
-    assert all(item < place + 100 for place, item in enumerate(found))  # no look-ahead beyond
+    results = list(batches.shuffled(items, "7", buffer_size=100))
+    assert sorted(results) == items
+    assert results == list(batches.shuffled(items, "7", buffer_size=100))
+    assert results != list(batches.shuffled(items, "8", buffer_size=100))
+    assert all(item < place + 100 for place, item in enumerate(results))  # no look-ahead beyond
 
 
 def test_endless_epochs_carry_the_buckets_over(tokenizer, data_dir):
     dataset = data.load_task(
         "synthetic/topic", "train[:90]", tokenizer, 32, data_dir=data_dir, repeat=True
     )
-    found = take(dataset, 90)  # 32 epochs
-    assert all(weight.any(axis=1).all() for _, _, weight in found)
-    counts = contents(found)
+    actual = take(dataset, 90)  # 32 epochs
+    assert all(weight.any(axis=1).all() for _, _, weight in actual)
+    counts = contents(actual)
     assert len(counts) == 90
     assert max(counts.values()) - min(counts.values()) <= 3
     assert dataset.cardinality().numpy() == -1  # endless, as Keras knows it
@@ -316,18 +320,18 @@ def test_mixture_draws_by_its_rates(tokenizer, data_dir):
     load = lambda **more: data.load_mixture(  # noqa: E731
         mixture, "train", tokenizer, 32, data_dir=data_dir, **more
     )
-    found = take(load(), 40)
+    actual = take(load(), 40)
     starts = {tokenizer(name.partition("/")[2] + " ")[0]: name for name in weights}
     assert len(starts) == 3
     counts = collections.Counter()
-    for x, _, _ in found:
+    for x, _, _ in actual:
         for row in x["encoder_token_ids"]:
             counts[starts[row[0]]] += 1
     for name, weight in weights.items():
         assert counts[name] / counts.total() == pytest.approx(weight / 10, abs=0.04)
-    assert_same(take(load(), 5), found[:5])
-    assert_same(take(load(start_step=3), 5), found[3:8])
-    assert any((a[1] != b[1]).any() for a, b in zip(take(load(seed=9), 5), found, strict=False))
+    assert_same(take(load(), 5), actual[:5])
+    assert_same(take(load(start_step=3), 5), actual[3:8])
+    assert any((a[1] != b[1]).any() for a, b in zip(take(load(seed=9), 5), actual, strict=False))
 
 
 @pytest.mark.parametrize(
@@ -376,7 +380,7 @@ def test_real_data_through_the_whole_path(name, shared, t5_tokenizer):
     arguments = {"data_dir": data_dir, "target_length": max(16, task.max_target_length)}
     some = "train[:5%]" if name != "super_glue/record" else "train"
     dataset = data.load_task(name, some, t5_tokenizer, 8, **arguments)
-    expected = by_hand(
+    expected = contents_of(
         name, some, t5_tokenizer, data_dir, True, target_length=arguments["target_length"]
     )
     assert expected.total() > 0
@@ -404,9 +408,9 @@ def test_mock_data_stands_in_for_data_that_are_absent(name, tmp_path, tokenizer)
     import tensorflow_datasets as tfds
 
     with tfds.testing.mock_data(num_examples=12):
-        found = take(data.load_task(name, "train", tokenizer, 4, data_dir=tmp_path))
+        actual = take(data.load_task(name, "train", tokenizer, 4, data_dir=tmp_path))
         examples = list(data.load_examples(name, "validation", data_dir=tmp_path))
-    assert contents(found).total() == len(examples) >= 12
+    assert contents(actual).total() == len(examples) >= 12
 
 
 FILES = {
@@ -432,8 +436,8 @@ def own_task(tmp_path, kind, content):
 @pytest.mark.parametrize("kind", FILES)
 def test_own_files(kind, tmp_path, tokenizer):
     task = own_task(tmp_path, kind, FILES[kind])
-    found = [(e.input, e.target, e.index) for e in data.load_examples(task, "train")]
-    assert found == [("review: a, gem", "good", 0), ("review: dull", "bad", 1)]
+    results = [(e.input, e.target, e.index) for e in data.load_examples(task, "train")]
+    assert results == [("review: a, gem", "good", 0), ("review: dull", "bad", 1)]
     assert [e.index for e in data.load_examples(task, "train[1:]")] == [0]
     assert sources.count_rows(task, "train[:1]") == 1
     ((_, y, _),) = take(data.load_task(task, "train", tokenizer, 2))
@@ -475,10 +479,10 @@ print("equal")
 def test_two_replicas_share_every_global_batch(tokenizer, data_dir, tmp_path):
     model = tmp_path / "tiny.spm"
     model.write_bytes(tokenizer.proto)
-    found = subprocess.run(
+    actual = subprocess.run(
         [sys.executable, "-c", REPLICAS, str(model), data_dir], capture_output=True, text=True
     )
-    assert found.stdout == "equal\n", found.stderr[-2000:]
+    assert actual.stdout == "equal\n", actual.stderr[-2000:]
 
 
 def test_the_process_ends_while_batches_are_being_made(data_dir, tokenizer, tmp_path):

@@ -70,9 +70,9 @@ def test_one_warning_with_counts(tokenizer):
     with pytest.warns(data.DataWarning, match=message) as caught:
         data.load_task(task, "train", tokenizer, 2, **lengths)
     assert len(caught) == 1
-    found = data.survey(task, "train", tokenizer, **lengths)
-    assert (found.inputs_cut, found.targets_cut, found.rows, found.whole) == (2, 1, 4, True)
-    assert (found.longest_input, found.longest_target) == (20, 5)
+    actual = data.survey(task, "train", tokenizer, **lengths)
+    assert (actual.inputs_cut, actual.targets_cut, actual.rows, actual.whole) == (2, 1, 4, True)
+    assert (actual.longest_input, actual.longest_target) == (20, 5)
     with pytest.warns(data.DataWarning, match=r"^mine train \(first 3 rows\): 2 of 3 inputs"):
         data.load_task(task, "train", tokenizer, 2, limit=3, **lengths)
     with pytest.warns(data.DataWarning, match=message):

@@ -219,16 +219,16 @@ def picture(folder):
     Records lose their times, states are told by their arrays. Of TensorBoard's events, a
     SavedModel's graph, the marker of a folder with such and reports only the names count.
     """
-    found = {}
+    results = {}
     for file in sorted(Path(folder).rglob("*")):
         name = file.relative_to(folder).as_posix()
         if file.is_dir():
             if not any(file.iterdir()):
-                found[f"{name}/"] = "an empty folder"
+                results[f"{name}/"] = "an empty folder"
             continue
         name = re.sub(r"events\.out\.tfevents\..*", "events", name)
-        found[name] = _digest(file, name)
-    return found
+        results[name] = _digest(file, name)
+    return results
 
 
 def _digest(file, name):

@@ -40,12 +40,12 @@ def test_a_saved_model_answers_texts_without_this_package(tmp_path, tokenizer, v
     command = [sys.executable, "-c", CLIENT, str(tmp_path / "served"), json.dumps(TEXTS)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
-    found = json.loads(run.stdout.splitlines()[-1])
-    assert found["project"] == []
+    actual = json.loads(run.stdout.splitlines()[-1])
+    assert actual["project"] == []
     expected = model.generate(TEXTS, max_length=5)
-    assert found["all"] == expected
-    assert found["one"] == expected[:1]
-    assert len(found["ids"][0]) == 5
+    assert actual["all"] == expected
+    assert actual["one"] == expected[:1]
+    assert len(actual["ids"][0]) == 5
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, tokenizer):

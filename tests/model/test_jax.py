@@ -23,7 +23,7 @@ import jax, keras, numpy as np, toy
 from keras_spot import PromptedT5
 from keras_spot.prompts import initializers
 
-found = {}
+by_kind = {}
 for attention, prompt in json.loads(sys.argv[1]).items():
     start = initializers.from_numpy(np.array(prompt))
     options = {"prompt_initializer": start, "prompt_attention": attention}
@@ -38,10 +38,10 @@ for attention, prompt in json.loads(sys.argv[1]).items():
 
     value, gradients = jax.value_and_grad(loss)(trainable)
     ids = model.make_generate_function()({**x, "decoder_padding_mask": np.eye(1, 3).repeat(4, 0)})
-    found[attention] = [float(value), np.asarray(gradients[0]).tolist(), model.kernels_used,
+    by_kind[attention] = [float(value), np.asarray(gradients[0]).tolist(), model.kernels_used,
                         np.asarray(ids["decoder_token_ids"]).tolist()]
     model.fit(x, y, sample_weight=weight, verbose=0)
-print(json.dumps(found))
+print(json.dumps(by_kind))
 """
 
 
@@ -54,9 +54,9 @@ def test_loss_gradient_and_answers_are_those_of_tensorflow():
     command = [sys.executable, "-c", ON_JAX, asked]
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr[-2000:]
-    found = json.loads(run.stdout.splitlines()[-1])
+    actual = json.loads(run.stdout.splitlines()[-1])
     x, y, weight = toy.batch(targets=3)
-    for attention, (loss, gradient, used, ids) in found.items():
+    for attention, (loss, gradient, used, ids) in actual.items():
         start = initializers.from_numpy(PROMPT)
         backbone = toy.backbone(gain=1.0)
         model = PromptedT5(backbone, prompt_initializer=start, prompt_attention=attention)

@@ -106,13 +106,13 @@ def test_predict_of_texts_alone_says_what_answers_them(x, model):
 def test_fit_of_texts_of_a_dataset_and_of_ids(model):
     data = tf.data.Dataset.from_tensor_slices(TEXTS).batch(2)
     losses = []
-    for way in (TEXTS, data, "ids"):
+    for form in (TEXTS, data, "ids"):
         start = model.prompt
         preprocessor = model.preprocessor
-        if isinstance(way, str):
-            way = data.map(preprocessor)
+        if isinstance(form, str):
+            form = data.map(preprocessor)
             model.preprocessor = None
-        losses.append(model.fit(way, verbose=0).history["loss"][0])
+        losses.append(model.fit(form, verbose=0).history["loss"][0])
         model.preprocessor = preprocessor
         model.soft_prompt.prompt.assign(start)
         model.compile()
@@ -188,7 +188,7 @@ LAYERS = [
 ]
 
 
-def called(layer, inputs):
+def output_of(layer, inputs):
     more = (
         {} if layer.num_prompts is None else {"prompt_index": ops.zeros(inputs.shape[0], "int32")}
     )
@@ -202,9 +202,9 @@ def test_a_layer_comes_back_from_its_config_and_json(options):
     again = keras.saving.deserialize_keras_object(config)
     assert json.loads(json.dumps(again.get_config())) == config["config"]
     inputs = np.ones((2, 4, 5), "float32")
-    built = called(layer, inputs)
+    built = output_of(layer, inputs)
     np.testing.assert_array_equal(
-        ops.convert_to_numpy(called(again, inputs))[:, 3:], ops.convert_to_numpy(built)[:, 3:]
+        ops.convert_to_numpy(output_of(again, inputs))[:, 3:], ops.convert_to_numpy(built)[:, 3:]
     )
     assert len(again.trainable_weights) == len(layer.trainable_weights)
     assert not layer.non_trainable_weights or not layer.trainable
@@ -219,7 +219,7 @@ def test_the_output_is_as_its_spec_says(options, dtype):
     bank = layer.num_prompts is not None
     more = {"prompt_index": keras.KerasTensor((2,), "int32")} if bank else {}
     spec = layer(inputs, **more)
-    output = called(layer, ops.ones((2, 4, 5), dtype))
+    output = output_of(layer, ops.ones((2, 4, 5), dtype))
     assert tuple(output.shape) == tuple(spec.shape) == (2, 7, 5)
     assert keras.backend.standardize_dtype(output.dtype) == spec.dtype == dtype
     assert layer.compute_output_shape((2, 4, 5)) == (2, 7, 5)

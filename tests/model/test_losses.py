@@ -26,8 +26,8 @@ def test_loss_equals_a_loop_over_target_tokens(smoothing):
     logits = rng.normal(size=(3, 4, 7)).astype("float32") * 3
     y = rng.integers(0, 7, (3, 4))
     weight = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]], "float32")
-    found = TokenCrossEntropy(0.01, smoothing)(y, logits, weight)
-    assert float(found) == pytest.approx(oracle(y, logits, weight, 0.01, smoothing), rel=1e-5)
+    actual = TokenCrossEntropy(0.01, smoothing)(y, logits, weight)
+    assert float(actual) == pytest.approx(oracle(y, logits, weight, 0.01, smoothing), rel=1e-5)
 
 
 def test_padding_does_not_count_and_no_targets_give_zero():

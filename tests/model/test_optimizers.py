@@ -44,9 +44,9 @@ def trajectory(optimizer, start, grads):
 def test_two_hundred_steps_equal_the_equations(weight_decay):
     start = np.random.default_rng(1).uniform(-0.5, 0.5, (20, 32)).astype("float32")
     grads = gradients(start.shape)
-    found = trajectory(Adafactor(0.3, weight_decay=weight_decay), start, grads)
+    actual = trajectory(Adafactor(0.3, weight_decay=weight_decay), start, grads)
     expected = oracle(start, grads, 0.3, weight_decay=weight_decay)
-    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-6
+    assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-6
 
 
 @pytest.mark.parametrize("shape", [(128, 160), (160, 128)])
@@ -54,12 +54,12 @@ def test_large_matrices_are_factored(shape):
     start = np.random.default_rng(1).normal(size=shape).astype("float32")
     grads = gradients(shape, steps=20)
     optimizer = Adafactor(0.1, weight_decay=0.0)
-    found = trajectory(optimizer, start, grads)
+    actual = trajectory(optimizer, start, grads)
     if shape[0] < shape[1]:
         expected = oracle(start, grads, 0.1, factored=True)
     else:
         expected = oracle(start.T, grads.transpose(0, 2, 1), 0.1, factored=True).T
-    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5)
     assert sorted(v.shape[0] for v in optimizer.variables if v.ndim == 1) == [128, 160]
 
 
@@ -70,10 +70,10 @@ def test_the_papers_prompt_is_not_factored():
 
 
 def test_without_gradient_only_weight_decay_moves():
-    found = trajectory(
+    actual = trajectory(
         Adafactor(0.3, weight_decay=0.1), np.ones((2, 2), "float32"), np.zeros((1, 2, 2))
     )
-    np.testing.assert_allclose(found, np.full((2, 2), 0.9), rtol=1e-6)
+    np.testing.assert_allclose(actual, np.full((2, 2), 0.9), rtol=1e-6)
 
 
 def test_state_is_float32_for_a_bfloat16_variable():

@@ -15,7 +15,7 @@ from keras_spot.backbones.quantized import quantize
 from keras_spot.base import devices
 from keras_spot.base.choices import PROMPT_ATTENTION
 from keras_spot.model.fast import cached
-from keras_spot.model.generation import INPUTS
+from keras_spot.model.generate_functions import INPUTS
 from keras_spot.model.plain import attention as att
 from keras_spot.prompts import initializers
 
@@ -116,15 +116,15 @@ def test_steps_and_answers_through_xla_are_the_same(backbone):
     x, y, weight = toy.batch()
     start = np.zeros_like(x["decoder_padding_mask"])
     start[:, 0] = 1
-    found = []
+    results = []
     for compiled in (False, True):
         model = prompted(backbone, "full")
         model.compile(jit_compile=compiled)
         answers = model.make_generate_function()({**x, "decoder_padding_mask": start}, None)
         model.fit(x, y, sample_weight=weight, verbose=0, shuffle=False)
-        found.append((np.asarray(answers["decoder_token_ids"]), model.prompt))
-    np.testing.assert_array_equal(found[0][0], found[1][0])
-    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)
+        results.append((np.asarray(answers["decoder_token_ids"]), model.prompt))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -170,30 +170,30 @@ def test_a_single_row_is_decoded_as_among_others(backbone, monkeypatch):
     monkeypatch.setattr(cached, "_pieces", lambda *a: copied.append(a) or pieces(*a))
     monkeypatch.setattr(cached, "PIECE", 16)
     monkeypatch.setattr(devices, "by_onednn", lambda: True)
-    found = []
+    results = []
     for rows, few, limit in (4, 1, 2**29), (1, 9, 2**29), (1, 1, 0), (1, 1, 2**29):
         assert not copied  # but by the last
         monkeypatch.setattr(cached, "FEW", few)
         monkeypatch.setattr(cached, "LARGEST_COPY", limit)
         generate = prompted(backbone, "full", kernels="fast").make_generate_function()
         ids = generate({key: value[:rows] for key, value in x.items()})["decoder_token_ids"]
-        found.append(np.asarray(ids)[0])
+        results.append(np.asarray(ids)[0])
     assert copied
-    assert len(set(found[0])) > 2
-    for row in found[1:]:
-        np.testing.assert_array_equal(row, found[0])
+    assert len(set(results[0])) > 2
+    for row in results[1:]:
+        np.testing.assert_array_equal(row, results[0])
 
 
 def test_the_greedy_sampler_takes_what_keras_hub_takes(backbone):
     x, _, _ = toy.batch()
     start = np.eye(1, 4, dtype="int32").repeat(4, axis=0)
-    found = []
+    results = []
     for sampler in ("greedy", keras_hub.samplers.GreedySampler()):
         model = prompted(backbone, "full")
         model.compile(sampler=sampler)
         ids = model.make_generate_function()({**x, "decoder_padding_mask": start})
-        found.append(np.asarray(ids["decoder_token_ids"]))
-    np.testing.assert_array_equal(*found)
+        results.append(np.asarray(ids["decoder_token_ids"]))
+    np.testing.assert_array_equal(*results)
 
 
 @pytest.fixture

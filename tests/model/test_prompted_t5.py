@@ -95,8 +95,8 @@ def test_the_recipe_is_what_trains(tokenizer):
     assert isinstance(model.loss, TokenCrossEntropy)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.3)
     x, y, weight = toy.batch()
-    found = model.evaluate(x, y, sample_weight=weight, verbose=0)[0]
-    assert found == pytest.approx(float(model.loss(y, logits(model, x), weight)), rel=1e-4)
+    actual = model.evaluate(x, y, sample_weight=weight, verbose=0)[0]
+    assert actual == pytest.approx(float(model.loss(y, logits(model, x), weight)), rel=1e-4)
 
 
 def test_training_lowers_the_loss(tokenizer):
@@ -136,18 +136,18 @@ TEXTS = ["movies sentence: a fine film", "the plot", "products sentence: it brok
 
 
 def test_cached_generation_equals_full_forward_passes(model):
-    found = model.generate(TEXTS, max_length=6)
-    for text, answer in zip(TEXTS, found):
+    actual = model.generate(TEXTS, max_length=6)
+    for text, answer in zip(TEXTS, actual):
         ids = greedy(model, text, 6)
         assert answer == model.detokenize(ids, np.ones_like(ids))[0]
-    assert len(set(found)) > 1
+    assert len(set(actual)) > 1
 
 
 def test_generation_keeps_order_and_does_not_depend_on_the_batch(model):
-    found = model.generate(TEXTS, max_length=4)
-    assert found == [model.generate(text, max_length=4) for text in TEXTS]
-    assert found == model.generate(TEXTS, max_length=4, batch_size=1)
-    assert found == model.generate(tuple(TEXTS), max_length=4, batch_size=2)
+    actual = model.generate(TEXTS, max_length=4)
+    assert actual == [model.generate(text, max_length=4) for text in TEXTS]
+    assert actual == model.generate(TEXTS, max_length=4, batch_size=1)
+    assert actual == model.generate(tuple(TEXTS), max_length=4, batch_size=2)
     assert model.generate([], max_length=4) == []
 
 
@@ -262,10 +262,10 @@ def test_keras_file_round_trip(tmp_path, tokenizer):
 
 def test_save_and_load_prompt(tmp_path, model):
     path = model.save_prompt(tmp_path / "p.npz", task="glue/rte", score=70.5)
-    found = prompts.read(path)
-    assert found.provenance["backbone"] == model.fingerprint
-    assert found.provenance["task"] == "glue/rte"
-    assert "keras" in found.provenance["versions"]
+    actual = prompts.read(path)
+    assert actual.provenance["backbone"] == model.fingerprint
+    assert actual.provenance["task"] == "glue/rte"
+    assert "keras" in actual.provenance["versions"]
     before = model.prompt
     model.soft_prompt.prompt.assign(before * 0)
     model.load_prompt(path)

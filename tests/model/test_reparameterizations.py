@@ -270,8 +270,8 @@ def test_the_gradient_of_the_shared_part_is_the_sum_of_the_solo_ones():
         variables = model.trainable_variables
         with tf.GradientTape() as tape:
             loss = model.compute_loss(x, y, model(x, training=True), weight)
-        found = tape.gradient(loss, [v.value for v in variables])
-        return {v.name: g.numpy() for v, g in zip(variables, found)}
+        actual = tape.gradient(loss, [v.value for v in variables])
+        return {v.name: g.numpy() for v, g in zip(variables, actual)}
 
     whole = gradients(bank, {**x, "prompt_index": index}, y, weight)["shared"]
     parts = []

@@ -11,9 +11,9 @@ PROMPT = np.arange(6, dtype="float32").reshape(2, 3)
 def test_the_prompt_stands_before_every_row():
     layer = SoftPrompt(initializer=initializers.from_numpy(PROMPT))
     x = np.random.default_rng(0).normal(size=(4, 5, 3)).astype("float32")
-    found = keras.ops.convert_to_numpy(layer(x))
+    actual = keras.ops.convert_to_numpy(layer(x))
     assert layer.length == 2
-    np.testing.assert_array_equal(found, np.concatenate([np.tile(PROMPT, (4, 1, 1)), x], axis=1))
+    np.testing.assert_array_equal(actual, np.concatenate([np.tile(PROMPT, (4, 1, 1)), x], axis=1))
     assert layer.compute_output_shape((4, None, 3)) == (4, None, 3)
     assert layer.compute_output_shape((4, 5, 3)) == (4, 7, 3)
     assert [v.shape for v in layer.trainable_variables] == [(2, 3)]

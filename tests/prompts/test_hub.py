@@ -121,16 +121,16 @@ def test_push_and_pull(server, tmp_path):
     config = json.loads((folder / "owner/sst2/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base
 
-    found = hub.pull_prompt("owner/sst2@v1")
-    assert found.values.tobytes() == VALUES.tobytes()
-    assert found.provenance == {"task": "glue/sst2", "base_model": base}
+    actual = hub.pull_prompt("owner/sst2@v1")
+    assert actual.values.tobytes() == VALUES.tobytes()
+    assert actual.provenance == {"task": "glue/sst2", "base_model": base}
     assert calls == [
         ("create", "owner/sst2", True, True),
         ("upload", "owner/sst2", "Upload a soft prompt"),
         ("download", "owner/sst2", "v1"),
     ]
     (folder / "owner/sst2/prompt.npz").unlink()
-    assert hub.pull_prompt("owner/sst2").provenance == found.provenance
+    assert hub.pull_prompt("owner/sst2").provenance == actual.provenance
 
 
 def test_the_commands(server, tmp_path):
@@ -141,9 +141,9 @@ def test_the_commands(server, tmp_path):
     ):
         result = CliRunner().invoke(cli.app, [str(word) for word in words])
         assert result.exit_code == 0
-    found = prompts.read(tmp_path / "q.npz")
-    assert found.values.tobytes() == VALUES.tobytes()
-    assert found.provenance == {"task": "glue/sst2", "base_model": "google/t5"}
+    actual = prompts.read(tmp_path / "q.npz")
+    assert actual.values.tobytes() == VALUES.tobytes()
+    assert actual.provenance == {"task": "glue/sst2", "base_model": "google/t5"}
 
 
 def test_a_model_is_pushed_with_its_fingerprint(server):

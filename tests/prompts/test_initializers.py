@@ -105,17 +105,17 @@ def test_a_saved_config_does_not_need_the_file(tmp_path):
 
 
 def test_sampled_rows_are_distinct_and_among_the_most_frequent():
-    found = values(initializers.sampled_vocab(EMBEDDINGS, 8, seed=1), (8, 3))
-    np.testing.assert_array_equal(np.sort(found[:, 0]), EMBEDDINGS[:8, 0])
+    actual = values(initializers.sampled_vocab(EMBEDDINGS, 8, seed=1), (8, 3))
+    np.testing.assert_array_equal(np.sort(actual[:, 0]), EMBEDDINGS[:8, 0])
     other = values(initializers.sampled_vocab(EMBEDDINGS, 8, seed=2), (8, 3))
-    assert (found != other).any()
+    assert (actual != other).any()
 
 
 def test_class_labels_are_means_of_their_pieces_then_samples():
-    found = values(initializers.class_labels(["ab", "c"], Letters(), EMBEDDINGS, 10), (4, 3))
-    np.testing.assert_array_equal(found[0], (EMBEDDINGS[0] + EMBEDDINGS[1]) / 2)
-    np.testing.assert_array_equal(found[1], EMBEDDINGS[2])
-    assert set(found[2:, 0]) <= set(EMBEDDINGS[:10, 0])
+    actual = values(initializers.class_labels(["ab", "c"], Letters(), EMBEDDINGS, 10), (4, 3))
+    np.testing.assert_array_equal(actual[0], (EMBEDDINGS[0] + EMBEDDINGS[1]) / 2)
+    np.testing.assert_array_equal(actual[1], EMBEDDINGS[2])
+    assert set(actual[2:, 0]) <= set(EMBEDDINGS[:10, 0])
 
 
 def test_half_a_character_is_no_text():
@@ -124,17 +124,17 @@ def test_half_a_character_is_no_text():
 
 
 def test_text_repeats_until_the_prompt_is_full():
-    found = values(initializers.from_text("ab c", Letters(), EMBEDDINGS), (5, 3))
-    np.testing.assert_array_equal(found, EMBEDDINGS[[0, 1, 2, 0, 1]])
+    actual = values(initializers.from_text("ab c", Letters(), EMBEDDINGS), (5, 3))
+    np.testing.assert_array_equal(actual, EMBEDDINGS[[0, 1, 2, 0, 1]])
     np.testing.assert_array_equal(
         values(initializers.from_text("ab c", Letters(), EMBEDDINGS), (2, 3)), EMBEDDINGS[:2]
     )
 
 
 def test_uniform_stays_within_half():
-    found = values(initializers.uniform(seed=0), (100, 30))
-    assert -0.5 <= found.min() < -0.45
-    assert 0.45 < found.max() <= 0.5
+    actual = values(initializers.uniform(seed=0), (100, 30))
+    assert -0.5 <= actual.min() < -0.45
+    assert 0.45 < actual.max() <= 0.5
 
 
 @pytest.mark.parametrize(

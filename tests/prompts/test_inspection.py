@@ -134,8 +134,8 @@ def test_the_command_without_a_backbone_needs_no_tensorflow(tmp_path):
         "finally: assert not {'tensorflow', 'keras', 'fsspec', 'safetensors'} & set(sys.modules)"
     )
     words = [sys.executable, "-c", code, "inspect", str(path), "--json"]
-    found = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert json.loads(found.stdout) == inspect_prompt(prompts.read(path))
+    actual = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(actual.stdout) == inspect_prompt(prompts.read(path))
     shown = command(path)
     assert "[6, 8]" in shown
     assert "glue/rte" in shown

@@ -61,22 +61,22 @@ def trained(config_class, **options):
 def test_a_prompt_of_pefts_gives_the_same_logits_here(tmp_path, inputs, submodules):
     theirs = trained(peft.PromptTuningConfig, num_transformer_submodules=submodules)
     theirs.save_pretrained(tmp_path / "theirs")
-    found = prompts.read(tmp_path / "theirs")
-    assert found.values.shape == (P, H)
+    actual = prompts.read(tmp_path / "theirs")
+    assert actual.values.shape == (P, H)
     with torch.no_grad():
         expected = theirs(**inputs).logits
         plain = base()
-        logits = plain(**with_prompt(plain, found.values, inputs), labels=inputs["labels"]).logits
+        logits = plain(**with_prompt(plain, actual.values, inputs), labels=inputs["labels"]).logits
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
 
     # And back: PEFT loads what is written here, and gives the same.
-    prompts.write(tmp_path / "ours", found.values, {"task": "glue/rte"}, "peft")
+    prompts.write(tmp_path / "ours", actual.values, {"task": "glue/rte"}, "peft")
     loaded = peft.PeftModel.from_pretrained(base(), tmp_path / "ours").eval()
     with torch.no_grad():
         torch.testing.assert_close(loaded(**inputs).logits, expected, rtol=0, atol=1e-6)
     loaded.save_pretrained(tmp_path / "again")
     again = prompts.read(tmp_path / "again")
-    assert again.values.tobytes() == found.values.tobytes()
+    assert again.values.tobytes() == actual.values.tobytes()
     assert again.provenance == {"peft_type": "PROMPT_TUNING"}
 
 
@@ -90,10 +90,10 @@ def test_a_multitask_adapter(tmp_path, inputs, submodules, tasks):
     )
     theirs.save_pretrained(tmp_path / "theirs")
     task = tasks - 1
-    found = prompts.read(tmp_path / "theirs", task_id=task)
+    actual = prompts.read(tmp_path / "theirs", task_id=task)
     ids = torch.full((2,), task)
     plain = base()
-    ours = with_prompt(plain, found.values, inputs)
+    ours = with_prompt(plain, actual.values, inputs)
     with torch.no_grad():
         if submodules == 1:
             expected = theirs(**inputs, task_ids=ids).logits

@@ -63,10 +63,10 @@ def test_every_form_comes_back_as_it_was(tmp_path, memory, form, place):
     path = tmp_path / name if place == "local" else f"memory://bucket/prompts/{name}"
     written = prompts.write(path, PROMPT, PROVENANCE, form)
     for where in (path, written):
-        found = prompts.read(where)
-        assert found.values.tobytes() == PROMPT.tobytes()
-        assert found.values.dtype == np.float32
-        assert found.provenance == kept
+        actual = prompts.read(where)
+        assert actual.values.tobytes() == PROMPT.tobytes()
+        assert actual.values.dtype == np.float32
+        assert actual.provenance == kept
         assert prompts.read_header(where) == ((2, 3), kept)
         assert prompts.read_provenance(where) == {**kept, "shape": (2, 3)}
     if place == "local":
@@ -101,9 +101,9 @@ def test_the_reference_layout_is_plain_npy_without_extension(tmp_path):
         assert prompts.write(path, PROMPT, {"step": 500}, "reference") == expected
         # The reference opens the file and calls `np.load` on it.
         with open(expected, "rb") as stream:
-            found = np.load(stream, allow_pickle=False)
-        assert (found.dtype, found.shape) == (np.float32, (2, 3))
-        np.testing.assert_array_equal(found, PROMPT)
+            actual = np.load(stream, allow_pickle=False)
+        assert (actual.dtype, actual.shape) == (np.float32, (2, 3))
+        np.testing.assert_array_equal(actual, PROMPT)
     # A step that is none, as a stranger's file may claim, names no other place.
     path = prompts.write(tmp_path, PROMPT, {"step": "/../../x"}, "reference")
     assert path == prompts.step_path(tmp_path, 0)
@@ -322,10 +322,10 @@ def adapter(folder, config=SINGLE, tensors=None):
 def test_an_adapter_of_somebody_else(tmp_path):
     folder = adapter(tmp_path / "a")
     for path in (folder, folder / "adapter_model.safetensors"):
-        found = prompts.read(path)
-        np.testing.assert_array_equal(found.values, PROMPT)
-        assert found.path == folder / "adapter_model.safetensors"
-        assert found.provenance == {
+        actual = prompts.read(path)
+        np.testing.assert_array_equal(actual.values, PROMPT)
+        assert actual.path == folder / "adapter_model.safetensors"
+        assert actual.provenance == {
             "peft_type": "PROMPT_TUNING",
             "base_model": "google/t5-large-lm-adapt",
         }
@@ -345,10 +345,10 @@ def test_a_task_of_a_multitask_adapter(tmp_path):
         expected = FACTORS["prompt_embeddings"] * (
             FACTORS["prefix_task_cols"][task] @ FACTORS["prefix_task_rows"][task]
         )
-        found = prompts.read(folder, task_id=task)
-        np.testing.assert_allclose(found.values, expected[:2], rtol=1e-6)
-        assert found.provenance["task_id"] == task
-        assert found.provenance["left_out"] == "the decoder's prompt"
+        actual = prompts.read(folder, task_id=task)
+        np.testing.assert_allclose(actual.values, expected[:2], rtol=1e-6)
+        assert actual.provenance["task_id"] == task
+        assert actual.provenance["left_out"] == "the decoder's prompt"
     assert prompts.read_header(folder)[0] == (2, 3)
     for task in (None, 3, -1):
         with pytest.raises(ValueError) as error:
@@ -524,9 +524,9 @@ def checkpoint(tmp_path):
 def test_a_checkpoint_gives_its_prompt_and_step(checkpoint, beside):
     folder = checkpoint(beside=beside)
     for path in (folder, folder / "checkpoint"):
-        found = prompts.read(path)
-        np.testing.assert_array_equal(found.values, PROMPT)
-        assert found.provenance == {"step": 3}
+        actual = prompts.read(path)
+        np.testing.assert_array_equal(actual.values, PROMPT)
+        assert actual.provenance == {"step": 3}
         assert prompts.read_header(path) == ((2, 3), {"step": 3})
 
 
@@ -541,9 +541,9 @@ def test_of_a_remote_checkpoint_only_the_prompt_is_fetched(checkpoint, memory):
     folder = checkpoint()
     remote.put(folder, "memory://bucket/checkpoint_3")
     memory.pipe("/bucket/checkpoint_3/target.decoder.big.kernel/0.0", b"gigabytes")
-    found = prompts.read("memory://bucket/checkpoint_3")
-    np.testing.assert_array_equal(found.values, PROMPT)
-    assert not list(found.path.parent.glob("target.decoder*"))
+    actual = prompts.read("memory://bucket/checkpoint_3")
+    np.testing.assert_array_equal(actual.values, PROMPT)
+    assert not list(actual.path.parent.glob("target.decoder*"))
 
 
 def test_bad_checkpoints(checkpoint, shared):
@@ -581,8 +581,10 @@ def test_reading_prompts_needs_no_tensorflow():
         "import sys, keras_spot, keras_spot.prompts, keras_spot.tasks;"
         "print([m for m in ('tensorflow', 'keras', 'jax', 'torch') if m in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    actual = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert actual.stdout.strip() == "[]"
 
 
 def test_the_command_converts_from_form_to_form(tmp_path, monkeypatch, capsys):
@@ -622,13 +624,13 @@ def test_errors_name_the_address(memory):
 
 @pytest.mark.parametrize(("name", "mean"), [("sst2", 1384.8), ("mrpc", 867.7), ("rte", 903.3)])
 def test_googles_released_prompts(shared, name, mean):
-    found = prompts.read(shared / "data/prompts/t5_1_1_lm100k_base" / f"{name}.npy")
-    assert found.values.shape == (100, 768)
-    assert np.linalg.norm(found.values, axis=1).mean() == pytest.approx(mean, abs=0.05)
+    actual = prompts.read(shared / "data/prompts/t5_1_1_lm100k_base" / f"{name}.npy")
+    assert actual.values.shape == (100, 768)
+    assert np.linalg.norm(actual.values, axis=1).mean() == pytest.approx(mean, abs=0.05)
 
 
 def test_a_float64_prompt(shared):
     path = shared / "data/prompts/prompt_5x256.npy"
-    found = prompts.read(path).values
-    assert (found.dtype, np.load(path).dtype) == (np.float32, np.float64)
-    np.testing.assert_array_equal(found, np.load(path).astype(np.float32))
+    actual = prompts.read(path).values
+    assert (actual.dtype, np.load(path).dtype) == (np.float32, np.float64)
+    np.testing.assert_array_equal(actual, np.load(path).astype(np.float32))

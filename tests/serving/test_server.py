@@ -338,10 +338,10 @@ def test_prompts_come_and_go_while_serving(tmp_path):
     def answer(name, row, expected, status=200):
         end = time.monotonic() + 10
         while True:
-            found = server.ask(f"{name}:predict", {"instances": [row]})
-            if found[0] == status and expected in json.dumps(found[1]):
+            actual = server.ask(f"{name}:predict", {"instances": [row]})
+            if actual[0] == status and expected in json.dumps(actual[1]):
                 return
-            assert time.monotonic() < end, found
+            assert time.monotonic() < end, actual
             time.sleep(0.02)
 
     with echo("--prompts", folder) as server:

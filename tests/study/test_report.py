@@ -107,10 +107,10 @@ def test_the_answer_first_and_statistics_behind_it(page, folder):
 
 
 def test_a_recommendation_for_every_target(page, folder):
-    found = results.gather(folder)
+    actual = results.gather(folder)
     tables = [table for table in page.tables if table[0][1] == "use"]
-    assert len(tables) == len(found.parts) == 2
-    for part, (head, *shown) in zip(found.parts, tables):
+    assert len(tables) == len(actual.parts) == 2
+    for part, (head, *shown) in zip(actual.parts, tables):
         assert head[:3] == ["target", "use", "gain"]
         assert head[4:7] == ["from scratch", "majority class", "metric"]
         assert [line[0] for line in shown] == list(part.grid.targets)
@@ -194,8 +194,8 @@ def test_a_report_of_what_is_kept(folder, tmp_path):
 
 
 def test_similarities_and_gains_are_those_of_the_rows(folder):
-    found = results.gather(folder)
-    part = found.parts[1]
+    actual = results.gather(folder)
+    part = actual.parts[1]
     place = study.StudyFolder(folder)
 
     def read(*cell):
@@ -258,15 +258,15 @@ def test_one_seed_and_two_tasks(tmp_path):
 def test_the_kept_study_says_what_its_table_says():
     """Its summary is up to date, and MRPC, whose gains stay below the majority class, has none."""
     kept = ROOT / "examples" / "studies" / "tiny"
-    found = results.gather(kept)
+    actual = results.gather(kept)
     nothing = Drawn(gains=[], curves=[], top_k=[], similarity=[], tasks=[])
-    text = markdown.render(content.compose(found, [nothing]), kept, "pictures")
+    text = markdown.render(content.compose(actual, [nothing]), kept, "pictures")
     assert lines(text) == lines((kept / "summary.md").read_text(encoding="utf-8"))
     for start in ("**Start", "- "):
         shown = [line for line in text.splitlines() if line.startswith(start)]
         assert shown
         assert set(shown) <= set((kept / "summary.md").read_text(encoding="utf-8").splitlines())
-    (mrpc,) = [r for r in found.parts[0].recommendations if r["target"] == "glue/mrpc"]
+    (mrpc,) = [r for r in actual.parts[0].recommendations if r["target"] == "glue/mrpc"]
     assert mrpc["use"] is None
     assert mrpc["best"]["score"] < mrpc["majority"]
-    assert not any(p["helps"] for p in found.parts[0].pairs if p["target"] == "glue/mrpc")
+    assert not any(p["helps"] for p in actual.parts[0].pairs if p["target"] == "glue/mrpc")

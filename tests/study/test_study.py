@@ -104,9 +104,9 @@ def test_what_a_study_leaves_behind(whole):
     moved = prompts.read(place.prompt(Cell("transfer", "mr", "glue/rte", None, 1)))
     assert moved.provenance["source"] == "mr"
     assert not list((folder / "claims").iterdir())
-    found = study.status(folder)
-    assert found.complete
-    assert found.total == {"source": 3, "scratch": 4, "transfer": 10}
+    actual = study.status(folder)
+    assert actual.complete
+    assert actual.total == {"source": 3, "scratch": 4, "transfer": 10}
 
 
 def test_nothing_finished_runs_again(whole):
@@ -332,9 +332,9 @@ def test_a_failed_cell_stops_only_what_needs_it(tmp_path):
         "`study` has 6 runs that did not finish; the same call tries them again. "
         "ValueError: `row` must have a label. Received: row 3"
     )
-    found = study.status(tmp_path)
-    assert found.done == {"source": 2, "scratch": 3, "transfer": 6}
-    assert {failure["id"] for failure in found.failures} == {
+    actual = study.status(tmp_path)
+    assert actual.done == {"source": 2, "scratch": 3, "transfer": 6}
+    assert {failure["id"] for failure in actual.failures} == {
         "source--mr--all--0",
         "scratch--glue.rte--all--1",
     }
@@ -415,13 +415,13 @@ def test_a_description_survives_its_file(tmp_path):
         "targets: [{task: own.yaml}]\nsource_steps: 8\ntarget_steps: 6\nexamples: [16, null]\n"
         "recipe: {learning_rate: 0.1}\ndata_dir: data\n"
     )
-    found = study.load(tmp_path / "study.yaml")
-    assert found.sources[1] == study.StudyTask("snli", "test", "validation[:9]")
-    assert found.targets[0].task.files["train"] == str(tmp_path / "t.csv")
-    assert found.data_dir == str(tmp_path / "data")
-    assert found.full_recipe.learning_rate == 0.1
-    assert found.embedding_steps == 6
-    assert study.Study.from_record(json.loads(json.dumps(found.record()))) == found
+    actual = study.load(tmp_path / "study.yaml")
+    assert actual.sources[1] == study.StudyTask("snli", "test", "validation[:9]")
+    assert actual.targets[0].task.files["train"] == str(tmp_path / "t.csv")
+    assert actual.data_dir == str(tmp_path / "data")
+    assert actual.full_recipe.learning_rate == 0.1
+    assert actual.embedding_steps == 6
+    assert study.Study.from_record(json.loads(json.dumps(actual.record()))) == actual
 
 
 @pytest.mark.parametrize(
@@ -481,5 +481,5 @@ def test_a_damaged_row_does_not_stop_the_others(tmp_path):
     for text in ("{", "[]", "{}", '{"id": 3}', row.read_text().replace("1.0", '"high"')):
         row.write_text(text)
         with pytest.warns(UserWarning, match=f"^a record is left out: .*{row}") as warned:
-            assert [found["id"] for found in place.rows()] == [cell.id for cell in others]
+            assert [actual["id"] for actual in place.rows()] == [cell.id for cell in others]
         assert len(warned) == 1

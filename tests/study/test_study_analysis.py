@@ -180,7 +180,7 @@ def test_grids_by_number_of_examples():
 def test_retrieval_against_loops(choose):
     grid = random_grid()
     similarities = np.random.default_rng(1).normal(size=grid.scores.shape)
-    found = ranking.retrieval(grid, similarities, choose=choose, draws=3)
+    actual = ranking.retrieval(grid, similarities, choose=choose, draws=3)
     for k in range(1, 6):
         scores, expected, reduced = [], [], []
         for t, r in itertools.product(range(3), range(3)):
@@ -199,14 +199,14 @@ def test_retrieval_against_loops(choose):
             scores.append(score)
             expected.append(np.mean(every))
             reduced.append(transfer.relative_error_reduction(score, grid.baseline[t, r]))
-        record = found[k - 1]
+        record = actual[k - 1]
         assert record["k"] == k
         assert record["score"] == pytest.approx(np.mean(scores))
         assert record["gain"] == pytest.approx(np.mean(scores) - grid.baseline.mean())
         assert record["random"] == pytest.approx(np.mean(expected))
         assert record["random_gain"] == pytest.approx(np.mean(expected) - grid.baseline.mean())
         assert record["error_reduction"] == pytest.approx(np.mean(reduced))
-    assert found[-1]["random"] == pytest.approx(found[-1]["score"])
+    assert actual[-1]["random"] == pytest.approx(actual[-1]["score"])
 
 
 def test_a_perfect_ranking_beats_random_ones_and_a_random_one_does_not():
@@ -233,11 +233,11 @@ def test_runs_that_are_missing():
     grid.scores[0, 1] = np.nan  # a target's own source
     grid.baseline[2, 0] = np.nan
     similarities = np.random.default_rng(1).normal(size=grid.scores.shape)
-    found = ranking.retrieval(grid, similarities)
-    assert [record["k"] for record in found] == [1, 2, 3, 4]
+    actual = ranking.retrieval(grid, similarities)
+    assert [record["k"] for record in actual] == [1, 2, 3, 4]
     best = [grid.scores[[0, 1, 3, 4], 0].max(axis=0), grid.scores[1:, 1].max(axis=0)]
-    assert found[-1]["score"] == pytest.approx(np.mean(best))
-    assert found[-1]["gain"] == pytest.approx(np.mean(best) - grid.baseline[:2].mean())
+    assert actual[-1]["score"] == pytest.approx(np.mean(best))
+    assert actual[-1]["gain"] == pytest.approx(np.mean(best) - grid.baseline[:2].mean())
     assert [record["sources"] for record in ranking.correlations(grid, similarities)] == [4, 4, 0]
 
 

@@ -40,13 +40,13 @@ def test_accuracy(pairs):
     assert metrics.accuracy(expected, predicted) == pytest.approx(right / len(pairs))
 
 
-def f1_by_hand(pairs, label):
+def f1_by_definition(pairs, label):
     hits = sum(a == label and b == label for a, b in pairs)
-    said = sum(b == label for _, b in pairs)
+    answered = sum(b == label for _, b in pairs)
     true = sum(a == label for a, _ in pairs)
     if hits == 0:
         return 0.0
-    precision, recall = hits / said, hits / true
+    precision, recall = hits / answered, hits / true
     return 2 * precision * recall / (precision + recall)
 
 
@@ -55,15 +55,15 @@ def f1_by_hand(pairs, label):
 def test_f1_takes_an_invalid_prediction_as_the_other_label(pairs):
     expected, predicted = zip(*pairs, strict=True)
     flipped = [(a, 1 - a if b == -1 else b) for a, b in pairs]
-    assert metrics.f1(expected, predicted) == pytest.approx(f1_by_hand(flipped, 1))
+    assert metrics.f1(expected, predicted) == pytest.approx(f1_by_definition(flipped, 1))
 
 
 @steady
 @given(TRIPLES)
 def test_macro_f1(pairs):
     expected, predicted = zip(*pairs, strict=True)
-    by_hand = sum(f1_by_hand(pairs, label) for label in range(3)) / 3
-    assert metrics.macro_f1(expected, predicted, 3) == pytest.approx(by_hand)
+    by_definition = sum(f1_by_definition(pairs, label) for label in range(3)) / 3
+    assert metrics.macro_f1(expected, predicted, 3) == pytest.approx(by_definition)
 
 
 @steady
@@ -81,11 +81,11 @@ def test_matthews(pairs):
         return total
 
     spread = covariance(expected, expected) * covariance(predicted, predicted)
-    by_hand = covariance(expected, predicted) / math.sqrt(spread) if spread > 1e-9 else 0.0
-    assert metrics.matthews(expected, predicted) == pytest.approx(by_hand, abs=1e-9)
+    by_definition = covariance(expected, predicted) / math.sqrt(spread) if spread > 1e-9 else 0.0
+    assert metrics.matthews(expected, predicted) == pytest.approx(by_definition, abs=1e-9)
 
 
-def pearson_by_hand(x, y):
+def pearson_by_definition(x, y):
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     top = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y))
     bottom = sum((a - mean_x) ** 2 for a in x) * sum((b - mean_y) ** 2 for b in y)
@@ -101,10 +101,10 @@ def ranks(values):
 def test_correlations(pairs):
     expected, predicted = ([float(v) / 5 for v in side] for side in zip(*pairs, strict=True))
     assume(len(set(expected)) > 1 and len(set(predicted)) > 1)
-    by_hand = pearson_by_hand(expected, predicted)
-    assert metrics.pearson(expected, predicted) == pytest.approx(by_hand, abs=1e-9)
-    by_hand = pearson_by_hand(ranks(expected), ranks(predicted))
-    assert metrics.spearman(expected, predicted) == pytest.approx(by_hand, abs=1e-9)
+    by_definition = pearson_by_definition(expected, predicted)
+    assert metrics.pearson(expected, predicted) == pytest.approx(by_definition, abs=1e-9)
+    by_definition = pearson_by_definition(ranks(expected), ranks(predicted))
+    assert metrics.spearman(expected, predicted) == pytest.approx(by_definition, abs=1e-9)
 
 
 def test_correlation_with_a_constant_is_zero():
@@ -178,10 +178,10 @@ def test_rouge_of_one_sentence(target, prediction):
     texts = " ".join(target), " ".join(prediction)
     for n, kind in ((1, "rouge1"), (2, "rouge2")):
         a, b = grams(target, n), grams(prediction, n)
-        by_hand = measure((a & b).total(), a.total(), b.total())
-        assert metrics.rouge(*texts, kind) == pytest.approx(by_hand)
-    by_hand = measure(lcs(target, prediction), len(target), len(prediction))
-    assert metrics.rouge(*texts, "rougeLsum") == pytest.approx(by_hand)
+        by_definition = measure((a & b).total(), a.total(), b.total())
+        assert metrics.rouge(*texts, kind) == pytest.approx(by_definition)
+    by_definition = measure(lcs(target, prediction), len(target), len(prediction))
+    assert metrics.rouge(*texts, "rougeLsum") == pytest.approx(by_definition)
 
 
 def test_rouge_lsum_takes_sentences_in_any_order():
@@ -239,8 +239,8 @@ def test_stsb():
     # No number is -1, and neither are "nan" and "inf".
     for text in ("five", "nan", "inf", ""):
         scores = metrics.score(task, ["1.0", "3.0", text], examples(task, rows))
-        by_hand = 100 * pearson_by_hand([1.0, 3.0, 5.0], [1.0, 3.0, -1.0])
-        assert scores["pearson"] == pytest.approx(by_hand)
+        by_definition = 100 * pearson_by_definition([1.0, 3.0, 5.0], [1.0, 3.0, -1.0])
+        assert scores["pearson"] == pytest.approx(by_definition)
         assert scores["invalid"] == 1.0
 
 

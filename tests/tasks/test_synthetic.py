@@ -30,9 +30,9 @@ def texts(config, row):
 def test_sizes_and_labels(config):
     names = CONFIGS[config][0]
     for split, size in SIZES.items():
-        found = list(rows(config, split))
-        assert [row["idx"] for row in found] == list(range(size))
-        counts = collections.Counter(row["label"] for row in found)
+        results = list(rows(config, split))
+        assert [row["idx"] for row in results] == list(range(size))
+        counts = collections.Counter(row["label"] for row in results)
         if split == "test":
             assert counts == {-1: size}
         else:
@@ -100,13 +100,13 @@ def test_sentiment_labels_by_an_independent_reading(config):
         for table in tables:
             for side, phrases in enumerate(table):
                 for phrase in phrases:
-                    found = re.search(
+                    actual = re.search(
                         rf"(not at all |anything but |far from |by no means )?"
                         rf"\b{phrase.lower()}\b",
                         decides,
                     )
-                    if found:
-                        votes.add(1 - side if found[1] else side)
+                    if actual:
+                        votes.add(1 - side if actual[1] else side)
         assert votes == {row["label"]}, row
 
 

@@ -67,8 +67,8 @@ def gradients(model, data):
     with tf.GradientTape() as tape:
         logits = model(x, training=True)
         loss = model.compute_loss(x, y, logits, weight)
-    found = tape.gradient(loss, [prompt.value for prompt in model.soft_prompt.prompts])
-    return logits.numpy(), float(loss), [gradient.numpy() for gradient in found]
+    actual = tape.gradient(loss, [prompt.value for prompt in model.soft_prompt.prompts])
+    return logits.numpy(), float(loss), [gradient.numpy() for gradient in actual]
 
 
 @pytest.mark.parametrize("visibility", PROMPT_ATTENTION)
@@ -76,13 +76,13 @@ def test_each_prompt_has_its_solo_logits_loss_and_gradient(make, visibility):
     bank, solos = make(visibility)
     assert [v.shape for v in bank.trainable_variables] == [(P, H)] * K
     assert len({prompt.tobytes() for prompt in bank.prompt}) == K
-    logits, loss, found = gradients(bank, batch())
+    logits, loss, actual = gradients(bank, batch())
     losses = []
     for number, solo in enumerate(solos):
         expected, its_loss, (gradient,) = gradients(solo, rows_of(number, batch()))
         losses.append(its_loss)
         np.testing.assert_allclose(logits[number == INDEX], expected, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(found[number], gradient, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(actual[number], gradient, rtol=1e-6, atol=1e-8)
         assert np.abs(gradient).max() > 1e-3
     assert loss == pytest.approx(np.mean(losses), rel=1e-6)
     # Another prompt's numbers, and its rows, are none of a row's business.
@@ -97,8 +97,8 @@ def test_a_prompt_without_rows_has_no_gradient(make):
     bank, solos = make()
     x, y, weight = batch()
     weight = weight * (INDEX != 1)[:, None]
-    _, loss, found = gradients(bank, (x, y, weight))
-    assert np.abs(found[1]).max() == 0.0
+    _, loss, actual = gradients(bank, (x, y, weight))
+    assert np.abs(actual[1]).max() == 0.0
     expected = [gradients(solos[k], rows_of(k, batch()))[1] for k in (0, 2)]
     assert loss == pytest.approx(np.mean(expected), rel=1e-6)
 
@@ -123,15 +123,15 @@ def test_steps_equal_those_of_each_prompt_alone_at_its_own_rate(make):
 def test_one_prompt_in_a_bank_is_a_plain_model(make):
     bank, (solo,) = make("prompt", names=["only"])
     x, y, weight = toy.batch()
-    found = gradients(bank, ({**x, "prompt_index": np.zeros(4, "int32")}, y, weight))
-    for mine, theirs in zip(found, gradients(solo, (x, y, weight))):
+    actual = gradients(bank, ({**x, "prompt_index": np.zeros(4, "int32")}, y, weight))
+    for mine, theirs in zip(actual, gradients(solo, (x, y, weight))):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6)
 
 
 def test_mixed_texts_are_answered_token_for_token_as_alone(full):
     bank, solos = full
     which = ["cb", 2, "glue/sst2", 0]
-    found = bank.generate(TEXTS, max_length=4, prompt=which, batch_size=3)
+    actual = bank.generate(TEXTS, max_length=4, prompt=which, batch_size=3)
     numbers = bank.prompt_numbers(which, 4)
     assert numbers.tolist() == [1, 2, 0, 0]
     solo, each, alone, labels = solos[0], [], [], ["positive", "negative"]
@@ -140,7 +140,7 @@ def test_mixed_texts_are_answered_token_for_token_as_alone(full):
         each.append(solo.generate(TEXTS, max_length=4))
         alone.append(label_log_likelihoods(solo, TEXTS, labels))
     solo.soft_prompt.prompt.assign(bank.prompt[0])
-    assert found == [each[number][i] for i, number in enumerate(numbers)]
+    assert actual == [each[number][i] for i, number in enumerate(numbers)]
     assert bank.generate(TEXTS[0], max_length=4, prompt="rte") == each[2][0]
     ranked = label_log_likelihoods(bank, TEXTS, labels, prompt=which, batch_size=3)
     expected = [alone[number][i] for i, number in enumerate(numbers)]
@@ -149,12 +149,12 @@ def test_mixed_texts_are_answered_token_for_token_as_alone(full):
 
 def test_evaluate_takes_the_prompt(full, data_dir):
     options = {"method": "rank", "data_dir": data_dir, "limit": 6}
-    found = evaluate(full[0], "synthetic/movies", prompt="cb", **options)
+    actual = evaluate(full[0], "synthetic/movies", prompt="cb", **options)
     solo = full[1][0]
     solo.soft_prompt.prompt.assign(full[0].prompt[1])
     alone = evaluate(solo, "synthetic/movies", **options)
-    assert found.scores == alone.scores
-    assert [r["prediction"] for r in found.predictions] == [
+    assert actual.scores == alone.scores
+    assert [r["prediction"] for r in actual.predictions] == [
         r["prediction"] for r in alone.predictions
     ]
 
@@ -207,9 +207,9 @@ def test_a_saved_model_serves_many_tasks(full, tmp_path):
     bank.export(tmp_path / "served", max_length=4)
     serve = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
     which = ["cb", "rte", "glue/sst2", "cb"]
-    found = serve(text=tf.constant(TEXTS), prompt=tf.constant(which))["outputs"].numpy()
+    actual = serve(text=tf.constant(TEXTS), prompt=tf.constant(which))["outputs"].numpy()
     expected = bank.generate(TEXTS, max_length=4, prompt=which)
-    assert [answer.decode() for answer in found] == expected
+    assert [answer.decode() for answer in actual] == expected
     answer = serve(text=tf.constant(TEXTS[:1]), prompt=tf.constant(["mnli"]))
     assert b"`prompt` must be a known name" in answer["error"].numpy()[0]
 
@@ -221,8 +221,8 @@ def test_every_prompt_gets_the_batches_of_its_own_task(tokenizer, data_dir):
     members, seeds, size = ["synthetic/movies", "synthetic/products"], [0, 5], 2
     data = keras_spot.load_bank(members, "train", tokenizer, size, data_dir=data_dir, seeds=seeds)
     steps = batches.WINDOW + 1
-    found = list(data.take(steps).as_numpy_iterator())
-    longest = max(x["encoder_token_ids"].shape[1] for x, _, _ in found)
+    results = list(data.take(steps).as_numpy_iterator())
+    longest = max(x["encoder_token_ids"].shape[1] for x, _, _ in results)
 
     def window(parts):
         return sorted(
@@ -238,7 +238,7 @@ def test_every_prompt_gets_the_batches_of_its_own_task(tokenizer, data_dir):
         )
         mine = [
             {key: value[x["prompt_index"] == number] for key, value in x.items()}
-            for x, _, _ in found
+            for x, _, _ in results
         ]
         theirs = [x for x, _, _ in alone.take(batches.WINDOW).as_numpy_iterator()]
         assert all(len(x["encoder_token_ids"]) == size for x in mine)
@@ -246,7 +246,7 @@ def test_every_prompt_gets_the_batches_of_its_own_task(tokenizer, data_dir):
     late = keras_spot.load_bank(
         members, "train", tokenizer, size, data_dir=data_dir, seeds=seeds, start_step=steps - 2
     )
-    for (x, y, weight), (a, b, c) in zip(found[-2:], late.take(2).as_numpy_iterator()):
+    for (x, y, weight), (a, b, c) in zip(results[-2:], late.take(2).as_numpy_iterator()):
         keras.tree.map_structure(np.testing.assert_array_equal, (x, y, weight), (a, b, c))
 
 
@@ -316,8 +316,8 @@ def test_a_bank_trains_what_training_alone_does(train, tmp_path, monkeypatch):
     assert list(bank.runs) == ["seed3", "seed4"]
     alone = train(tmp_path / "alone", keras_spot.train, seed=4, **options)
     np.testing.assert_allclose(bank.model.prompt[1], alone.model.prompt, rtol=0, atol=5e-4)
-    found = [line["loss"] for line in bank.runs["seed4"].history]
-    assert found == pytest.approx([line["loss"] for line in alone.history], rel=1e-3)
+    results = [line["loss"] for line in bank.runs["seed4"].history]
+    assert results == pytest.approx([line["loss"] for line in alone.history], rel=1e-3)
 
 
 # === What is refused ===

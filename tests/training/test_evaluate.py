@@ -33,28 +33,28 @@ def likelihood(model, text, label):
 def test_ranking_equals_a_loop_over_labels(model):
     texts = ["a fine film", "it broke at once and the shop never answered", "soup"]
     labels = ["negative", "positive", "neutral"]
-    found = label_log_likelihoods(model, texts, labels, batch_size=2)
+    actual = label_log_likelihoods(model, texts, labels, batch_size=2)
     expected = [[likelihood(model, text, label) for label in labels] for text in texts]
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
 def test_rank_picks_the_likeliest_label(model, data_dir):
-    found = evaluate(model, "synthetic/movies", method="rank", data_dir=data_dir, limit=20)
-    assert found.examples == 20
-    assert found.scores["invalid"] == 0
-    right = [r["prediction"] == r["target"] for r in found.predictions]
-    assert found.scores["accuracy"] == pytest.approx(100 * np.mean(right))
-    for record in found.predictions:
+    actual = evaluate(model, "synthetic/movies", method="rank", data_dir=data_dir, limit=20)
+    assert actual.examples == 20
+    assert actual.scores["invalid"] == 0
+    right = [r["prediction"] == r["target"] for r in actual.predictions]
+    assert actual.scores["accuracy"] == pytest.approx(100 * np.mean(right))
+    for record in actual.predictions:
         assert record["prediction"] == max(record["scores"], key=record["scores"].get)
 
 
 def test_decoding_counts_invalid_answers_as_wrong(model, data_dir, tmp_path):
-    found = evaluate(model, "synthetic/movies", data_dir=data_dir, limit=10)
+    actual = evaluate(model, "synthetic/movies", data_dir=data_dir, limit=10)
     labels = tasks.get("synthetic/movies").labels
-    answers = [r["prediction"] for r in found.predictions]
-    assert found.scores["invalid"] == sum(a not in labels for a in answers)
-    assert answers == model.generate([r["input"] for r in found.predictions], max_length=8)
-    found.write(tmp_path / "p.jsonl")
+    answers = [r["prediction"] for r in actual.predictions]
+    assert actual.scores["invalid"] == sum(a not in labels for a in answers)
+    assert answers == model.generate([r["input"] for r in actual.predictions], max_length=8)
+    actual.write(tmp_path / "p.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert [line["prediction"] for line in lines] == answers
     assert set(lines[0]) >= {"split", "index", "idx", "input", "target", "prediction"}
@@ -66,10 +66,10 @@ def test_several_validation_splits_are_averaged(model, data_dir):
     task = dataclasses.replace(
         tasks.get("synthetic/movies"), validation=("validation[:5]", "validation[5:20]")
     )
-    found = evaluate(model, task, method="rank", data_dir=data_dir)
-    parts = [found.scores[f"{split}/score"] for split in task.validation]
-    assert found.scores["score"] == pytest.approx(np.mean(parts))
-    assert found.examples == 20
+    actual = evaluate(model, task, method="rank", data_dir=data_dir)
+    parts = [actual.scores[f"{split}/score"] for split in task.validation]
+    assert actual.scores["score"] == pytest.approx(np.mean(parts))
+    assert actual.examples == 20
 
 
 def test_beams_find_likelier_answers_and_leave_the_sampler_alone(model, data_dir):
@@ -82,8 +82,8 @@ def test_beams_find_likelier_answers_and_leave_the_sampler_alone(model, data_dir
     for wide, narrow in zip(beam.predictions, greedy.predictions):
         both = [wide["prediction"], narrow["prediction"]]
         if all(both) and max(len(row) for row in model.token_rows(both)) <= 8:
-            found = label_log_likelihoods(model, [wide["input"]], both)[0]
-            assert found[0] >= found[1] - 1e-3
+            actual = label_log_likelihoods(model, [wide["input"]], both)[0]
+            assert actual[0] >= actual[1] - 1e-3
 
 
 def test_submission_files_come_from_test_splits(model, data_dir, tmp_path):

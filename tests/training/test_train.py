@@ -71,14 +71,14 @@ def test_tensorboard_reads_the_events(whole):
     import tensorflow as tf
 
     (file,) = (whole.run_dir / "tensorboard").iterdir()
-    found = {}
+    results = {}
     for event in tf.compat.v1.train.summary_iterator(str(file)):
         for value in event.summary.value:
             assert value.metadata.plugin_data.plugin_name == "scalars"
-            found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+            results[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
     line = whole.history[-1]
-    assert found["loss", 8] == pytest.approx(line["loss"])
-    assert found["score", 8] == pytest.approx(line["score"])
+    assert results["loss", 8] == pytest.approx(line["loss"])
+    assert results["score", 8] == pytest.approx(line["score"])
 
 
 def test_resumed_equals_uninterrupted(whole, train, tmp_path):
@@ -230,12 +230,12 @@ def test_a_seed_set_on_the_way_does_not_break_the_data(tokenizer, data_dir):
     options = {"batch_size": 4, "data_dir": data_dir, "shuffle": False, "repeat": True}
     data = keras_spot.load_task("synthetic/movies", "train", tokenizer, **options)
     expected = [x["encoder_token_ids"].numpy() for x, _, _ in data.take(600)]
-    found = []
+    results = []
     for i, (x, _, _) in enumerate(data.take(600)):
-        found.append(x["encoder_token_ids"].numpy())
+        results.append(x["encoder_token_ids"].numpy())
         if i == 1:
             keras.utils.set_random_seed(0)
-    for mine, theirs in zip(found, expected):
+    for mine, theirs in zip(results, expected):
         np.testing.assert_array_equal(mine, theirs)
 
 

@@ -23,11 +23,11 @@ A, B, C = RNG.normal(size=(3, 4, 6)).astype("float32")
 @pytest.fixture
 def filled(tmp_path):
     """A library of three sources, one of them of another length and without an embedding."""
-    found = PromptLibrary(tmp_path / "library")
-    found.add("glue/mnli", A, A[::-1] + 1, task="glue/mnli", score=84.5, backbone="f00d")
-    found.add("glue/sst2", Prompt(B, {"task": "glue/sst2", "backbone": "f00d"}), B - 1)
-    found.add("squad", C[:3], task="squad")
-    return found
+    actual = PromptLibrary(tmp_path / "library")
+    actual.add("glue/mnli", A, A[::-1] + 1, task="glue/mnli", score=84.5, backbone="f00d")
+    actual.add("glue/sst2", Prompt(B, {"task": "glue/sst2", "backbone": "f00d"}), B - 1)
+    actual.add("squad", C[:3], task="squad")
+    return actual
 
 
 def test_what_was_added_comes_back(filled):
@@ -49,10 +49,10 @@ def test_what_was_added_comes_back(filled):
 
 
 def test_an_empty_or_missing_library_lists_nothing(tmp_path):
-    found = PromptLibrary(tmp_path / "none")
-    assert (len(found), list(found), found.entries(), found.verify()) == (0, [], [], [])
+    actual = PromptLibrary(tmp_path / "none")
+    assert (len(actual), list(actual), actual.entries(), actual.verify()) == (0, [], [], [])
     with pytest.raises(ValueError) as error:
-        found.rank(A)
+        actual.rank(A)
     assert str(error.value) == (
         f"`library` must hold at least one prompt. Received: {tmp_path / 'none'}"
     )
@@ -71,41 +71,41 @@ def test_listing_reads_headers_alone(filled):
 
 @pytest.mark.parametrize("name", ["..", ".hidden", "a/../b", "a b", "ä*?[x]", "%2F", "a\\b"])
 def test_any_name_is_one_folder_of_the_library(tmp_path, name):
-    found = PromptLibrary(tmp_path / "library")
-    found.add(name, A)
-    assert list(found) == [name]
-    assert len(os.listdir(found.folder)) == 1
+    actual = PromptLibrary(tmp_path / "library")
+    actual.add(name, A)
+    assert list(actual) == [name]
+    assert len(os.listdir(actual.folder)) == 1
     assert os.listdir(tmp_path) == ["library"]
-    assert found.rank(A)[0][0] == name
-    found.remove(name)
-    assert (list(found), os.listdir(found.folder)) == ([], [])
+    assert actual.rank(A)[0][0] == name
+    actual.remove(name)
+    assert (list(actual), os.listdir(actual.folder)) == ([], [])
 
 
 @pytest.mark.parametrize("by", transfer.SIMILARITIES)
 def test_ranking_equals_that_of_the_arrays(tmp_path, by, monkeypatch):
     monkeypatch.setattr(reading, "_BLOCK", 3)
-    found = PromptLibrary(tmp_path)
+    actual = PromptLibrary(tmp_path)
     embeddings = {f"t{i:02}": RNG.normal(size=(3 + i % 2, 6)) for i in range(10)}
     for name, embedding in embeddings.items():
-        found.add(name, RNG.normal(size=(4, 6)), embedding)
-    ranked = found.rank(B, by=by)
+        actual.add(name, RNG.normal(size=(4, 6)), embedding)
+    ranked = actual.rank(B, by=by)
     expected = transfer.rank(B, embeddings, by=by)
     assert [name for name, _ in ranked] == [name for name, _ in expected]
     np.testing.assert_allclose([s for _, s in ranked], [s for _, s in expected], atol=1e-6)
-    assert found.rank(B, by=by, top=3) == ranked[:3]
+    assert actual.rank(B, by=by, top=3) == ranked[:3]
 
     def ones_own(query, prompts):  # the same function under no name: by blocks
         return transfer.similarity(by)(query, prompts)
 
-    mine = found.rank(B, by=ones_own)
+    mine = actual.rank(B, by=ones_own)
     np.testing.assert_allclose([s for _, s in mine], [s for _, s in expected], atol=1e-6)
 
 
 def test_equal_similarities_are_in_the_order_of_the_names(tmp_path):
-    found = PromptLibrary(tmp_path)
+    actual = PromptLibrary(tmp_path)
     for name in ("b", "a", "c"):
-        found.add(name, A)
-    assert [name for name, _ in found.rank(A)] == ["a", "b", "c"]
+        actual.add(name, A)
+    assert [name for name, _ in actual.rank(A)] == ["a", "b", "c"]
 
 
 def test_cosines_read_no_embeddings(filled):
@@ -154,10 +154,10 @@ def test_a_query_is_a_prompt_an_array_or_a_path(filled, tmp_path):
 
 def test_the_released_prompts(shared, tmp_path):
     folder = shared / "data/prompts/t5_1_1_lm100k_base"
-    found = PromptLibrary(tmp_path)
+    actual = PromptLibrary(tmp_path)
     for name in ("sst2", "mrpc"):
-        found.add(f"glue/{name}", folder / f"{name}.npy", task=f"glue/{name}")
-    ranked = found.rank(folder / "rte.npy", by="average_token_cosine")
+        actual.add(f"glue/{name}", folder / f"{name}.npy", task=f"glue/{name}")
+    ranked = actual.rank(folder / "rte.npy", by="average_token_cosine")
     assert [(name, round(s, 3)) for name, s in ranked] == [
         ("glue/mrpc", 0.565),
         ("glue/sst2", 0.518),
@@ -181,10 +181,10 @@ def fake_run(path, task="glue/rte", steps=(500, 9500, 10500, 20000), best=20000)
 
 def test_a_run_brings_its_best_prompt_and_its_early_checkpoint(tmp_path):
     run = fake_run(tmp_path / "run")
-    found = PromptLibrary(tmp_path / "library")
-    entry = found.add_run(run)
+    actual = PromptLibrary(tmp_path / "library")
+    entry = actual.add_run(run)
     assert entry.name == "glue/rte"
-    np.testing.assert_array_equal(found.prompt("glue/rte").values, A + 20000)
+    np.testing.assert_array_equal(actual.prompt("glue/rte").values, A + 20000)
     assert dict(entry.provenance) == {
         "task": "glue/rte",
         "backbone": "f00d",
@@ -193,19 +193,19 @@ def test_a_run_brings_its_best_prompt_and_its_early_checkpoint(tmp_path):
         "step": 20000,
         "score": 70.5,
     }
-    np.testing.assert_array_equal(found.embedding("glue/rte").values, A + 9500)
-    assert found.embedding("glue/rte").provenance["step"] == 9500
-    assert found.add_run(run) == entry  # again: nothing new
-    assert found.add_run(run, 700, name="rte, early").embedding_provenance["step"] == 500
-    assert len(found) == 2
-    assert found.verify() == []
+    np.testing.assert_array_equal(actual.embedding("glue/rte").values, A + 9500)
+    assert actual.embedding("glue/rte").provenance["step"] == 9500
+    assert actual.add_run(run) == entry  # again: nothing new
+    assert actual.add_run(run, 700, name="rte, early").embedding_provenance["step"] == 500
+    assert len(actual) == 2
+    assert actual.verify() == []
 
 
 def test_export_and_back(filled, tmp_path):
     path = filled.export("glue/mnli", tmp_path / "mnli.npz")
-    found = prompts.read(path)
-    np.testing.assert_array_equal(found.values, A)
-    assert found.provenance["task"] == "glue/mnli"
+    actual = prompts.read(path)
+    np.testing.assert_array_equal(actual.values, A)
+    assert actual.provenance["task"] == "glue/mnli"
 
 
 def test_merging(filled, tmp_path):
@@ -338,8 +338,8 @@ def test_a_mistake_changes_nothing(filled, message):
     before = sorted(filled.folder.rglob("*"))
     with pytest.raises(ValueError) as error:
         MISTAKES[message](filled)
-    found = str(error.value).replace(str(filled.folder), "L")
-    assert re.sub(r"of '(glue/\w+|squad)'", "of ANY", found) == message
+    actual = str(error.value).replace(str(filled.folder), "L")
+    assert re.sub(r"of '(glue/\w+|squad)'", "of ANY", actual) == message
     assert sorted(filled.folder.rglob("*")) == before
 
 
@@ -358,11 +358,11 @@ def test_several_processes_add_at_once(tmp_path):
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    found = PromptLibrary(tmp_path)
-    assert len(found) == len(os.listdir(tmp_path)) == 12
-    assert found.verify() == []
+    actual = PromptLibrary(tmp_path)
+    assert len(actual) == len(os.listdir(tmp_path)) == 12
+    assert actual.verify() == []
     for i in range(12):
-        np.testing.assert_array_equal(found.prompt(f"task {i}").values, A + i)
+        np.testing.assert_array_equal(actual.prompt(f"task {i}").values, A + i)
 
 
 def test_of_two_different_prompts_of_one_name_the_first_stays(filled, monkeypatch):
@@ -404,12 +404,12 @@ def test_a_killed_add_leaves_no_entry(tmp_path):
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()
     writer.stdout.close()
-    found = PromptLibrary(tmp_path)
-    assert (len(found), list(found), found.entries()) == (0, [], [])
+    actual = PromptLibrary(tmp_path)
+    assert (len(actual), list(actual), actual.entries()) == (0, [], [])
     (left,) = os.listdir(tmp_path)
-    assert found.verify() == [f"{left}: left by an unfinished or killed writer"]
-    found.add("new", A)
-    assert list(found) == ["new"]
+    assert actual.verify() == [f"{left}: left by an unfinished or killed writer"]
+    actual.add("new", A)
+    assert list(actual) == ["new"]
 
 
 def test_a_library_needs_no_tensorflow(filled):
@@ -422,20 +422,20 @@ def test_a_library_needs_no_tensorflow(filled):
         "except SystemExit: print({'tensorflow', 'keras', 'scipy'} & set(sys.modules))"
     )
     words = [sys.executable, "-c", code, str(filled.folder)]
-    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert (len(found), found[-1]) == (4, "set()")
+    actual = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert (len(actual), actual[-1]) == (4, "set()")
 
 
 def test_thousands_list_fast(tmp_path):
     """Two thousand headers in well under ten seconds, on any machine."""
-    found = PromptLibrary(tmp_path)
-    found.add("0", A, task="t")
+    actual = PromptLibrary(tmp_path)
+    actual.add("0", A, task="t")
     header = json.loads((tmp_path / "0" / "entry.json").read_text())
     for i in range(1, 2000):
         (tmp_path / str(i)).mkdir()
         (tmp_path / str(i) / "entry.json").write_text(json.dumps({**header, "name": str(i)}))
     began = time.perf_counter()
-    assert len(found.entries()) == len(found) == 2000
+    assert len(actual.entries()) == len(actual) == 2000
     assert time.perf_counter() - began < 10
 
 

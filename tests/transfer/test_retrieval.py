@@ -58,7 +58,7 @@ def initial(options):
 @pytest.fixture(scope="module")
 def library(options, initial, tmp_path_factory):
     """A library of prompts that no run has trained, and one of the target's own task."""
-    found = PromptLibrary(tmp_path_factory.mktemp("sources") / "library")
+    actual = PromptLibrary(tmp_path_factory.mktemp("sources") / "library")
     rng = np.random.default_rng(0)
     fingerprint = backbones.fingerprint(options["backbone"])
     embeddings = {SOURCES[0]: (1, 0.05), SOURCES[1]: (1, 0.2), SOURCES[2]: (-1, 0), TARGET: (1, 0)}
@@ -67,8 +67,8 @@ def library(options, initial, tmp_path_factory):
         early = prompts.Prompt(values, {"step": 2, "backbone": fingerprint})
         trained = initial[seed % 4] + rng.normal(size=(3, 16))
         facts = {"task": task, "backbone": fingerprint, "prompt_init": "sampled_vocab"}
-        found.add(f"{task} of others", trained, early, seed=seed % 4, **facts)
-    return found
+        actual.add(f"{task} of others", trained, early, seed=seed % 4, **facts)
+    return actual
 
 
 @pytest.fixture(scope="module")

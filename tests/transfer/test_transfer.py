@@ -51,10 +51,10 @@ def test_similarities_equal_plain_loops(by, shape, seed, scale):
     query = (scale * rng.normal(size=(p, h))).astype("float32")
     prompts = rng.normal(size=(n, q, h)).astype("float32")
     prompts[0, 0] = 0.0  # a token of zeros has the cosine 0 with everything
-    found = transfer.similarities(query, prompts, by)
+    actual = transfer.similarities(query, prompts, by)
     expected = [LOOPS[by](query.tolist(), prompt.tolist()) for prompt in prompts]
-    np.testing.assert_allclose(found, expected, atol=2e-6)
-    assert found.dtype == np.float64
+    np.testing.assert_allclose(actual, expected, atol=2e-6)
+    assert actual.dtype == np.float64
 
 
 @pytest.mark.parametrize("by", LOOPS)
@@ -62,11 +62,11 @@ def test_similarity_knows_directions_and_no_positions(by):
     rng = np.random.default_rng(0)
     prompt = rng.normal(size=(6, 9)).astype("float32")
     function = transfer.similarity(by)
-    found = function(prompt, np.stack([prompt, prompt[::-1], 8 * prompt, -prompt]))
-    np.testing.assert_allclose(found[1:3], found[0], atol=1e-6)
-    assert found[3] < found[0]
+    actual = function(prompt, np.stack([prompt, prompt[::-1], 8 * prompt, -prompt]))
+    np.testing.assert_allclose(actual[1:3], actual[0], atol=1e-6)
+    assert actual[3] < actual[0]
     if by != "per_token_cosine":  # whose pairs are all pairs, a token's with itself among others
-        assert found[0] == pytest.approx(1, abs=1e-6)
+        assert actual[0] == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("by", LOOPS)
@@ -102,8 +102,8 @@ def test_the_released_prompts(shared):
     assert transfer.rank(rte, prompts)[0][0] == "rte"
     a, b = prompts["sst2"][:20], prompts["mrpc"][:15]
     for by, loop in LOOPS.items():
-        found = transfer.similarities(a, b[None], by)[0]
-        assert found == pytest.approx(loop(a.tolist(), b.tolist()), abs=1e-6)
+        actual = transfer.similarities(a, b[None], by)[0]
+        assert actual == pytest.approx(loop(a.tolist(), b.tolist()), abs=1e-6)
 
 
 def test_ranking_by_name_position_and_ones_own_function():
@@ -173,9 +173,9 @@ def test_a_prompt_of_another_rank_is_not_ranked():
 
 def test_weights_are_normalised():
     prompts = np.random.default_rng(0).normal(size=(3, 4, 5)).astype("float32")
-    found = transfer.average(prompts, [1, 2, 5])
+    actual = transfer.average(prompts, [1, 2, 5])
     expected = (prompts[0] + 2 * prompts[1] + 5 * prompts[2]) / 8
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
     np.testing.assert_allclose(transfer.average(prompts), prompts.mean(0), atol=1e-6)
 
 
@@ -197,9 +197,9 @@ def test_task_vectors_lead_from_the_initial_to_the_trained_prompt():
     initial, a, b = np.random.default_rng(3).normal(size=(3, 4, 5)).astype("float32")
     vectors = [transfer.task_vector(a, initial), transfer.task_vector(b, initial)]
     np.testing.assert_allclose(transfer.add_task_vectors(initial, vectors[:1]), a, atol=1e-6)
-    found = transfer.add_task_vectors(initial, vectors, [0.25, 0.75])
-    np.testing.assert_allclose(found, 0.25 * a + 0.75 * b, atol=1e-6)
-    assert found.dtype == np.float32
+    actual = transfer.add_task_vectors(initial, vectors, [0.25, 0.75])
+    np.testing.assert_allclose(actual, 0.25 * a + 0.75 * b, atol=1e-6)
+    assert actual.dtype == np.float32
     away = transfer.add_task_vectors(initial, vectors[:1], [-1])
     np.testing.assert_allclose(away, 2 * initial - a, atol=1e-6)
 
@@ -260,8 +260,8 @@ def test_arithmetic_that_cannot_be(call, message):
 def test_the_published_relative_error_reductions():
     """REFERENCE section 3: MNLI helps CB, ReCoRD ruins it; the oracle of 48 prompts."""
     assert round(100 * transfer.relative_error_reduction(97.0, 92.7), 1) == 58.9
-    found = transfer.relative_error_reduction(np.array([97.0, 74.1]), 92.7)
-    np.testing.assert_allclose(found, [4.3 / 7.3, -18.6 / 7.3])
+    actual = transfer.relative_error_reduction(np.array([97.0, 74.1]), 92.7)
+    np.testing.assert_allclose(actual, [4.3 / 7.3, -18.6 / 7.3])
     assert round(100 * transfer.relative_error_reduction(80.7, 74.7), 1) == 23.7
 
 
@@ -281,10 +281,10 @@ def test_the_regression_agrees_with_scipy_and_the_normal_equations(points, new):
     x, y = np.array(points).T
     if np.ptp(x) < 1e-3:
         return
-    found = transfer.predict_gain(x, y, [new, 0.0], level=0.9)
+    actual = transfer.predict_gain(x, y, [new, 0.0], level=0.9)
     line = stats.linregress(x, y)
-    assert found.slope == pytest.approx(line.slope, rel=1e-6, abs=1e-6)
-    assert found.intercept == pytest.approx(line.intercept, rel=1e-6, abs=1e-6)
+    assert actual.slope == pytest.approx(line.slope, rel=1e-6, abs=1e-6)
+    assert actual.intercept == pytest.approx(line.intercept, rel=1e-6, abs=1e-6)
     design = np.stack([np.ones_like(x), x], axis=1)
     inverse = np.linalg.inv(design.T @ design)
     beta = inverse @ design.T @ y
@@ -292,10 +292,10 @@ def test_the_regression_agrees_with_scipy_and_the_normal_equations(points, new):
     for i, at in enumerate([new, 0.0]):
         row = np.array([1.0, at])
         error = math.sqrt(variance * (1 + row @ inverse @ row))
-        assert found.gain[i] == pytest.approx(row @ beta, rel=1e-5, abs=1e-5)
-        assert found.standard_error[i] == pytest.approx(error, rel=1e-5, abs=1e-5)
+        assert actual.gain[i] == pytest.approx(row @ beta, rel=1e-5, abs=1e-5)
+        assert actual.standard_error[i] == pytest.approx(error, rel=1e-5, abs=1e-5)
         reach = stats.t.ppf(0.95, len(x) - 2) * error
-        assert found.high[i] - found.low[i] == pytest.approx(2 * reach, rel=1e-5, abs=1e-4)
+        assert actual.high[i] - actual.low[i] == pytest.approx(2 * reach, rel=1e-5, abs=1e-4)
 
 
 def test_the_prediction_interval_holds_as_often_as_it_says():
@@ -304,8 +304,8 @@ def test_the_prediction_interval_holds_as_often_as_it_says():
     for _ in range(2000):
         x, noise = rng.uniform(size=9), rng.normal(size=9)
         y = 2 * x + 1 + noise
-        found = transfer.predict_gain(x[:8], y[:8], x[8], level=0.8)
-        inside += int(found.low <= y[8] <= found.high)
+        actual = transfer.predict_gain(x[:8], y[:8], x[8], level=0.8)
+        inside += int(actual.low <= y[8] <= actual.high)
     assert abs(inside / 2000 - 0.8) < 0.03
 
 

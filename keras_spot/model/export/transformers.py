@@ -15,7 +15,7 @@ from keras_spot.model.export.merged import Merged
 from keras_spot.model.export.readme import write_readme
 from keras_spot.model.export.tokenizer import write_tokenizer
 from keras_spot.model.export.trial import Trial
-from keras_spot.model.generation import INPUTS
+from keras_spot.model.generate_functions import INPUTS
 from keras_spot.model.texts import pad_rows
 
 __all__ = ["FORM", "export_transformers"]
