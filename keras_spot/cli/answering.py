@@ -1,7 +1,6 @@
 """`keras-spot evaluate`, `submit` and `export`: what a trained prompt is for."""
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
     BatchSize,
@@ -86,7 +86,7 @@ def evaluate_command(
     if sys.stdout.isatty():
         typer.echo(evaluation.report(classes=report))
     else:
-        typer.echo(json.dumps(_as_json(evaluation, report)))
+        typer.echo(to_json(_as_json(evaluation, report)))
 
 
 def _as_json(evaluation: "Evaluation", report: bool) -> dict[str, Any]:

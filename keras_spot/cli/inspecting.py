@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
     find_task,
@@ -66,7 +67,7 @@ def inspect_command(
         known = {} if loaded is None else _known(loaded, tokenizer)
         report = inspection.inspect_prompt(prompt, **known, top=top)
     if as_json:
-        typer.echo(json.dumps(report))
+        typer.echo(to_json(report))
     else:
         _show(report)
 
@@ -84,7 +85,7 @@ def _survey(
             continue
         report = survey(task, split, tokenizer, input_length, data_dir=data_dir)
         if as_json:
-            typer.echo(json.dumps(dataclasses.asdict(report)))
+            typer.echo(to_json(dataclasses.asdict(report)))
             continue
         targets = f"up to {report.longest_target} tokens of {report.target_length}"
         typer.echo(

@@ -1,11 +1,11 @@
 """`keras-spot library`: a folder of source prompts."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app
 from keras_spot.cli.options import PromptPath, Similarity
 from keras_spot.cli.outputs import Overwrite, write_prompt
@@ -157,7 +157,7 @@ def _existing(folder: str) -> Any:
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         for row in rows:
-            typer.echo(json.dumps(row))
+            typer.echo(to_json(row))
         return
     from rich.console import Console
     from rich.table import Table

@@ -1,12 +1,12 @@
 """`keras-spot plan`: what a training step needs of each chip, compiled and never run."""
 
 import dataclasses
-import json
 from typing import Annotated
 
 import typer
 
 from keras_spot.base.errors import invalid
+from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app
 
 __all__ = ["plan_command"]
@@ -51,7 +51,7 @@ def plan_command(
         )  # fmt: skip
         made.append(plan(request))
         if as_json:
-            typer.echo(json.dumps({**dataclasses.asdict(request), **dataclasses.asdict(made[-1])}))
+            typer.echo(to_json({**dataclasses.asdict(request), **dataclasses.asdict(made[-1])}))
     if as_json:
         return
     from rich.console import Console

@@ -1,6 +1,5 @@
 """`keras-spot predict`: answers to texts, to rows that the run's task reads, or to a split."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_spot.base.errors import invalid, missing_file
+from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
     BatchSize,
@@ -110,7 +110,7 @@ def predict_command(
             records = _without_place(records)
     if output is None:
         for record in records:
-            typer.echo(json.dumps(record, ensure_ascii=False, default=str))
+            typer.echo(to_json(record, ensure_ascii=False, default=str))
             sys.stdout.flush()
     else:
         write_predictions(records, output, overwrite)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app, saved_when_stopped
 from keras_spot.cli.options import find_task, like_run, prepare_tensorflow
 
@@ -57,7 +58,7 @@ def tasks_command(
         return
     rows = [_listed(tasks.get(known), data_dir) for known in names]
     if as_json:
-        typer.echo(json.dumps(rows))
+        typer.echo(to_json(rows))
     elif sys.stdout.isatty():
         _show_table(rows)
     else:
@@ -117,7 +118,7 @@ def _show_task(task: Any, data_dir: str | None, as_json: bool) -> None:
     else:
         shown["example"] = _example(task, data_dir)
     if as_json:
-        typer.echo(json.dumps(shown))
+        typer.echo(to_json(shown))
         return
     for field, value in shown.items():
         if value is not None:

@@ -12,10 +12,10 @@ of `:predict` is `serving_default`, `classify` or `score`; the last takes `candi
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from keras_spot.base import json_text
 from keras_spot.base.errors import complaint, shortened, unknown
 from keras_spot.serving.limits import Limits, Refused
 
@@ -116,9 +116,7 @@ def answer_of(request: Request, rows: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 def to_json(record: Any) -> bytes:
     """Return a record as JSON; numbers that are not finite, which JSON does not know, as null."""
-    return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False).encode(
-        "utf-8", "backslashreplace"
-    )
+    return json_text.to_json(record, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def _json(body: bytes) -> dict[str, Any]:
@@ -188,11 +186,3 @@ def _whole(text: str) -> bool:
 
 def _wrong(place: str, rule: str, received: Any) -> Refused:
     return Refused(422, complaint(place, rule, shortened(repr(received)[:1000])))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value

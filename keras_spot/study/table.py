@@ -35,6 +35,7 @@ from keras_spot.base.atomic import atomic_write
 from keras_spot.base.claims import STALE_AFTER, Claims
 from keras_spot.base.errors import damaged, invalid, missing_file, shortened
 from keras_spot.base.fields import check_text
+from keras_spot.base.json_text import to_json
 from keras_spot.base.ownership import Kind, check
 from keras_spot.study.cells import Cell
 from keras_spot.study.description import Study
@@ -197,7 +198,7 @@ class StudyFolder:
             InvalidArgument: a table is there that says more than our rows, without `overwrite`.
         """
         rows = self.rows()
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        lines = "".join(to_json(row) + "\n" for row in rows)
         plain = [k for k in rows[0] if not isinstance(rows[0][k], (dict, list))] if rows else []
         kind = self._table_kind()
         for name, text in zip(TABLES, (lines, _csv(rows, plain))):
@@ -331,8 +332,7 @@ def _ids(folder: Path) -> set[str]:
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record, whole or not at all."""
     with atomic_write(path, "w") as file:
-        json.dump(record, file, indent=1)
-        file.write("\n")
+        file.write(to_json(record, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Row:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_spot import prompts
+from keras_spot.base.errors import invalid
 from keras_spot.data.streams import examples, numbered, open_labelled
 from keras_spot.study.cells import Cell
 from keras_spot.study.description import Study
@@ -107,7 +108,12 @@ class CellTrainer:
         assert study.embedding_steps is not None
         lines = [line for line in trained.history if "score" in line]
         keeps_best = cell.target is None or study.score == "best"
-        chosen = max(lines, key=lambda line: line["score"]) if keeps_best else lines[-1]
+        numbers = [line for line in lines if line["score"] is not None]
+        candidates = numbers if keeps_best and numbers else lines[-1:]
+        chosen = max(candidates, key=lambda line: line["score"])
+        if chosen["score"] is None:
+            where = f"{trained.run_dir}, step {chosen['step']}: NaN"
+            raise invalid("score", "must be a number for a run to be compared", where)
         named = {"step", "loss", "seconds"}
         split_scores = {f"{split}/" for split in run.scored(run.members[0].tasks[0])}
         scores = {
@@ -117,7 +123,7 @@ class CellTrainer:
         }
         kept = session.kept(run)
         return Outcome(
-            curve=[(line["step"], line["score"]) for line in lines],
+            curve=[(line["step"], line["score"]) for line in numbers],
             scores=scores,
             step=chosen["step"],
             prompt=prompts.read(trained.run_dir, chosen["step"]).values,

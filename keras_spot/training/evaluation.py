@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_spot.base import remote
 from keras_spot.base.atomic import atomic_write
+from keras_spot.base.json_text import to_json
 from keras_spot.base.ownership import Kind
 from keras_spot.base.types import PathLike, Record
 from keras_spot.tasks.classes import ClassScores, by_class
@@ -196,7 +197,7 @@ def write_predictions(records: Iterable[Record], path: PathLike, overwrite: bool
         atomic_write(local, "w", PREDICTIONS, overwrite) as file,
     ):
         for record in records:
-            file.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
+            file.write(to_json(record, ensure_ascii=False, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -26,6 +26,7 @@ from keras_spot.base import ownership, reading, remote
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import DamagedFile, invalid, missing_file, naming_file
 from keras_spot.base.fields import check_text
+from keras_spot.base.json_text import to_json
 from keras_spot.prompts.names import folder as folder_of
 from keras_spot.training.owner import LOCK, TRANSFER_LOCK, Owner
 from keras_spot.training.state import State, checksum, read_state
@@ -275,10 +276,9 @@ class RunFolder:
 
         A number that is not finite is written as null.
         """
-        finite = {key: None if _is_nan(value) else value for key, value in line.items()}
         place = self.path / METRICS
         with naming_file(place), open(place, "a", encoding="utf-8") as file:
-            file.write(json.dumps(finite, allow_nan=False) + "\n")
+            file.write(to_json(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -385,7 +385,3 @@ def _parsed(raw: bytes, file: Path) -> Line | None:
     except ValueError:
         return None
     return line if isinstance(line, dict) and type(line.get("step")) is int else None
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)

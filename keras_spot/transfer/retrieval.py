@@ -15,6 +15,7 @@ runs.
 """
 
 import dataclasses
+import math
 import os
 from typing import Any, Literal
 
@@ -91,15 +92,17 @@ class TopK(Retrieval):
 
     def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, list[float]]]:
         best: TrainedRun | None = None
+        highest = -math.inf
         scores: list[float] = []
         for number, source in enumerate(target.sources, 1):
             folder = target.folder.path / "sources" / f"{number}-{folder_name(source)}"
             run = target.train(folder, f"from {source}", target.library.prompt(source))
-            assert run.best is not None
-            if best is None or run.best["score"] > max(scores):
-                best = run
-            scores.append(run.best["score"])
-        assert best is not None
+            score = run.best["score"] if run.best else math.nan
+            if score > highest:
+                best, highest = run, score
+            scores.append(score)
+        if best is None:
+            raise invalid("score", "must be a number for one source at least", f"{scores}")
         target.folder.adopt(RunFolder(best.run_dir))
         return dataclasses.replace(best, run_dir=target.folder.path), {"scores": scores}
 

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from keras_spot import backbones, prompts, tasks, transfer
 from keras_spot.base import devices, reading
 from keras_spot.base.atomic import atomic_write
 from keras_spot.base.errors import invalid
+from keras_spot.base.json_text import to_json
 from keras_spot.base.progress import Report
 from keras_spot.model.build import recorded_attention
 from keras_spot.prompts import initializers
@@ -190,8 +190,7 @@ class Target:
 
     def _write(self) -> None:
         with atomic_write(self.folder.path / RECORD, "w") as file:
-            json.dump(self.record, file, indent=1)
-            file.write("\n")
+            file.write(to_json(self.record, indent=1) + "\n")
 
 
 def _read_record(folder: RunFolder) -> dict[str, Any]:

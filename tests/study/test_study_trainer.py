@@ -8,9 +8,10 @@ import pytest
 import toy
 
 from keras_spot import prompts, study
+from keras_spot.base.errors import InvalidArgument
 from keras_spot.study.cells import Cell
 from keras_spot.study.trainer import CellTrainer
-from keras_spot.training.execute import execute
+from keras_spot.training.execute import TrainedRun, execute
 from keras_spot.training.session import Session
 
 SOURCE = Cell("source", "synthetic/movies", None, None, 0)
@@ -193,3 +194,20 @@ def test_methods_are_runs_of_their_own_shapes_and_rates(plan, tmp_path):
     np.testing.assert_array_equal(trainer.session.model.prompt, new.prompt)
     trainer(moved, start, tmp_path / "moved")
     assert list(prompts.read_run(tmp_path / "moved")["reparameterization"]) == ["low-rank"]
+
+
+def test_a_score_that_is_no_number_is_never_the_best_and_never_a_row(trainer, outcomes, tmp_path):
+    run = trainer.run(SOURCE, None)
+    folder = tmp_path / "run"
+    for step in (3, 4, 8):
+        folder.mkdir(exist_ok=True)
+        prompts.write(prompts.step_path(folder, step), outcomes[SOURCE].prompt)
+    history = [
+        {"step": 4, "loss": 1.0, "score": 50.0},
+        {"step": 8, "loss": 1.0, "score": None},
+    ]
+    trained = TrainedRun(trainer.session.model, folder, None, history)
+    outcome = trainer._outcome(SOURCE, run, trained)
+    assert (outcome.step, outcome.curve) == (4, [(4, 50.0)])
+    with pytest.raises(InvalidArgument, match=r"must be a number .* step 8: NaN"):
+        trainer._outcome(SOURCE, run, dataclasses.replace(trained, history=history[1:]))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ import toy
 
 import keras_spot
 from keras_spot import PromptLibrary, Recipe, Run, backbones, prompts, tasks, transfer
+from keras_spot.base.errors import InvalidArgument
+from keras_spot.base.json_text import to_json
 from keras_spot.model import build
+from keras_spot.training.execute import TrainedRun
 from keras_spot.training.run_folder import RunFolder
 from keras_spot.transfer import retrieval
 
@@ -406,3 +410,21 @@ def test_the_command(library, options, tokenizer, data_dir, tmp_path, monkeypatc
         assert f"{similarity:.3f}" in row
         assert f"{weight:.3f}" in row
     assert out.splitlines()[-1] == f"run: {tmp_path / 'run'}"
+
+
+def test_a_source_whose_score_is_no_number_is_not_the_best(tmp_path):
+    def target(*scores):
+        bests = [None if score is None else {"step": 1, "score": score} for score in scores]
+        runs = iter([TrainedRun(None, tmp_path, best, []) for best in bests])
+        return SimpleNamespace(
+            sources=[f"source{number}" for number in range(len(scores))],
+            folder=SimpleNamespace(path=tmp_path, adopt=lambda run: None),
+            library=SimpleNamespace(prompt=lambda name: None),
+            train=lambda *arguments: next(runs),
+        )
+
+    best, facts = retrieval.TopK().transfer(target(None, 40.0, 50.0, 50.0, None))
+    assert best.best["score"] == 50.0
+    assert to_json(facts) == '{"scores": [null, 40.0, 50.0, 50.0, null]}'
+    with pytest.raises(InvalidArgument, match="`score` must be a number for one source at least"):
+        retrieval.TopK().transfer(target(None, None))
