@@ -76,7 +76,9 @@ def _one_trace_function(step: Function, model: PromptedT5, keeps_rows: bool) -> 
             spec[key] = tf.TensorSpec([rows, length], "int32", name=key)
         for key in keys[len(INPUTS) :]:
             spec[key] = tf.TensorSpec([rows], "int32", name=key)
-        return tf.function(lambda batch: step(batch, stops), input_signature=[spec])
+        return tf.function(
+            lambda batch: step(batch, stops), input_signature=[spec], autograph=False
+        )
 
     def run(batch, stop_token_ids):
         rows, length = batch[INPUTS[2]].shape
@@ -90,7 +92,7 @@ def _xla_function(step: Function) -> Function:
 
     @functools.cache
     def traced(stops):
-        return tf.function(lambda batch: step(batch, stops), jit_compile=True)
+        return tf.function(lambda batch: step(batch, stops), jit_compile=True, autograph=False)
 
     return lambda batch, stop_token_ids: traced(stop_token_ids)(batch)
 
@@ -125,7 +127,8 @@ def _replica_function(step: Function, model: PromptedT5) -> Function:
     @functools.cache
     def traced(stops):
         return tf.function(
-            lambda batch: strategy.run(lambda part: step(part, stops), args=(batch,))
+            lambda batch: strategy.run(lambda part: step(part, stops), args=(batch,)),
+            autograph=False,
         )
 
     def run(batch, stop_token_ids):

@@ -102,7 +102,7 @@ class Ranker:
         if self.model.num_prompts is not None:
             inputs.append(tf.TensorSpec([None], "int32"))
         labels = [tf.TensorSpec([1, length], "int32") for length in lengths]
-        return tf.function(self._scores, input_signature=[inputs, labels])
+        return tf.function(self._scores, input_signature=[inputs, labels], autograph=False)
 
     def _jax_function(self) -> Callable[..., Any]:
         import jax

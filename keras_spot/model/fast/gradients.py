@@ -205,7 +205,7 @@ def log_partition(logits: Tensor, targets: Tensor, low: float = 0.0) -> Tensor:
 
 @functools.cache
 def _of_logits(low: float) -> Callable[..., Tensor]:
-    @functools.partial(tf.function, jit_compile=True)
+    @functools.partial(tf.function, jit_compile=True, autograph=False)
     def gradient(upstream, logits, targets, log_z):
         """The gradients' sum: of the log-partition it is the softmax, of the rest the shares."""
         classes = logits.shape[-1]

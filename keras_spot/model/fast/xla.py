@@ -40,7 +40,7 @@ def one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
         results = function(*(tf.cast(tensor, tf.float32) for tensor in tensors))
         return tf.nest.map_structure(lambda result: tf.cast(result, dtype), results)
 
-    compiled = tf.function(in_float32, jit_compile=True, reduce_retracing=True)
+    compiled = tf.function(in_float32, jit_compile=True, reduce_retracing=True, autograph=False)
 
     def shaped(*tensors):
         results = compiled(*tensors)
@@ -133,4 +133,4 @@ def row_sums(x: Tensor) -> Tensor:
 @functools.cache
 def transpose() -> Callable[..., Tensor]:
     """Return a transposition that TensorFlow does not fold into a product."""
-    return tf.function(tf.transpose, jit_compile=True)
+    return tf.function(tf.transpose, jit_compile=True, autograph=False)
