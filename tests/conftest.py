@@ -94,3 +94,37 @@ def keras_spot(monkeypatch, capsys):
         return caught.value.code, out.out, out.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def one_layer_tiny(tmp_path_factory) -> pathlib.Path:
+    """The embedded backbone's preset with the first of its layers alone: a third of the tracing."""
+    import shutil
+
+    from keras_hub.models import T5Backbone
+
+    from keras_spot import backbones
+
+    whole, tokenizer = backbones.load("tiny")
+    small = T5Backbone.from_config({**whole.get_config(), "num_layers": 1})
+    for mine, theirs in zip(_layers(small), _layers(whole), strict=True):
+        mine.set_weights(theirs.get_weights())
+    folder = backbones.save(small, tokenizer, tmp_path_factory.mktemp("preset") / "tiny")
+    shutil.copy(backbones.EMBEDDED["tiny"] / "recipe.json", folder)
+    return folder
+
+
+def _layers(backbone):
+    first = backbone.encoder_transformer_layers[0], backbone.decoder_transformer_layers[0]
+    norms = backbone.encoder_layer_norm, backbone.decoder_layer_norm
+    return [backbone.token_embedding, *first, *norms]
+
+
+@pytest.fixture(scope="module")
+def quick_tiny(one_layer_tiny):
+    """`"tiny"` of one layer, where it matters that something runs and not how well it answers."""
+    from keras_spot import backbones
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backbones.EMBEDDED, "tiny", one_layer_tiny)
+        yield

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from export_toys import TEXTS, P, toy_model
 
-from keras_spot.base.errors import InvalidArgument
+from keras_spot.base.errors import DamagedFile, InvalidArgument
 from keras_spot.serving.engines import open_engine
 from keras_spot.serving.held import HeldPrompt
 from keras_spot.tasks import Task
@@ -90,6 +90,24 @@ def test_a_damaged_description_is_named(folder, tmp_path, change):
         open_engine(copy)
     with pytest.raises(OSError, match="nothing"):
         open_engine(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("content", [b"", b"no such thing", None], ids=["empty", "other", "half"])
+def test_a_damaged_file_is_an_error_of_ours(folder, tmp_path, content):
+    place, *_ = folder
+    for file in sorted(place.iterdir()):
+        if not file.is_file() or file.suffix in (".md", ".py"):
+            continue
+        whole = file.read_bytes()
+        copy = shutil.copytree(place, tmp_path / file.name)
+        new = whole[: len(whole) // 2] if content is None else content
+        (copy / file.name).write_bytes(new)
+        try:
+            open_engine(copy, threads=1).generate(TEXTS[:1], "one")
+        except (DamagedFile, InvalidArgument, OSError) as error:
+            assert str(copy) in str(error), file.name
+        else:
+            assert file.name not in ("task.json", "spiece.model"), file.name
 
 
 def test_onnx_takes_prompts_that_were_never_exported(tokenizer, tmp_path):

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from keras_spot.backbones.converters.vocabulary import LIMIT
+from keras_spot.base import reading
 from keras_spot.base.errors import damaged, invalid
 from keras_spot.base.types import PathLike, Record
 from keras_spot.data.texts import clean
@@ -14,9 +16,10 @@ from keras_spot.prompts import names as naming
 from keras_spot.serving.held import HeldPrompt
 from keras_spot.tasks.card import TASK_FILE, TaskCard, read_cards
 
-__all__ = ["VOCABULARY", "Engine", "Prompts", "Rows", "TokenEngine"]
+__all__ = ["VOCABULARY", "WRITTEN", "Engine", "Prompts", "Rows", "TokenEngine"]
 
 VOCABULARY = "spiece.model"
+WRITTEN = "must be one that keras-spot export wrote"
 _LENGTHS = ("max_input_length", "max_target_length")
 
 Rows = Sequence[Sequence[int]]
@@ -60,8 +63,7 @@ class Engine(abc.ABC):
         for name in _LENGTHS:
             if type(self.facts.get(name)) is not int or self.facts[name] < 1:
                 received = f"{name}={self.facts.get(name)!r}"
-                rule = "must be one that keras-spot export wrote"
-                raise damaged(self.folder / TASK_FILE, rule, received, argument="folder")
+                raise damaged(self.folder / TASK_FILE, WRITTEN, received, argument="folder")
 
     def read_cards(self) -> tuple[dict[str, TaskCard], Record]:
         """Return `cards` and `facts`. Default: what the folder's `task.json` says."""
@@ -183,8 +185,11 @@ class TokenEngine(Engine):
         super().__init__(folder, batch_size)
         import sentencepiece
 
-        proto = (self.folder / VOCABULARY).read_bytes()
-        self.pieces: Any = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        file = self.folder / VOCABULARY
+        proto = reading.read_bytes(file, LIMIT, "folder")
+        with reading.parsing(file, "must be a SentencePiece model", "folder"):
+            self.pieces: Any = sentencepiece.SentencePieceProcessor()
+            self.pieces.load_from_serialized_proto(proto)
         self.known = self.pieces.vocab_size()
         self.pad, self.end = self.pieces.pad_id(), self.pieces.eos_id()
 

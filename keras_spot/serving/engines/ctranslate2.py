@@ -9,7 +9,7 @@ import numpy as np
 from keras_spot.base import reading
 from keras_spot.base.errors import damaged, missing_extra
 from keras_spot.base.types import PathLike
-from keras_spot.serving.engines.base import Rows, TokenEngine
+from keras_spot.serving.engines.base import WRITTEN, Rows, TokenEngine
 from keras_spot.tasks.card import TASK_FILE
 
 __all__ = ["CTranslate2Engine"]
@@ -54,9 +54,10 @@ class CTranslate2Engine(TokenEngine):
         self._words: dict[str, list[str]] = words
         self._tokens = _vocabulary(self.folder)
         self._ids = {token: i for i, token in enumerate(self._tokens)}
-        self._translator: Any = ctranslate2.Translator(
-            str(self.folder), device=device, compute_type=compute_type, intra_threads=threads
-        )
+        with reading.parsing(self.folder, WRITTEN, "folder"):
+            self._translator: Any = ctranslate2.Translator(
+                str(self.folder), device=device, compute_type=compute_type, intra_threads=threads
+            )
 
     def generate_ids(self, rows: Rows, prompts: Sequence[Any], length: int) -> list[list[int]]:
         results = self._translator.translate_batch(

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_spot.base import reading
 from keras_spot.base.errors import missing_extra
 from keras_spot.base.types import PathLike
 from keras_spot.model.export.onnx.answer import Answerer
-from keras_spot.serving.engines.base import Rows, TokenEngine
+from keras_spot.serving.engines.base import WRITTEN, Rows, TokenEngine
 from keras_spot.serving.held import HeldPrompt
 
 __all__ = ["OnnxRuntimeEngine"]
@@ -43,7 +44,8 @@ class OnnxRuntimeEngine(TokenEngine):
         # What sees only itself is constants in the graphs.
         self.takes_prompts = self.facts.get("prompt_attention") == "full"
         try:
-            self._answerer = Answerer(self.folder, threads, providers)
+            with reading.parsing(self.folder, WRITTEN, "folder"):
+                self._answerer = Answerer(self.folder, threads, providers)
         except ModuleNotFoundError as error:
             raise missing_extra(str(error.name), "onnx") from None
 

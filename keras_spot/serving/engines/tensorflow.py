@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from keras_spot.base import reading
 from keras_spot.base.errors import MissingExtra, complaint, invalid
 from keras_spot.base.quiet import without_start_up_notes
 from keras_spot.base.types import PathLike
 from keras_spot.data.texts import clean
-from keras_spot.serving.engines.base import Engine
+from keras_spot.serving.engines.base import WRITTEN, Engine
 from keras_spot.serving.held import HeldPrompt
 
 __all__ = ["Prompts", "TensorFlowEngine"]
@@ -36,9 +37,10 @@ class TensorFlowEngine(Engine):
     def __init__(self, folder: PathLike, batch_size: int = 32) -> None:
         super().__init__(folder, batch_size)
         self._tf = tf = _tensorflow()
-        self._model = tf.saved_model.load(str(self.folder))
-        self._signatures = self._model.signatures
-        inputs = self._signatures["serving_default"].structured_input_signature[1]
+        with reading.parsing(self.folder, WRITTEN, "folder"):
+            self._model = tf.saved_model.load(str(self.folder))
+            self._signatures = self._model.signatures
+            inputs = self._signatures["serving_default"].structured_input_signature[1]
         self._is_bank = "prompt" in inputs
 
     def generate(
