@@ -33,7 +33,7 @@ def make(num_prompts=None):
     # Adafactor divides every gradient by its own size, so that rounding errors grow with the
     # rate; an error in the normalisation would be hundreds of times larger than 1e-5 here too.
     return PromptedT5(
-        toy.backbone(64, gain=None),
+        toy.shallow(64, gain=None),
         prompt_length=4,
         prompt_initializer=initial,
         recipe=Recipe(learning_rate=0.003),
@@ -96,7 +96,7 @@ def refused(strategy):
                 messages[name] = str(error)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            PromptedT5(toy.backbone(64), prompt_length=2, dropout=0.1)
+            PromptedT5(toy.shallow(64), prompt_length=2, dropout=0.1)
         messages["dropout"] = [str(w.message) for w in caught if "dropout" in str(w.message)]
     return messages
 

@@ -20,7 +20,7 @@ def example(name):
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("preset")
-    toy.backbone(tokenizer.vocabulary_size()).save_to_preset(folder)
+    toy.shallow(tokenizer.vocabulary_size()).save_to_preset(folder)
     tokenizer.save_to_preset(folder)
     (folder / "recipe.json").write_text('{"prompt_length": 3, "batch_size": 4}')
     return str(folder)

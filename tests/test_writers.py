@@ -290,7 +290,7 @@ def test_the_reference_layout_is_not_put_into_a_run(keras_spot, stage, tmp_path)
 def test_export_end_to_end(keras_spot, tmp_path, tokenizer):
     """The command of the bug report, with nothing faked."""
     preset = tmp_path / "preset"
-    toy.backbone(tokenizer.vocabulary_size()).save_to_preset(preset)
+    toy.shallow(tokenizer.vocabulary_size()).save_to_preset(preset)
     tokenizer.save_to_preset(preset)
     prompts.write(tmp_path / "p.npy", np.ones((3, toy.CONFIG["hidden_dim"])))
     command = ["export", "--prompt", tmp_path / "p.npy", "--backbone", preset]
@@ -330,7 +330,7 @@ def test_other_formats_of_keras_do_not_replace_files(tmp_path):
 def test_export_passes_its_arguments_on(tmp_path, monkeypatch):
     import keras_hub
 
-    model = build.build(toy.backbone(), prompt_length=2)
+    model = build.build(toy.shallow(), prompt_length=2)
 
     def write(self, path, format, verbose):
         assert (format, verbose) == ("openvino", False)
@@ -348,7 +348,7 @@ def test_export_passes_its_arguments_on(tmp_path, monkeypatch):
 def test_a_preset_of_a_model_does_not_replace_files(tmp_path, monkeypatch):
     import keras_hub
 
-    model = build.build(toy.backbone(), prompt_length=2)
+    model = build.build(toy.shallow(), prompt_length=2)
 
     def write(self, folder, max_shard_size):
         with open(os.path.join(folder, "config.json"), "w") as file:

@@ -36,6 +36,11 @@ def backbone(vocabulary=64, dropout=0.1, seed=0, gain=3.0, **options):
     return made
 
 
+def shallow(*arguments, **options):
+    """Return a `backbone` of one layer in its encoder and one in its decoder."""
+    return backbone(*arguments, num_layers=1, **options)
+
+
 def batch(rows=4, tokens=9, targets=4, vocabulary=64, seed=0):
     """Return `(x, y, sample_weight)` with rows of different lengths."""
     rng = np.random.default_rng(seed)

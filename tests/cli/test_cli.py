@@ -25,7 +25,7 @@ def run(monkeypatch, capsys, *words):
 def preset(tmp_path_factory, tokenizer):
     """A preset folder of a random backbone, with a recipe of its own."""
     folder = tmp_path_factory.mktemp("preset")
-    toy.backbone(tokenizer.vocabulary_size()).save_to_preset(folder)
+    toy.shallow(tokenizer.vocabulary_size()).save_to_preset(folder)
     tokenizer.save_to_preset(folder)
     (folder / "recipe.json").write_text(
         '{"prompt_length": 3, "batch_size": 4, "steps": 4, "checkpoint_every": 2}'

@@ -26,7 +26,7 @@ def trained(tmp_path_factory, tokenizer):
 
     folder = tmp_path_factory.mktemp("reviews")
     preset = folder / "preset"
-    toy.backbone(tokenizer.vocabulary_size()).save_to_preset(preset)
+    toy.shallow(tokenizer.vocabulary_size()).save_to_preset(preset)
     tokenizer.save_to_preset(preset)
     (folder / "reviews.yaml").write_text(TASK)
     keras_spot.train(

@@ -64,7 +64,7 @@ def test_labels_that_decoding_cannot_give_are_refused_before_training(tmp_path, 
         metrics=("accuracy",),
         rows={"train": [{"s": "a", "label": "rain"}], "validation": [{"s": "a", "label": "rain"}]},
     )
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     options = {"backbone": backbone, "tokenizer": tokenizer, "steps": 4, "progress": None}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the label gets lost is warned of, too

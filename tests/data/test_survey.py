@@ -146,7 +146,7 @@ def test_the_loss_is_the_mean_over_all_targets(rows, tokenizer, data_dir):
     from keras_spot import PromptedT5
 
     model = PromptedT5(
-        toy.backbone(tokenizer.vocabulary_size(), dropout=0.0),
+        toy.shallow(tokenizer.vocabulary_size(), dropout=0.0),
         T5Seq2SeqLMPreprocessor(tokenizer),
         prompt_length=2,
         prompt_initializer="uniform",

@@ -27,7 +27,7 @@ _CHANGING = (
 @pytest.fixture(scope="module")
 def toy_model(tokenizer):
     return keras_spot.build(
-        toy.backbone(tokenizer.vocabulary_size()), tokenizer=tokenizer, prompt_length=3
+        toy.shallow(tokenizer.vocabulary_size()), tokenizer=tokenizer, prompt_length=3
     )
 
 
@@ -89,13 +89,13 @@ def a_data_file_as_a_task(tmp_path, keras_spot, **_):
 
 
 def a_prompt_of_another_width(tokenizer, **_):
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     keras_spot.build(backbone, np.zeros((3, 768), "float32"), tokenizer=tokenizer)
 
 
 def a_prompt_of_another_backbone(tokenizer, tmp_path, **_):
     prompts.write(tmp_path / "p.npz", np.zeros((3, 16)), {"backbone": "0123456789abcdef"})
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     keras_spot.build(backbone, tmp_path / "p.npz", tokenizer=tokenizer)
 
 

@@ -142,7 +142,7 @@ def test_the_command_without_a_backbone_needs_no_tensorflow(tmp_path):
 
 
 def test_the_command_with_a_backbone(tmp_path, monkeypatch, tokenizer):
-    backbone = toy.backbone(tokenizer.vocabulary_size() + 8)
+    backbone = toy.shallow(tokenizer.vocabulary_size() + 8)
     monkeypatch.setattr(backbones, "load", lambda name, dtype=None: (backbone, tokenizer))
     table = np.asarray(backbone.token_embedding.embeddings)
     ids = [tokenizer.token_to_id(piece) for piece in ("\u2581sentence", "\u2581a")]

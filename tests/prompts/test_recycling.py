@@ -68,7 +68,7 @@ def test_what_is_refused():
 
 
 def test_a_prompt_goes_from_one_backbone_to_another(tokenizer):
-    old, new = (toy.backbone(tokenizer.vocabulary_size(), seed=seed) for seed in (1, 2))
+    old, new = (toy.shallow(tokenizer.vocabulary_size(), seed=seed) for seed in (1, 2))
     table = np.asarray(old.token_embedding.embeddings)
     turn = np.random.default_rng(5).normal(size=(16, 16)).astype("float32")
     values = np.random.default_rng(6).normal(size=(3, 16)).astype("float32")

@@ -102,12 +102,13 @@ def test_a_damaged_file_is_an_error_of_ours(folder, tmp_path, content):
         copy = shutil.copytree(place, tmp_path / file.name)
         new = whole[: len(whole) // 2] if content is None else content
         (copy / file.name).write_bytes(new)
+        message = ""
         try:
             open_engine(copy, threads=1).generate(TEXTS[:1], "one")
         except (DamagedFile, InvalidArgument, OSError) as error:
-            assert str(copy) in str(error), file.name
-        else:
-            assert file.name not in ("task.json", "spiece.model"), file.name
+            message = str(error)
+        needed = file.name in ("task.json", "spiece.model")
+        assert str(copy) in message or not (message or needed), file.name
 
 
 def test_onnx_takes_prompts_that_were_never_exported(tokenizer, tmp_path):

@@ -20,7 +20,7 @@ def test_two_replicas_answer_as_the_model_does(tokenizer, tmp_path):
     import ray
     from ray import serve
 
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     model = build.build(backbone, tokenizer=tokenizer, prompt_length=3, target_length=5)
     model.export(tmp_path / "served", tasks=TaskCard("own", "say {word}", ("a", "b")))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)

@@ -29,7 +29,7 @@ NEW = np.random.default_rng(5).normal(size=(3, toy.CONFIG["hidden_dim"])).astype
 def bank(tokenizer, tmp_path_factory):
     """A bank, and its SavedModel's folder."""
     model = build.build(
-        toy.backbone(tokenizer.vocabulary_size() + 28),
+        toy.shallow(tokenizer.vocabulary_size() + 28),
         "uniform",
         tokenizer=tokenizer,
         prompt_length=3,

@@ -24,7 +24,7 @@ def plan(tmp_path_factory, tokenizer, data_dir):
     folder = tmp_path_factory.mktemp("preset")
     # Without gain rounding errors do not grow: a study has the D of its longest label, `load_task`
     # that of the task's own.
-    toy.backbone(tokenizer.vocabulary_size(), gain=0).save_to_preset(folder)
+    toy.shallow(tokenizer.vocabulary_size(), gain=0).save_to_preset(folder)
     tokenizer.save_to_preset(folder)
     return study.Study(
         sources=["synthetic/movies"],

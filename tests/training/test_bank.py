@@ -25,13 +25,13 @@ TEXTS = ["a fine film", "what a long and tiring evening it was", "the plot", "a 
 
 @pytest.fixture(scope="module")
 def backbone(tokenizer):
-    return toy.backbone(tokenizer.vocabulary_size(), gain=1.0)
+    return toy.shallow(tokenizer.vocabulary_size(), gain=1.0)
 
 
 @pytest.fixture(scope="module")
 def exact():
     """A backbone in float64, in which batches of other shapes do not round otherwise."""
-    return toy.backbone(gain=1.0, dtype="float64")
+    return toy.shallow(gain=1.0, dtype="float64")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from keras_spot.training.predict import predict
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     return build.build(backbone, tokenizer=tokenizer, prompt_length=3)
 
 
@@ -133,6 +133,6 @@ def test_predicting_knows_the_methods_too(model, data_dir):
 
 
 def test_a_model_without_tokenizer_cannot_read_texts(data_dir):
-    bare = build.build(toy.backbone(64), prompt_length=2)
+    bare = build.build(toy.shallow(64), prompt_length=2)
     with pytest.raises(ValueError, match=r"`model` must have a preprocessor to read texts"):
         evaluate(bare, "synthetic/movies", data_dir=data_dir, limit=2)

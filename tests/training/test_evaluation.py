@@ -21,7 +21,7 @@ LABELS = ("red", "green", "blue")
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     return build.build(backbone, tokenizer=tokenizer, prompt_length=3)
 
 

@@ -36,7 +36,7 @@ RECIPE = Recipe(prompt_length=3, batch_size=4, checkpoint_every=4)
 def movies(tokenizer, data_dir):
     return Run(
         task="synthetic/movies",
-        backbone=toy.backbone(tokenizer.vocabulary_size()),
+        backbone=toy.shallow(tokenizer.vocabulary_size()),
         tokenizer=tokenizer,
         recipe=RECIPE,
         steps=8,
@@ -519,7 +519,7 @@ def test_a_lock_that_a_loss_of_power_cut_off(tmp_path, text):
 def test_a_fit_keeps_its_folder_through_a_long_validation(tmp_path, monkeypatch):
     """And gives it back whatever happens."""
     monkeypatch.setattr(owner, "Claims", functools.partial(owner.Claims, stale_after=0.3))
-    model = keras_spot.build(toy.backbone(num_layers=1), "uniform", prompt_length=3)
+    model = keras_spot.build(toy.shallow(), "uniform", prompt_length=3)
     x, y, weight = toy.batch(rows=8)
     data = {"x": x, "y": y, "sample_weight": weight, "batch_size": 4, "verbose": 0}
 
@@ -667,7 +667,7 @@ def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
 
 
 def test_steps_are_the_optimisers_and_the_record_is_of_what_ran(tmp_path):
-    toys = toy.backbone(num_layers=1)
+    toys = toy.shallow()
     model = keras_spot.build(toys, "uniform", prompt_length=3)
     model.compile(keras.optimizers.AdamW(1e-3), steps_per_execution=4)
     x, y, weight = toy.batch(rows=32)

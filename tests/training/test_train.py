@@ -17,7 +17,7 @@ RECIPE = Recipe(prompt_length=3, batch_size=4, checkpoint_every=4)
 
 @pytest.fixture(scope="module")
 def backbone(tokenizer):
-    return toy.backbone(tokenizer.vocabulary_size())
+    return toy.shallow(tokenizer.vocabulary_size())
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_what_a_run_refuses(whole, train, tmp_path, change, message):
 
 
 def test_a_run_of_another_backbone_is_refused(whole, tokenizer, data_dir, tmp_path):
-    other = toy.backbone(tokenizer.vocabulary_size(), seed=1)
+    other = toy.shallow(tokenizer.vocabulary_size(), seed=1)
     shutil.copytree(whole.run_dir, tmp_path / "run")
     with pytest.raises(
         ValueError, match=r"`run_dir` must be new or hold a run with the same backb"

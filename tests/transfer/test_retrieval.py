@@ -37,7 +37,7 @@ def retrieve(strategy, run_dir, library, /, k=1, by="per_token_cosine", **option
 def options(tokenizer, data_dir):
     """What all runs have in common."""
     return {
-        "backbone": toy.backbone(tokenizer.vocabulary_size(), num_layers=1),
+        "backbone": toy.shallow(tokenizer.vocabulary_size()),
         "tokenizer": tokenizer,
         "recipe": RECIPE,
         "steps": 4,
