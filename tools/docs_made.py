@@ -207,7 +207,7 @@ def _index() -> str:
         rows = []
         for name in names:
             value = getattr(keras_spot, name)
-            first = _first_line(value).split(". ")[0].rstrip(".")
+            first = re.split(r"\.(?: (?=[A-Z`])|$)", _first_line(value))[0]  # "et al. 2021" goes on
             rows.append((f"[`{name}`]({room}.md#keras_spot.{name})", _sentence(first)))
         text += f"\n## {TITLES[room]}\n\n{_table(('name', 'what'), rows)}"
     return text
