@@ -19,7 +19,7 @@ TOKENIZER = types.SimpleNamespace(vocabulary_size=lambda: 3, pad_token_id=0, end
 
 @pytest.fixture(scope="module")
 def backbone(tokenizer):
-    return toy.backbone(tokenizer.vocabulary_size())
+    return toy.shallow(tokenizer.vocabulary_size())
 
 
 def table(backbone):
@@ -117,9 +117,9 @@ def test_a_preset_folder_brings_its_tokenizer_and_recipe(backbone, tokenizer, tm
 def test_fingerprints_tell_backbones_apart_but_not_precisions(backbone):
     from keras_spot.backbones import fingerprint
 
-    assert fingerprint(toy.backbone(64)) == fingerprint(toy.backbone(64, dropout=0.0))
-    assert fingerprint(toy.backbone(64)) != fingerprint(toy.backbone(64, seed=1))
-    assert fingerprint(toy.backbone(64)) == fingerprint(toy.backbone(64, dtype="bfloat16"))
+    assert fingerprint(toy.shallow(64)) == fingerprint(toy.shallow(64, dropout=0.0))
+    assert fingerprint(toy.shallow(64)) != fingerprint(toy.shallow(64, seed=1))
+    assert fingerprint(toy.shallow(64)) == fingerprint(toy.shallow(64, dtype="bfloat16"))
 
 
 @pytest.mark.parametrize(
@@ -213,4 +213,4 @@ def test_bad_arguments(backbone, arguments, error, message):
 @pytest.mark.filterwarnings("ignore")  # KerasHub's mask overflows as soon as it is built
 def test_float16_is_refused():
     with pytest.raises(ValueError, match=r"`dtype` must not compute in float16.*mixed_float16"):
-        build.build(toy.backbone(64, dtype="mixed_float16"), A)
+        build.build(toy.shallow(64, dtype="mixed_float16"), A)

@@ -33,7 +33,7 @@ print(json.dumps({
 @pytest.mark.parametrize("visibility", ["full", "causal"])
 def test_a_saved_model_answers_texts_without_this_package(tmp_path, tokenizer, visibility):
     # A table larger than the vocabulary: ids without a piece must not break the server.
-    backbone = toy.backbone(tokenizer.vocabulary_size() + 28)
+    backbone = toy.shallow(tokenizer.vocabulary_size() + 28)
     options = {"prompt_length": 3, "input_length": 12, "prompt_attention": visibility}
     model = build.build(backbone, tokenizer=tokenizer, **options)
     model.export(tmp_path / "served", max_length=5)
@@ -50,7 +50,7 @@ def test_a_saved_model_answers_texts_without_this_package(tmp_path, tokenizer, v
 
 def test_a_folder_that_cannot_be_written(tmp_path, tokenizer):
     model = build.build(
-        toy.backbone(tokenizer.vocabulary_size()), tokenizer=tokenizer, prompt_length=2
+        toy.shallow(tokenizer.vocabulary_size()), tokenizer=tokenizer, prompt_length=2
     )
     (tmp_path / "file").write_text("old")
     with pytest.raises(NotADirectoryError):
@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, tokenizer):
 
 
 def test_a_model_without_tokenizer_is_refused(tmp_path):
-    model = build.build(toy.backbone(64), prompt_length=2)
+    model = build.build(toy.shallow(64), prompt_length=2)
     with pytest.raises(ValueError, match=r"`model` must have a preprocessor to take texts"):
         model.export(tmp_path / "served")
     assert not (tmp_path / "served").exists()
@@ -73,7 +73,7 @@ def test_a_model_without_tokenizer_is_refused(tmp_path):
 def test_a_sampler_that_draws_is_exported_with_its_state(tmp_path, tokenizer):
     import tensorflow as tf
 
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     model = build.build(backbone, "uniform", tokenizer=tokenizer, prompt_length=2, input_length=12)
     model.compile(sampler=keras_hub.samplers.TopKSampler(k=20, temperature=5.0, seed=1))
     model.export(tmp_path / "served", max_length=5)

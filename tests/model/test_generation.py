@@ -21,7 +21,7 @@ TEXTS = ["movies sentence: a fine film", "what a long and tiring evening it was"
 
 @pytest.fixture(scope="module", params=["plain", "fast"])
 def model(request, tokenizer):
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     options = {"prompt_length": 3, "input_length": 16, "target_length": 5}
     return build.build(backbone, "uniform", tokenizer=tokenizer, kernels=request.param, **options)
 
@@ -108,7 +108,7 @@ def test_a_seed_draws_the_same_answers_again(model):
 
 
 def test_token_ids_take_a_sampler_too(tokenizer):
-    backbone = toy.backbone(64)
+    backbone = toy.shallow(64)
     model = build.build(backbone, "uniform", prompt_length=3)
     x, _, _ = toy.batch()
     x["decoder_padding_mask"] = np.eye(1, 4, dtype="int32").repeat(4, axis=0)
@@ -188,7 +188,7 @@ def test_texts_that_are_cut_are_counted(model, monkeypatch):
 
 
 def test_a_model_and_its_functions_go_together(tokenizer):
-    made = build.build(toy.backbone(64), "uniform", prompt_length=2)
+    made = build.build(toy.shallow(64), "uniform", prompt_length=2)
     made.make_generate_function()
     gone = weakref.ref(made)
     del made

@@ -39,7 +39,7 @@ class Batches(keras.utils.PyDataset):
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     lengths = {"input_length": 8, "target_length": 4}
     return build.build(backbone, "uniform", tokenizer=tokenizer, prompt_length=3, **lengths)
 
@@ -129,7 +129,7 @@ def test_predict_of_generators_of_pairs(model):
 
 
 def test_without_compile_fit_says_so(tokenizer):
-    bare = PromptedT5(toy.backbone(64), prompt_length=2, compile=False)
+    bare = PromptedT5(toy.shallow(64), prompt_length=2, compile=False)
     x, y, weights = toy.batch()
     with pytest.raises(ValueError, match="You must call `compile"):
         bare.fit(x, y, sample_weight=weights)
@@ -156,7 +156,7 @@ def test_saved_models_and_weights_give_the_same_logits(model, tmp_path, name):
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
 def test_precision(policy):
-    backbone = toy.backbone(64, dtype=policy)
+    backbone = toy.shallow(64, dtype=policy)
     made = PromptedT5(backbone, prompt_length=2)
     x, _, _ = toy.batch()
     spec = made.compute_output_spec({key: keras.KerasTensor(v.shape) for key, v in x.items()})

@@ -14,7 +14,7 @@ from keras_spot.prompts import initializers
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     return build.build(backbone, tokenizer=tokenizer, prompt_length=5)
 
 
@@ -48,7 +48,7 @@ def test_the_graph_equals_the_backbone_on_prompted_embeddings(model):
 
 def test_tied_heads_are_scaled(tokenizer):
     x, _, _ = toy.batch()
-    backbone = toy.backbone(64, tie_embedding_weights=True)
+    backbone = toy.shallow(64, tie_embedding_weights=True)
     tied = PromptedT5(backbone, prompt_length=2)
     states, mask = tied.forward_pass.encode(x["encoder_token_ids"], x["encoder_padding_mask"])
     h, bias = backbone.token_embedding(x["decoder_token_ids"]), None
@@ -77,7 +77,7 @@ def test_padding_changes_nothing(model):
 
 
 def test_only_the_prompt_moves(tokenizer):
-    backbone = toy.backbone(64)
+    backbone = toy.shallow(64)
     model = PromptedT5(backbone, prompt_length=3)
     before = [keras.ops.convert_to_numpy(w) for w in backbone.weights]
     prompt = model.prompt
@@ -90,7 +90,7 @@ def test_only_the_prompt_moves(tokenizer):
 
 
 def test_the_recipe_is_what_trains(tokenizer):
-    model = PromptedT5(toy.backbone(64), prompt_length=4)
+    model = PromptedT5(toy.shallow(64), prompt_length=4)
     assert isinstance(model.optimizer, Adafactor)
     assert isinstance(model.loss, TokenCrossEntropy)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.3)
@@ -101,7 +101,7 @@ def test_the_recipe_is_what_trains(tokenizer):
 
 def test_training_lowers_the_loss(tokenizer):
     model = PromptedT5(
-        toy.backbone(64, gain=1.0),
+        toy.shallow(64, gain=1.0),
         prompt_length=4,
         prompt_initializer=initializers.uniform(seed=0),
         recipe=Recipe(learning_rate=0.01),
@@ -114,10 +114,10 @@ def test_training_lowers_the_loss(tokenizer):
 
 def test_dropout_is_the_recipes_choice_not_the_presets(tokenizer):
     x, _, _ = toy.batch()
-    backbone = toy.backbone(64, dropout=0.5)
+    backbone = toy.shallow(64, dropout=0.5)
     model = PromptedT5(backbone, prompt_length=2)
     np.testing.assert_array_equal(model(x, training=True), model(x, training=True))
-    model = PromptedT5(toy.backbone(64, dropout=0.5), prompt_length=2, dropout=0.5)
+    model = PromptedT5(toy.shallow(64, dropout=0.5), prompt_length=2, dropout=0.5)
     assert (
         np.abs(np.asarray(model(x, training=True)) - np.asarray(model(x, training=True))).max() > 0
     )
@@ -125,9 +125,9 @@ def test_dropout_is_the_recipes_choice_not_the_presets(tokenizer):
     with pytest.raises(
         ValueError, match=r"`dropout` must be 0 for a backbone built with dropout=0"
     ):
-        PromptedT5(toy.backbone(64, dropout=0.0), prompt_length=2, dropout=0.1)
+        PromptedT5(toy.shallow(64, dropout=0.0), prompt_length=2, dropout=0.1)
     with pytest.raises(ValueError, match=r"`dropout` must be in \[0, 1\)\. Received: dropout=1"):
-        PromptedT5(toy.backbone(64), prompt_length=2, dropout=1)
+        PromptedT5(toy.shallow(64), prompt_length=2, dropout=1)
 
 
 # === Generation ===
@@ -189,7 +189,7 @@ def test_xla_gives_the_same_answers_and_steps(tokenizer):
     x, y, weight = toy.batch(vocabulary=64)
     for jit in (False, True):
         model = build.build(
-            toy.backbone(tokenizer.vocabulary_size()), tokenizer=tokenizer, prompt_length=2
+            toy.shallow(tokenizer.vocabulary_size()), tokenizer=tokenizer, prompt_length=2
         )
         model.compile(jit_compile=jit)
         answers.append(model.generate(TEXTS, max_length=3, batch_size=4))
@@ -202,7 +202,7 @@ def test_xla_gives_the_same_answers_and_steps(tokenizer):
 @pytest.mark.parametrize("sampler", ["beam", "top_k"])
 def test_other_samplers(tokenizer, sampler):
     model = build.build(
-        toy.backbone(tokenizer.vocabulary_size()), tokenizer=tokenizer, prompt_length=2
+        toy.shallow(tokenizer.vocabulary_size()), tokenizer=tokenizer, prompt_length=2
     )
     model.compile(sampler=sampler)
     assert all(isinstance(text, str) for text in model.generate(TEXTS, max_length=3))
@@ -210,7 +210,7 @@ def test_other_samplers(tokenizer, sampler):
 
 def test_long_texts_are_cut_before_their_end_token(tokenizer):
     model = build.build(
-        toy.backbone(tokenizer.vocabulary_size()),
+        toy.shallow(tokenizer.vocabulary_size()),
         tokenizer=tokenizer,
         prompt_length=2,
         input_length=8,
@@ -222,7 +222,7 @@ def test_long_texts_are_cut_before_their_end_token(tokenizer):
 
 def test_fit_takes_texts(tokenizer):
     model = build.build(
-        toy.backbone(tokenizer.vocabulary_size()),
+        toy.shallow(tokenizer.vocabulary_size()),
         tokenizer=tokenizer,
         prompt_length=2,
         input_length=16,
@@ -240,7 +240,7 @@ def test_fit_takes_texts(tokenizer):
 
 def test_keras_file_round_trip(tmp_path, tokenizer):
     model = build.build(
-        toy.backbone(tokenizer.vocabulary_size()),
+        toy.shallow(tokenizer.vocabulary_size()),
         tokenizer=tokenizer,
         prompt_length=3,
         recipe=Recipe(learning_rate=0.5, z_loss=0.0),
@@ -286,7 +286,7 @@ def test_a_prompt_of_another_backbone_or_shape_is_refused(tmp_path, model):
 
 
 def test_bfloat16_backbone_keeps_a_float32_prompt(tokenizer):
-    backbone = toy.backbone(64, gain=1.0, dtype="mixed_bfloat16")
+    backbone = toy.shallow(64, gain=1.0, dtype="mixed_bfloat16")
     start = initializers.uniform(seed=0)
     model = PromptedT5(backbone, prompt_length=3, prompt_initializer=start)
     x, y, weight = toy.batch()
@@ -294,13 +294,13 @@ def test_bfloat16_backbone_keeps_a_float32_prompt(tokenizer):
     assert model.soft_prompt.prompt.dtype == "float32"
     assert {v.dtype for v in model.optimizer.variables if v.ndim == 2} == {"float32"}
     trained = initializers.from_numpy(model.prompt)
-    same = PromptedT5(toy.backbone(64, gain=1.0), prompt_initializer=trained)
+    same = PromptedT5(toy.shallow(64, gain=1.0), prompt_initializer=trained)
     a, b = logits(model, x).astype("float32"), logits(same, x)
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.99
 
 
 def test_saved_models_keep_lengths_and_load_without_a_word(tmp_path, tokenizer):
-    backbone = toy.backbone(tokenizer.vocabulary_size())
+    backbone = toy.shallow(tokenizer.vocabulary_size())
     lengths = {"input_length": 32, "target_length": 6}
     model = build.build(backbone, "uniform", tokenizer=tokenizer, prompt_length=3, **lengths)
     model.compile(sampler=keras_hub.samplers.BeamSampler(num_beams=3))
@@ -325,7 +325,7 @@ def test_saved_models_keep_lengths_and_load_without_a_word(tmp_path, tokenizer):
 
 
 def test_a_preset_of_a_t5_gets_a_new_prompt(tmp_path, tokenizer):
-    toy.backbone(tokenizer.vocabulary_size()).save_to_preset(tmp_path)
+    toy.shallow(tokenizer.vocabulary_size()).save_to_preset(tmp_path)
     tokenizer.save_to_preset(tmp_path)
     model = PromptedT5.from_preset(str(tmp_path), prompt_length=4)
     assert model.prompt.shape == (4, 16)

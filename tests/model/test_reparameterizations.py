@@ -38,7 +38,7 @@ MORE = [*EXACT, {"low-rank": {"rank": 3, "offset": False}}]
 
 @functools.cache
 def backbone(**options):
-    return toy.backbone(V, **options)
+    return toy.shallow(V, **options)
 
 
 def layer_of(spec, shape=(P, H)):

@@ -22,7 +22,7 @@ CARDS = [
 
 
 def made(tokenizer, **options):
-    backbone = toy.backbone(tokenizer.vocabulary_size() + 28)
+    backbone = toy.shallow(tokenizer.vocabulary_size() + 28)
     options = {"prompt_length": 3, "input_length": 12, "target_length": 5, **options}
     return build.build(backbone, "uniform", tokenizer=tokenizer, **options)
 
@@ -88,7 +88,7 @@ def test_labels_and_scores(bank):
     for row, which in enumerate([0, 2, 0, 2]):
         labels = CARDS[which].labels
         scores = model.ranker.log_likelihoods(TEXTS[row : row + 1], labels, prompt=which)[0]
-        np.testing.assert_allclose(out["scores"][row, : len(labels)], scores, atol=1e-4)
+        np.testing.assert_allclose(out["scores"][row, : len(labels)], scores, rtol=1e-5, atol=1e-4)
         shares = np.exp(scores - scores.max())
         shares = shares / shares.sum()
         np.testing.assert_allclose(out["probabilities"][row, : len(labels)], shares, atol=1e-4)
