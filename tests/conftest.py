@@ -96,6 +96,12 @@ def keras_spot(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture
+def out_of_sight():
+    """Hide what other tests left: Keras collects garbage for every kernel that it quantises."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def one_layer_tiny(tmp_path_factory) -> pathlib.Path:
     """The embedded backbone's preset with the first of its layers alone: a third of the tracing."""

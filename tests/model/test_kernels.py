@@ -42,8 +42,10 @@ def unfreeze(backbone, weights):
         weight.trainable = id(weight) in chosen
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("visibility", PROMPT_ATTENTION)
+@pytest.mark.parametrize(
+    ("part", "visibility"),
+    [*((part, "prompt") for part in PARTS), ("everything", "causal"), ("everything", "full")],
+)
 def test_whatever_trains_has_its_gradient(part, visibility, monkeypatch):
     monkeypatch.setattr(devices, "LARGE", 1)
     # A prompt that sees itself leaves no short cut out, and no prompt's path goes by every weight.
@@ -212,6 +214,7 @@ def test_a_quantised_embedding_is_not_trained_behind():
         model.fit(x, y, sample_weight=weight, verbose=0)
 
 
+@pytest.mark.usefixtures("out_of_sight")
 @pytest.mark.parametrize("name", ["gate_projector", "query_projector", "projector"])
 def test_a_backbone_quantised_in_part_is_left_to_plain(name, monkeypatch):
     monkeypatch.setattr(devices, "LARGE", 1)
