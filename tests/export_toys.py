@@ -31,6 +31,7 @@ def toy_model(tokenizer, style="T5 1.1", names=None, gain=3.0, values=None, **op
     shape = dict(STYLES[style])
     if shape["activation"] == "tanh":
         shape["activation"] = keras.saving.get_registered_object("keras_hub>gelu_approximate")
+    shape["num_layers"] = 2 if style == "T5 1.1" else 1
     backbone = toy.backbone(tokenizer.vocabulary_size() + 28, gain=gain, **shape)
     rng = np.random.default_rng(5)
     prompts = rng.normal(0, 4.0, (len(names) if names else 1, P, 16)).astype("float32")

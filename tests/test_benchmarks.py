@@ -79,6 +79,7 @@ def test_every_engine_answers_as_the_savedmodel(tmp_path):
         assert f"{name}: 2 of 2 answers alike" in actual["notes"] or quantize
 
 
+@pytest.mark.slow  # imports TensorFlow and torch five times
 def test_beside_the_peer(tmp_path):
     for name in ("torch", "transformers", "peft"):
         pytest.importorskip(name, reason="the peer")

@@ -29,7 +29,7 @@ def cosine(one, other):
 
 def rounded(backbone):
     """Return a backbone in float whose kernels are the numbers that quantised ones stand for."""
-    other = toy.backbone(gain=1.0, dtype=backbone.dtype_policy.name)
+    other = toy.shallow(gain=1.0, dtype=backbone.dtype_policy.name)
     for ours, theirs in zip(backbone._flatten_layers(), other._flatten_layers(), strict=True):
         if isinstance(ours, keras.layers.Dense):
             ones = keras.ops.eye(theirs.kernel.shape[0], dtype=theirs.compute_dtype)
@@ -42,7 +42,7 @@ def rounded(backbone):
 @pytest.mark.parametrize(("mode", "dtype"), [("int8", None), ("int4", "bfloat16")])
 def test_a_quantized_backbone_trains_as_before_and_comes_back(mode, dtype, tmp_path, capsys):
     data = toy.batch(rows=8)
-    backbone = toy.backbone(gain=1.0, dtype=dtype)
+    backbone = toy.shallow(gain=1.0, dtype=dtype)
     before = backbones.fingerprint(backbone)
     backbones.load(backbone, quantize=mode)
     printed = capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_a_quantized_backbone_trains_as_before_and_comes_back(mode, dtype, tmp_p
 
 def test_kernels_in_float_go_while_they_are_quantized(monkeypatch):
     """Without a search for garbage, which would take longer than the quantising."""
-    backbone = toy.backbone()
+    backbone = toy.shallow()
     layers = [one for one in backbone._flatten_layers() if isinstance(one, keras.layers.Dense)]
     kernels = [weakref.ref(layer.kernel) for layer in layers]
     monkeypatch.setattr(gc, "collect", lambda *args: 0)
@@ -79,7 +79,7 @@ def test_kernels_in_float_go_while_they_are_quantized(monkeypatch):
 
 
 def test_the_mode_is_known_and_given_once(tmp_path):
-    backbone = toy.backbone()
+    backbone = toy.shallow()
     with pytest.raises(ValueError, match=r"^`quantize` must be a known name\. .*'int8'"):
         backbones.load(backbone, quantize="int9")
     backbones.load(backbone, quantize="int8")
@@ -95,7 +95,7 @@ def test_the_mode_is_known_and_given_once(tmp_path):
 
 @QUIET
 def test_what_is_quantized_without_a_gradient_is_refused():
-    backbone = toy.backbone(gain=1.0)
+    backbone = toy.shallow(gain=1.0)
     backbone.quantize("int8", filters=lambda layer: layer is not backbone.token_embedding)
     assert backbones.quantization(backbone) == backbones.ANOTHER_WAY
     assert build(backbone, PROMPT).quantization == backbones.ANOTHER_WAY
@@ -104,7 +104,7 @@ def test_what_is_quantized_without_a_gradient_is_refused():
             owner.output_projector.activation = keras.ops.stop_gradient
     with pytest.raises(ValueError, match=r"^`backbone` must have a gradient, which what it is qua"):
         build(backbone, PROMPT)
-    backbone = toy.backbone(gain=1.0)
+    backbone = toy.shallow(gain=1.0)
     backbone.quantize("int8")
     with pytest.raises(ValueError, match=r"^`backbone` must keep its token embedding in float"):
         build(backbone, PROMPT)

@@ -12,7 +12,7 @@ def test_the_tables_of_the_model_card(tokenizer, data_dir, tmp_path, capsys, mon
     from tools.tiny_t5 import card
 
     preset = tmp_path / "preset"
-    toy.backbone(tokenizer.vocabulary_size()).save_to_preset(preset)
+    toy.shallow(tokenizer.vocabulary_size()).save_to_preset(preset)
     tokenizer.save_to_preset(preset)
     (preset / "recipe.json").write_text('{"prompt_length": 3, "batch_size": 4}')
     for name, value in {

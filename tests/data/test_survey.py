@@ -138,7 +138,7 @@ def test_finite_data_know_their_number(drop_remainder, tokenizer, data_dir):
     assert dataset.cardinality() == len(list(dataset)) == (2 if drop_remainder else 3)
 
 
-@pytest.mark.parametrize("rows", [4, 8, 16, 20, 18])
+@pytest.mark.parametrize("rows", [4, 16, 18])
 def test_the_loss_is_the_mean_over_all_targets(rows, tokenizer, data_dir):
     import toy
     from keras_hub.models import T5Seq2SeqLMPreprocessor

@@ -37,7 +37,7 @@ def test_a_prompt_with_a_view_of_its_own_is_constants(tmp_path, tokenizer, atten
 
     from keras_spot.serving.engines import open_engine
 
-    model = toy_model(tokenizer, "exact", names, prompt_attention=attention)
+    model = toy_model(tokenizer, "T5 1.1", names, prompt_attention=attention)
     model.export(tmp_path / "served", "onnx")
     engine = open_engine(tmp_path / "served")
     given = names and [names[i % 2] for i in range(len(TEXTS))]

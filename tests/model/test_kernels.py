@@ -83,7 +83,7 @@ def test_a_bank_under_remat_may_train_everything(visibility):
 
 def test_fit_moves_all_that_trains_between_two_compilations(monkeypatch):
     monkeypatch.setattr(devices, "LARGE", 1)
-    backbone = toy.backbone(gain=1.0)
+    backbone = toy.shallow(gain=1.0)
     model = prompted(backbone)
     x, y, weight = toy.batch(targets=3)
     model.fit(x, y, sample_weight=weight, verbose=0)
@@ -100,7 +100,7 @@ def test_fit_moves_all_that_trains_between_two_compilations(monkeypatch):
 
 
 def test_unfrozen_after_compiling_is_noticed_as_training_starts():
-    model = prompted(toy.backbone(gain=1.0), kernels="fast")
+    model = prompted(toy.shallow(gain=1.0), kernels="fast")
     assert model.kernels == model.kernels_used == "fast"
     x, y, weight = toy.batch()
     model.backbone.encoder_layer_norm.trainable = True
@@ -151,7 +151,7 @@ def test_frozen_adapters_are_part_of_the_kernels():
 
 
 def test_the_choice():
-    backbone = toy.backbone()
+    backbone = toy.shallow()
     assert prompted(backbone).kernels_used == "plain"  # too small to gain
     assert prompted(backbone, kernels="plain").kernels_used == "plain"
     with pytest.raises(ValueError, match=r"`kernels` must be a known name.*'fsat'.*'fast'"):
@@ -165,7 +165,7 @@ def test_the_choice():
 
 
 def test_fast_is_refused_where_it_is_not_right(monkeypatch):
-    backbone = toy.backbone()
+    backbone = toy.shallow()
     model = prompted(backbone, kernels="fast")
     with pytest.raises(ValueError, match="with jit_compile=True, where XLA compiles the plain"):
         model.compile(jit_compile=True)
@@ -178,19 +178,19 @@ def test_fast_is_refused_where_it_is_not_right(monkeypatch):
 
 def test_auto_leaves_whole_steps_to_xla(monkeypatch):
     monkeypatch.setattr(devices, "LARGE", 1)
-    model = prompted(toy.backbone())
+    model = prompted(toy.shallow())
     assert model.kernels_used == "fast"
     model.compile(jit_compile=True)
     assert model.kernels_used == "plain"
 
 
 def test_kernels_are_built_saved_and_loaded(tmp_path):
-    model = keras_spot.build(toy.backbone(), "uniform", prompt_length=2, kernels="fast")
+    model = keras_spot.build(toy.shallow(), "uniform", prompt_length=2, kernels="fast")
     model.optimizer.build(model.trainable_variables)
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
     assert again.kernels == again.kernels_used == "fast"
-    assert keras_spot.build(toy.backbone(), "uniform").kernels == "auto"
+    assert keras_spot.build(toy.shallow(), "uniform").kernels == "auto"
 
 
 def test_fast_may_be_deleted_whole(monkeypatch):
@@ -198,14 +198,14 @@ def test_fast_may_be_deleted_whole(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "keras_spot.model.fast", None)
     for option in ("plain", "auto"):
-        model = keras_spot.build(toy.backbone(), "uniform", prompt_length=2, kernels=option)
+        model = keras_spot.build(toy.shallow(), "uniform", prompt_length=2, kernels=option)
         x, y, weight = toy.batch()
         model.fit(x, y, sample_weight=weight, verbose=0)
         assert model.make_generate_function()(x)["decoder_token_ids"].shape == (4, 4)
 
 
 def test_a_quantised_embedding_is_not_trained_behind():
-    backbone = toy.backbone(gain=1.0)
+    backbone = toy.shallow(gain=1.0)
     backbone.quantize("int8", filters=lambda layer: layer is backbone.token_embedding)
     model = prompted(backbone)
     x, y, weight = toy.batch()
@@ -218,7 +218,7 @@ def test_a_quantised_embedding_is_not_trained_behind():
 @pytest.mark.parametrize("name", ["gate_projector", "query_projector", "projector"])
 def test_a_backbone_quantised_in_part_is_left_to_plain(name, monkeypatch):
     monkeypatch.setattr(devices, "LARGE", 1)
-    backbone = toy.backbone()
+    backbone = toy.shallow()
     backbone.quantize("int8", filters=lambda layer: name in layer.name)
     assert prompted(backbone).kernels_used == "plain"
     with pytest.raises(ValueError, match="must not be 'fast' where only some projections"):
@@ -231,7 +231,7 @@ def test_eagerly_fast_answers_as_plain_does(rows):
     x["decoder_padding_mask"] = np.eye(1, 4, dtype="int32").repeat(rows, 0)
     answers = []
     for option in ("plain", "fast"):
-        model = prompted(toy.backbone(), kernels=option)
+        model = prompted(toy.shallow(), kernels=option)
         model.compile(run_eagerly=True)
         answers.append(np.asarray(model.make_generate_function()(x)["decoder_token_ids"]))
     np.testing.assert_array_equal(*answers)
@@ -239,4 +239,4 @@ def test_eagerly_fast_answers_as_plain_does(rows):
 
 def test_remat_goes_without_dropout():
     with pytest.raises(ValueError, match="`dropout` must be 0 with remat=True"):
-        prompted(toy.backbone(), remat=True, dropout=0.1)
+        prompted(toy.shallow(), remat=True, dropout=0.1)

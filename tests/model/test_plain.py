@@ -125,9 +125,7 @@ def test_steps_and_answers_through_xla_are_the_same(backbone):
     np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("visibility", "remat"), [("full", False), ("full", True), ("prompt", True)]
-)
+@pytest.mark.parametrize(("visibility", "remat"), [("full", False), ("prompt", True)])
 def test_steps_with_gradients_written_out_are_the_same(visibility, remat):
     x, y, weight = toy.batch()
     exact, prompts = toy.backbone(gain=1.0, dtype="float64"), []

@@ -295,7 +295,7 @@ def test_a_warm_up_compiles_every_length_and_leaves_the_model_as_it_was(
     model = build.build(backbone, tokenizer=tokenizer, recipe=RECIPE)
     model.compile(jit_compile=compiled)
     data = keras_spot.load_task(
-        "synthetic/movies", "train", tokenizer, 4, data_dir=data_dir, repeat=True
+        "synthetic/movies", "train", tokenizer, 4, data_dir=data_dir, repeat=True, buckets=(16, 24)
     )
     lengths = {x["encoder_token_ids"].shape[1] for x, _, _ in data.take(30)}
     before = model.prompt
