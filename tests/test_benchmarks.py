@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import cases, flops, plot, products, report, results, settings, workload
+from benchmarks import cases, clients, flops, plot, products, report, results, settings, workload
 from benchmarks.protocol import Skip, Worker, WorkerError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -77,6 +77,21 @@ def test_every_engine_answers_as_the_savedmodel(tmp_path):
     assert list(actual["sides"]) == [name for name, *_ in cases.engines.FORMS]
     for name, _, quantize in cases.engines.FORMS:
         assert f"{name}: 2 of 2 answers alike" in actual["notes"] or quantize
+
+
+@pytest.mark.slow  # starts ten servers
+def test_clients_of_every_engine():
+    for name in ("ctranslate2", "onnx", "onnxruntime", "sentencepiece", "starlette", "peft"):
+        pytest.importorskip(name, reason="an engine")
+    command = [sys.executable, "-m", "benchmarks.clients", "--quick"]
+    words = ["--requests", "16", "--prompts", "3"]
+    done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines()]
+    assert {*clients.ENGINES, "PEFT, the same server"} < set(rows)
+    for count in (1, 3):
+        for engine in clients.HOLDS:
+            assert f"| {engine} | {count} | " in done.stdout
 
 
 @pytest.mark.slow  # imports TensorFlow and torch five times
