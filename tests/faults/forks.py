@@ -8,6 +8,7 @@ A fork can die at a file operation of its own choice (`kill_at`), be slowed down
 TensorFlow would compile at once instead (`eager`), which for toys takes half the time.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -85,7 +86,8 @@ class Server:
         pid = self.start(words, cwd, out, **plan)
         ended = self.wait(limit if kill_after is None else kill_after)
         if ended is None:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended just now
+                os.kill(pid, signal.SIGKILL)
             ended = self.wait()
             if kill_after is None:
                 raise TimeoutError(f"{' '.join(map(str, words))} took more than {limit} s")
