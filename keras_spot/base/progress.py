@@ -121,7 +121,8 @@ def counting(
     elif not console.is_terminal:
         yield counted(_CountLines(console, description))
     else:
-        with Progress(*_columns(console.width), console=console, transient=True) as shown:
+        columns = _columns(console.width, with_scores=False)
+        with Progress(*columns, console=console, transient=True) as shown:
             yield counted(_Bar(shown, description, total))
 
 
@@ -155,6 +156,7 @@ class _Bar(Watcher):
         self.progress.update(self.bar, completed=step, total=steps, scores=scores)
 
     def validating(self, step: int) -> None:
+        self.progress.update(self.bar, completed=step)
         self._move("validating")
 
     def validated(self) -> None:
@@ -237,7 +239,7 @@ def _scores(logs: Mapping[str, Any]) -> list[str]:
     return [f"{name} {float(logs[name]):.3g}" for name in ("loss", "score") if name in logs]
 
 
-def _columns(width: int) -> list["ProgressColumn"]:
+def _columns(width: int, with_scores: bool = True) -> list["ProgressColumn"]:
     """Return the columns of a bar that fit into a terminal: nothing of a number is cut.
 
     A narrow terminal has no room for the scores.
@@ -245,7 +247,7 @@ def _columns(width: int) -> list["ProgressColumn"]:
     from rich.progress import BarColumn, TextColumn
 
     fixed = _COUNT + _CLOCK + _GAPS
-    has_scores = width >= fixed + _SCORES + 2 * _BAR
+    has_scores = with_scores and width >= fixed + _SCORES + 2 * _BAR
     free = width - fixed - (_SCORES if has_scores else 0)
     name = max(min(_WIDEST_NAME, free - _BAR), 1)
     columns = [

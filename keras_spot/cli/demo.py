@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_spot.base.progress import Watcher
 from keras_spot.study.analysis import mean_spread
 
 __all__ = [
@@ -126,14 +127,23 @@ def run_demo(
         once = dataclasses.replace(recipe, steps=source_steps, checkpoint_every=source_steps)
         source = run("source", SOURCE, "source: films", once)
         first = _first_scores(
-            (backbone, tokenizer), source.run_dir, seeds, validation, folder / _DATA
+            (backbone, tokenizer),
+            source.run_dir,
+            seeds,
+            validation,
+            folder / _DATA,
+            follow("initial prompts", 1 + len(seeds)),
         )
         curves, model = _target_runs(run, source.run_dir, first, seeds, recipe)
-    scores = {name: [curve[-1][1] for curve in runs] for name, runs in curves.items()}
-    kept = {name: _kept(runs) for name, runs in curves.items()}
-    step = kept[TRANSFERRED]
-    model.load_prompt(folder / _RUNS / f"spot-{seeds[0]}" if step else source.run_dir, step or None)
-    answer = _served(model, folder / _SAVED_MODEL)
+        scores = {name: [curve[-1][1] for curve in runs] for name, runs in curves.items()}
+        kept = {name: _kept(runs) for name, runs in curves.items()}
+        step = kept[TRANSFERRED]
+        start = folder / _RUNS / f"spot-{seeds[0]}" if step else source.run_dir
+        model.load_prompt(start, step or None)
+        exporting = follow("export", 1)
+        exporting.started(0, 1)
+        answer = _served(model, folder / _SAVED_MODEL)
+        exporting(1, 1, {})
     result = DemoResult(
         source.history[-1]["score"],
         scores,
@@ -163,7 +173,7 @@ def _target_runs(
             trained = run(
                 f"{'scratch' if start is None else 'spot'}-{seed}",
                 TARGET,
-                f"target: {'sampled' if start is None else 'SPoT'}, seed {seed}",
+                f"{'sampled' if start is None else 'SPoT'}, seed {seed}",
                 recipe,
                 prompt_init=start,
                 split=f"train[{seed * TARGET_EXAMPLES}:{(seed + 1) * TARGET_EXAMPLES}]",
@@ -176,7 +186,12 @@ def _target_runs(
 
 
 def _first_scores(
-    loaded: tuple[Any, Any], source: Path, seeds: tuple[int, ...], validation: int, data_dir: Path
+    loaded: tuple[Any, Any],
+    source: Path,
+    seeds: tuple[int, ...],
+    validation: int,
+    data_dir: Path,
+    watcher: Watcher,
 ) -> dict[str, dict[int, float]]:
     """Return by name and seed what the initial prompts score on the target before any step.
 
@@ -188,6 +203,7 @@ def _first_scores(
     from keras_spot.training.evaluate import evaluate
 
     task = tasks.get(TARGET)
+    watcher.started(0, 1 + len(seeds))
     model = build(
         loaded[0],
         [str(source), *["sampled_vocab" for _ in seeds]],
@@ -198,16 +214,22 @@ def _first_scores(
         prompt_names=[TRANSFERRED, *[f"{SAMPLED}-{seed}" for seed in seeds]],
     )
 
-    def score(prompt: str) -> float:
+    scores = []
+    for prompt in [TRANSFERRED, *[f"{SAMPLED}-{seed}" for seed in seeds]]:
         evaluation = evaluate(
-            model, task, method="rank", limit=validation, data_dir=data_dir, prompt=prompt
+            model,
+            task,
+            method="rank",
+            limit=validation,
+            data_dir=data_dir,
+            prompt=prompt,
+            progress=None,
         )
-        return evaluation.scores["score"]
-
-    transferred = score(TRANSFERRED)  # the same whatever the seed
-    return {
-        TRANSFERRED: dict.fromkeys(seeds, transferred),
-        SAMPLED: {seed: score(f"{SAMPLED}-{seed}") for seed in seeds},
+        scores.append(evaluation.scores["score"])
+        watcher(len(scores), 1 + len(seeds), {"score": scores[-1]})
+    return {  # the transferred prompt is the same whatever the seed
+        TRANSFERRED: dict.fromkeys(seeds, scores[0]),
+        SAMPLED: dict(zip(seeds, scores[1:])),
     }
 
 
@@ -287,6 +309,7 @@ def show(result: DemoResult) -> None:
         f"picture: {result.folder / _PICTURE}",
         f"served from {result.folder / _SAVED_MODEL}, {TRANSFERRED} at step "
         f"{result.kept[TRANSFERRED]}:",
-        f"  {result.text!r} -> {result.answer!r}",
+        f"  {result.text}",
+        f"  -> {result.answer}",
     ):
         console.print(text, soft_wrap=True)

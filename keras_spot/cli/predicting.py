@@ -84,6 +84,8 @@ def predict_command(
     rows = None if not field else [_row(field)]
     if input_file is not None and not input_file.is_file():
         raise missing_file("input_file", "must be a file", input_file)
+    if input_file and output and output.exists() and output.samefile(input_file):
+        raise invalid("output", "must be another file than `input_file`", output)
     whole = _whole_texts(texts, input_file)
     if whole is None and of_task is None:
         rule = "must be given for a prompt that does not record what it was trained on"

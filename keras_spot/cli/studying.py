@@ -1,7 +1,7 @@
 """`keras-spot study`: run a transfer study, look how far it is, report it."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +37,7 @@ def run_command(
     from keras_spot.study import report
 
     plan = study.load(file)
-    report.check_report(output)
+    replaced = report.check_report(output)
     if data_dir is not None:
         plan = dataclasses.replace(plan, data_dir=str(Path(data_dir).expanduser().resolve()))
     count = int(workers) if workers.isdigit() else workers
@@ -46,9 +46,9 @@ def run_command(
             study.run(plan, output, workers=count, progress=progress)
     except RuntimeError:  # some runs went wrong: the report is of the others
         with contextlib.suppress(ValueError):
-            report_command(output)
+            _report(output, replaced)
         raise
-    report_command(output)
+    _report(output, replaced)
 
 
 @study_app.command("report")
@@ -56,7 +56,13 @@ def report_command(folder: Folder, overwrite: Overwrite = False) -> None:
     """Write report.html, summary.md, the pictures and the tables of a study, finished or not."""
     from keras_spot.study import report
 
-    notice = " (replaced)" if report.check_report(folder, overwrite) else ""
+    _report(folder, report.check_report(folder, overwrite), overwrite)
+
+
+def _report(folder: Path, replaced: bool, overwrite: bool = False) -> None:
+    from keras_spot.study import report
+
+    notice = " (replaced)" if replaced else ""
     typer.echo(f"report: {report.write_report(folder, overwrite=overwrite)}{notice}")
 
 
@@ -89,38 +95,44 @@ def status_command(folder: Folder) -> None:
 
 @contextlib.contextmanager
 def _bars() -> Iterator[Callable[[Any], None]]:
-    """Show a bar for every kind of run while the block runs; yield what takes the status.
+    """Show a bar for every kind of run and a line for each that is being made; yield what takes
+    the status.
 
     Where the output is no terminal, a line is written whenever runs have finished.
     """
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.table import Column
+    from rich.text import Text
 
     from keras_spot.base.progress import clock_column
+
+    class Bars(Progress):
+        running: Sequence[str] = ()
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            for name in self.running:
+                yield Text(f"running: {name}", no_wrap=True, overflow="ellipsis")
 
     console = Console()
     if not console.is_terminal:
         yield _lines()
         return
-    now_column = Column(no_wrap=True, overflow="ellipsis", max_width=max(console.width - 52, 10))
     columns = (
         TextColumn("{task.description:8}"),
         BarColumn(bar_width=18),
         MofNCompleteColumn(),
         clock_column(),
-        TextColumn("{task.fields[now]}", table_column=now_column),
     )
-    with Progress(*columns, console=console) as progress:
+    with Bars(*columns, console=console) as progress:
         bars: dict[str, Any] = {}
 
         def show(status: Any) -> None:
             for kind, total in status.total.items():
                 if kind not in bars:
-                    bars[kind] = progress.add_task(kind, total=total, now="")
-                of_kind = [run["id"] for run in status.running if run["id"].startswith(kind)]
-                now = ", ".join(name.removeprefix(f"{kind}--") for name in of_kind)
-                progress.update(bars[kind], completed=status.done[kind], now=now)
+                    bars[kind] = progress.add_task(kind, total=total)
+                progress.update(bars[kind], completed=status.done[kind])
+            progress.running = [run["id"] for run in status.running]
 
         yield show
 

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import itertools
+import numbers
 import os
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
@@ -12,9 +14,9 @@ from keras_spot.data.readers import Row, read_rows
 from keras_spot.data.slices import parse
 from keras_spot.tasks import Task
 from keras_spot.tasks.file_types import file_type
-from keras_spot.tasks.values import shown, unique
+from keras_spot.tasks.values import shown, shown_names, unique
 
-__all__ = ["Rows", "memory_rows", "open_own"]
+__all__ = ["Rows", "absent_column", "check_source", "memory_rows", "open_own"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,16 @@ def check_source(task: Task) -> None:
     if task.tfds is None and not task.files and not task.rows:
         rule = "must say where its rows are: `tfds`, `files` or `rows`"
         raise invalid("task", rule, f"{task.name!r} with none of them")
+
+
+def absent_column(task: Task, rows: Rows) -> str:
+    """Return that the first row has no such feature as the label's, nothing where it has."""
+    parsed = string.Formatter().parse(task.target)
+    wanted = [task.label_feature] if task.labels else [name for _, name, _, _ in parsed if name]
+    for row in itertools.islice(rows(), 1):
+        if task.preprocess is None and not set(wanted) <= set(row):
+            return f"whose rows have {shown_names(sorted(map(str, row)))} and not {wanted[0]!r}"
+    return ""
 
 
 def _open(task: Task, name: str, split: str) -> Rows:
@@ -151,7 +163,8 @@ def memory_rows(task: Task, split: str) -> Rows:
         return Rows(lambda: value.iter_rows(named=True), count=len(value))
     elif isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         count = len(value) if isinstance(value, Sized) else None
-        return Rows(lambda: _checked(value, place), count=count)
+        names = _class_names(task, value)
+        return Rows(lambda: _named(task, names, _checked(value, place)), count=count)
     else:
         rule = "must be rows: a list of mappings, columns, a table, or a function that gives them"
         raise invalid("rows", rule, f"{shown(value)} for {place}")
@@ -162,6 +175,26 @@ def memory_rows(task: Task, split: str) -> Rows:
         lambda: (dict(zip(columns, row)) for row in zip(*columns.values(), strict=True)),
         count=next(iter(counts.values()), 0),
     )
+
+
+def _class_names(task: Task, value: Any) -> list[str]:
+    """Return what the numbers of the label column of a Hugging Face data set mean, where the
+    task has labels of the same names, perhaps in another order; else nothing.
+    """
+    features = getattr(value, "features", None)
+    feature = features.get(task.label_feature) if isinstance(features, Mapping) else None
+    names = list(getattr(feature, "names", None) or ())
+    return names if task.labels and sorted(names) == sorted(task.labels) else []
+
+
+def _named(task: Task, names: list[str], rows: Iterator[Row]) -> Iterator[Row]:
+    """Yield rows whose label is a name instead of its number; -1 is no label."""
+    for row in rows:
+        label = row.get(task.label_feature) if names and task.label_feature else None
+        if isinstance(label, numbers.Integral) and -1 <= int(label) < len(names):
+            name = names[int(label)] if int(label) >= 0 else None
+            row = {**row, task.label_feature: name}
+        yield row
 
 
 def _check_columns(names: Iterable[Any], place: str) -> None:

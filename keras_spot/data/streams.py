@@ -8,7 +8,7 @@ from typing import Any
 from keras_spot.base.errors import invalid
 from keras_spot.data.batches import Encoded, encoded, encoder, shuffled
 from keras_spot.data.dataset import Shape
-from keras_spot.data.own import Rows
+from keras_spot.data.own import Rows, absent_column
 from keras_spot.data.readers import Row
 from keras_spot.data.sources import BLOCK, open_rows
 from keras_spot.tasks import UNLABELLED, Example, Task
@@ -74,10 +74,12 @@ def open_labelled(task: Task, split: str, data_dir: str | os.PathLike[str] | Non
     first = next(examples(task, numbered(rows), labelled=labelled, source=rows.source), None)
     if first is None:
         rule = "must have rows" + labelled * " with an input and a label"
-        raise invalid("split", rule, f"split={split!r} of {task.name}")
+        why = absent_column(task, rows)
+        raise invalid("split", rule, f"split={split!r} of {task.name}" + (why and f", {why}"))
     if first.target == UNLABELLED:
         rule = "must have labels to train or validate on"
-        raise invalid("split", rule, f"split={split!r} of {task.name}, which has none")
+        why = absent_column(task, rows) or "which has none"
+        raise invalid("split", rule, f"split={split!r} of {task.name}, {why}")
     return rows
 
 

@@ -11,7 +11,7 @@ from keras_spot import tasks
 from keras_spot.base.errors import invalid
 from keras_spot.data.batches import counter
 from keras_spot.data.labels import DataWarning, is_label_task, longest_label
-from keras_spot.data.own import Rows, check_source
+from keras_spot.data.own import Rows, absent_column, check_source
 from keras_spot.data.sources import BLOCK, open_rows
 from keras_spot.tasks import UNLABELLED, Example, Task
 
@@ -204,16 +204,17 @@ def target_limit(
     if is_label_task(task):
         return longest_label(task, tokenizer)
     check_source(task)
-    longest = 0
+    longest, why = 0, ""
     for split in dict.fromkeys(("train", *task.validation)):
         stored = task.splits.get(split, split).partition("[")[0]
         if stored in task.files or stored in task.rows:
             rows = open_rows(task, split, data_dir)
             seen = look(task, split, rows, tokenizer, LONGEST, LONGEST, most=None)
             longest = max(longest, seen.longest_target)
+            why = why or absent_column(task, rows)
     if not longest:
         rule = "must be given for a task of free text without training or validation data"
-        raise invalid("max_target_length", rule, f"None of {task.name}")
+        raise invalid("max_target_length", rule, f"None of {task.name}" + (why and f", {why}"))
     return min(longest, LONGEST)
 
 

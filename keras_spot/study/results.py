@@ -31,9 +31,10 @@ class Part:
         embeddings: task -> `[P, H]`, of the sources and, by the first seed, of the targets; none
             where they are not kept, and then nothing that follows.
         similarities: name -> float64 `[S, T, R]`, NaN where a run is missing.
-        retrieval: name -> `ranking.retrieval`, the best known by its own score.
+        retrieval: name -> `ranking.retrieval`, the best known by its own score; `{}` with one
+            source.
         by_other_seeds: name -> the same, the best known by the other seeds; `{}` with one seed.
-        correlations: name -> `ranking.correlations`.
+        correlations: name -> `ranking.correlations`; `{}` where there is none for any target.
     """
 
     grid: Grid
@@ -110,7 +111,9 @@ def _part(
     if sources:
         block = np.stack(list(sources.values()))
         similarities = {name: _similarities(grid, block, targets, by[name]) for name in by}
-    choices = ("same", "others") if len(grid.seeds) > 1 else ("same",)
+    choices = ["same", "others"][: min(2, len(grid.seeds))] if len(grid.sources) > 1 else []
+    correlations = {name: ranking.correlations(grid, v) for name, v in similarities.items()}
+    known = any(np.isfinite(record["r"]) for of in correlations.values() for record in of)
     retrieval = {
         choice: {
             name: ranking.retrieval(grid, values, choose=choice)
@@ -125,9 +128,9 @@ def _part(
         targets=analysis.by_target(grid),
         embeddings=embeddings,
         similarities=similarities,
-        retrieval=retrieval["same"],
+        retrieval=retrieval.get("same", {}),
         by_other_seeds=retrieval.get("others", {}),
-        correlations={n: ranking.correlations(grid, v) for n, v in similarities.items()},
+        correlations=correlations if known else {},
     )
 
 

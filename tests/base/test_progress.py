@@ -43,11 +43,16 @@ def test_what_has_no_number_shows_none(width):
         report.started(0, 500)
         report(120, 500, {"loss": 0.5})
         report.validating(120)
+        report.validating(500)
+    with progress.counting("auto", "evaluating super_glue/boolq", 90, screen) as answered:
+        answered(90)
     text = re.sub(r"\x1b\[[?0-9]*[a-zA-Z]", "", screen.file.getvalue())
     assert "  compiling " in text
     assert "  validating " in text
     assert "None" not in text
     assert "0/500" in text
+    assert "500/500" in text  # the step that is validated has been made
+    assert "evaluating super_glue/boolq " in text
 
 
 def test_without_a_terminal_a_line_for_every_checkpoint():

@@ -128,6 +128,10 @@ def test_long_texts_are_counted(keras_spot, trained):
         (["--input-file", "none.csv"], "`input_file` must be a file. Received: none.csv"),
         (["rows.csv"], "`texts` must be texts, not a file's name; --input-file reads a file"),
         (["--input-file", "rows.csv"], "`row` must have the feature 'stars'"),
+        (
+            ["--input-file", "rows.csv", "--output", "./rows.csv", "--overwrite"],
+            "`output` must be ano",
+        ),
         (["--input-file", "latin.txt"], "`input_file` must be UTF-8. Received: invalid"),
     ],
 )

@@ -5,6 +5,8 @@ import gzip
 import json
 import os
 import shutil
+import types
+from typing import ClassVar
 
 import pytest
 
@@ -236,6 +238,29 @@ def test_no_rows(kind, tmp_path, t5_tokenizer):
     assert read(task) == []
     with pytest.raises(ValueError, match=r"^`split` must have rows\. Received: split='train'"):
         data.load_task(task, "train", t5_tokenizer)
+
+
+@pytest.mark.parametrize("fields", [{}, {"missing": "skip"}, {"labels": (), "target": "{label}"}])
+def test_a_column_of_another_name_is_named(fields, tmp_path, t5_tokenizer):
+    task = task_of({"train": write(tmp_path, "csv", "text, label\nfine,good\n")}, **fields)
+    with pytest.raises(ValueError, match=r"rows have \[' label', 'text'\] and not 'label'$"):
+        data.load_task(task, "train", t5_tokenizer)
+
+
+class DataSet(list):
+    """What of a Hugging Face data set is read: its rows, and the names of its label's numbers."""
+
+    features: ClassVar = {"text": None, "label": types.SimpleNamespace(names=["good", "bad"])}
+
+
+@pytest.mark.parametrize("fields", [{}, {"label_indices": True}])
+def test_numbers_of_a_data_set_with_names_mean_these_names(fields):
+    """Whatever order the task has them in: the data set's order is of the data set's numbers."""
+    rows = DataSet({"text": "a", "label": label} for label in (0, 1, -1))
+    task = task_of({"train": rows}, labels=("bad", "good"), **fields)
+    assert [target for _, target in read(task)] == ["good", "bad", tasks.UNLABELLED]
+    others = task_of({"train": rows}, labels=("no", "yes"), label_indices=True)
+    assert [target for _, target in read(others)] == ["no", "yes", tasks.UNLABELLED]
 
 
 def test_columns_without_a_name_are_no_features(tmp_path):

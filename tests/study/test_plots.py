@@ -176,6 +176,17 @@ def test_the_majority_class_and_the_step_that_is_kept():
     assert len(without.axes[0].lines) == 2
 
 
+@pytest.mark.parametrize("name", ["mr", "synthetic/paraphrase_of_questions"])
+def test_a_legend_is_as_wide_as_the_picture(name):
+    curves = {f"from {name} ({which})": [[(1, 50.0), (2, 51.0)]] for which in ("best", "worst")}
+    curves["from scratch"] = [[(1, 50.0), (2, 50.0)]]
+    figure = plots.learning_curves(curves, majority=40)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().x1 <= figure.bbox.width
+    assert len(legend.texts) == 4
+
+
 def test_axes_name_the_metric():
     gains = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, -6.0]])
     names = ["a", "b", "c"], ["t", "u"]

@@ -248,16 +248,23 @@ def test_a_study_on_its_way(folder, tmp_path):
 def test_one_seed_and_two_tasks(tmp_path):
     plan = test_study.describe(sources=["mr"], targets=["glue/rte"], seeds=[7])
     test_study.run(tmp_path, plan)
-    page = Page(report.write_report(tmp_path).read_text(encoding="utf-8"))
+    text = report.write_report(tmp_path).read_text(encoding="utf-8")
+    page = Page(text)
     assert len(page.tables[-1]) == 4
     assert "Nothing can be claimed yet about glue/rte." in page.words
     assert "1 seed cannot tell chance from gain" in page.words
+    assert "<td class=sentences>1 seed cannot" in text  # no number, though it begins with one
+    assert "of 1 pair " in page.words
+    assert "1 source by 1 target by 1 seed" in page.words
+    assert "random" not in page.words  # nothing to choose, nothing to correlate: no empty cards
+    assert "Similarity and gain" not in page.words
     assert json.loads((tmp_path / "table.jsonl").read_text().splitlines()[1])["seed"] == 7
 
 
 def test_the_kept_study_says_what_its_table_says():
     """Its summary is up to date, and MRPC, whose gains stay below the majority class, has none."""
     kept = ROOT / "examples" / "studies" / "tiny"
+    assert report.check_report(kept)  # the command of its header writes it anew
     actual = results.gather(kept)
     nothing = Drawn(gains=[], curves=[], top_k=[], similarity=[], tasks=[])
     text = markdown.render(content.compose(actual, [nothing]), kept, "pictures")

@@ -1,12 +1,16 @@
 """`keras-spot study` with a trainer that needs no model."""
 
+import io
 import sys
 
 import pytest
 import test_study
+from rich import console
 
 from keras_spot import cli
+from keras_spot.cli import studying
 from keras_spot.study import launch
+from keras_spot.study.table import Status
 
 
 @pytest.fixture
@@ -24,6 +28,18 @@ def keras_spot(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_which_runs_are_being_made(monkeypatch, width):
+    screen = console.Console(file=io.StringIO(), width=width, force_terminal=True)
+    monkeypatch.setattr(console, "Console", lambda: screen)
+    name = "transfer--synthetic.movies--synthetic.entailment--16--2"
+    with studying._bars() as show:
+        show(Status("", {"transfer": 3}, {"transfer": 18}, [{"id": name}], []))
+    shown = screen.file.getvalue()
+    assert f"running: {name}" in shown
+    assert " 3/18" in shown
+
+
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "study.yaml"
@@ -39,6 +55,7 @@ def test_run_status_report(keras_spot, file, data_dir, tmp_path):
     code, out, err = keras_spot("study", "run", file, "--output", folder, "--data-dir", data_dir)
     assert (code, err) == (0, "")
     assert f"report: {folder}/report.html" in out.replace("\n", "")
+    assert "replaced" not in out
     assert (folder / "report.html").is_file()
     code, out, _ = keras_spot("study", "status", folder)
     assert code == 0
@@ -46,7 +63,9 @@ def test_run_status_report(keras_spot, file, data_dir, tmp_path):
         ["transfer", "2", "2", "0", "0"]
     ]
     (folder / "report.html").unlink()
-    assert keras_spot("study", "report", folder)[0] == 0
+    code, out, _ = keras_spot("study", "report", folder)
+    assert code == 0
+    assert out.endswith(" (replaced)\n")
     assert (folder / "report.html").is_file()
 
 

@@ -18,6 +18,9 @@ __all__ = ["Curve", "learning_curves", "top_k_curve"]
 LABEL, TITLE = 34, 44
 """Letters beside an axis and above it that fit into a line."""
 
+_LINE = 0.19
+"""Inches of a line of a legend."""
+
 Curve = Sequence[tuple[int, float]]
 _RING: dict[str, Any] = {
     "linestyle": "none",
@@ -82,7 +85,7 @@ def learning_curves(
             xlabel="step", ylabel=textwrap.fill(ylabel, LABEL), title=textwrap.fill(title, TITLE)
         )
         axes.xaxis.get_major_locator().set_params(integer=True)
-        figure.legend(loc="outside lower left", ncols=2)
+        _legend(figure)
     return figure
 
 
@@ -128,8 +131,9 @@ def top_k_curve(
         axes.set(
             xlabel="k, sources tried", ylabel=textwrap.fill(f"mean gain, points of {metric}", LABEL)
         )
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(textwrap.fill(title, TITLE))
-        figure.legend(loc="outside lower left", ncols=2)
+        _legend(figure)
     return figure
 
 
@@ -155,3 +159,13 @@ def _ring(axes: Any, x: float, y: float, place: int, count: int) -> None:
     """Ring a point of one of several lines; rings about the same point lie in each other."""
     size = 14 + 4 * (count - 1 - place)
     axes.plot([x], [y], **_RING, markersize=size, zorder=4, clip_on=False)
+
+
+def _legend(figure: "Figure") -> None:
+    """Put a legend below, in two columns where the names are short enough for that."""
+    legend = figure.legend(loc="outside lower left", ncols=2)
+    figure.draw_without_rendering()
+    if legend.get_window_extent().width > figure.bbox.width:
+        legend.remove()
+        legend = figure.legend(loc="outside lower left", ncols=1)
+        figure.set_figheight(figure.get_figheight() + _LINE * (len(legend.texts) // 2))

@@ -146,7 +146,7 @@ def similarity_heatmap(
         for i, j in np.ndindex(values.shape) if written else ():
             if i != j:
                 _write(image, i, j, _short(float(values[i, j])), size=7.5)
-        bar = figure.colorbar(image, ax=axes, fraction=0.035, pad=0.02, shrink=0.7)
+        bar = figure.colorbar(image, ax=axes, fraction=0.035, pad=0.04, shrink=0.7)
         bar.outline.set_visible(False)
         bar.set_label(metric)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")

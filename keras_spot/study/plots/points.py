@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["classical_scaling", "gain_scatter", "task_map"]
+
+_LETTERS = 30
+"""Letters beside a row of panels that fit into a line."""
 
 
 def gain_scatter(
@@ -69,7 +73,8 @@ def gain_scatter(
             drawn.append((panel, _panel(panel, x[both, t], y[both, t]), names))
             panel.set_title(target, fontsize=9.5, pad=15)
         figure.supxlabel(xlabel, fontsize=9.5)
-        figure.supylabel(f"gain over scratch, points of {metric}", fontsize=9.5)
+        label = textwrap.fill(f"gain over scratch, points of {metric}", _LETTERS * rows)
+        figure.supylabel(label, fontsize=9.5)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         figure.draw_without_rendering()
         for panel, (points, lines), names in drawn:

@@ -34,7 +34,7 @@ MARKERS = "osD^vP"
 DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 """Upper lines are thinner and broken, so that one that coincides with it shows below."""
 INK, PALE, RULE, PAPER, BLANK = "#2b2b2b", "#767676", "#e3e3e3", "#ffffff", "#ededed"
-ON_LIGHT, ON_DARK = "#2a2a2a", "#fefefe"
+ON_LIGHT, ON_DARK = "#050505", "#fefefe"
 """Letters on a coloured cell: the cell keeps its colour on a dark page, and so do they."""
 DARK = {
     INK: "#e6edf3",

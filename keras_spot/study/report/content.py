@@ -135,7 +135,7 @@ def reason(record: Mapping[str, Any]) -> str:
             return f"{several(best['seeds'], 'seed')} cannot tell chance from gain; {leading}"
         return f"gains without any spread cannot be judged; {leading}"
     if max(best["score"], record["baseline"]) <= record["majority"]:
-        nearest = f"{best['source']} comes nearest with {best['score']:.1f}"
+        nearest = f"{best['source']} comes nearest with {number(best['score'])}"
         return f"nothing beats the majority class; {nearest} ({_gain(best)})"
     return f"no gain is above its spread; the best is {best['source']}, {_gain(best)}"
 
@@ -225,15 +225,15 @@ def _facts(results: Results) -> Facts:
     return Facts(
         {
             "Backbone": f"{Path(study.backbone).name}, fingerprint {results.rows[-1]['backbone']}",
-            "Grid": f"{len(study.sources)} sources by {len(study.targets)} targets by "
-            f"{several(len(study.seeds), 'seed')}",
+            "Grid": f"{several(len(study.sources), 'source')} by "
+            f"{several(len(study.targets), 'target')} by {several(len(study.seeds), 'seed')}",
             "Steps": f"{study.source_steps} on sources, {study.target_steps} on targets and "
             f"from scratch, embeddings after {study.embedding_steps}",
             "Recipe": f"{recipe.prompt_length} prompt tokens, batch {recipe.batch_size}, "
             f"learning rate {recipe.learning_rate:g}",
             "Score": f"mean of the task's metrics at the {study.score} checkpoint, method "
             f"{study.method}{limit}",
-            "Time": f"{minutes:.0f} minutes of one worker",
+            "Time": f"{several(max(1, round(minutes)), 'minute')} of one worker",
         }
     )
 

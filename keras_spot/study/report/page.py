@@ -14,7 +14,9 @@ __all__ = ["HALF", "NUMBER", "render", "table"]
 
 HALF = 400
 """Points up to which a picture is as wide as half the page."""
-NUMBER = re.compile(rf"[+\-{MINUS}]?\d")
+_FIGURE = rf"[+\-{MINUS}]?\d[\d.,]*%?"
+NUMBER = re.compile(rf"{_FIGURE}( [±/] {_FIGURE}| \(p [^)]*\))?")
+"""A number, perhaps with its spread, its p-value, or another after a stroke."""
 
 
 def render(document: doc.Document) -> str:
@@ -43,9 +45,9 @@ def _block(block: doc.Block) -> str:
     match block:
         case doc.Paragraph():
             kind = " class=answer" if block.important else ""
-            return f"<p{kind}>{html.escape(block.text)}</p>\n"
+            return f"<p{kind}>{_text(block.text)}</p>\n"
         case doc.Points():
-            lines = "".join(f"<li>{html.escape(line)}</li>" for line in block.lines)
+            lines = "".join(f"<li>{_text(line)}</li>" for line in block.lines)
             return f"<ul>{lines}</ul>\n"
         case doc.Facts():
             items = block.items.items()
@@ -57,6 +59,11 @@ def _block(block: doc.Block) -> str:
         case doc.Pictures():
             figures = "".join(_figure(caption, path) for caption, path in block.items)
             return f"<div class=figures>{figures}</div>\n" if figures else ""
+
+
+def _text(text: str) -> str:
+    """Return a text for a page, whose lines do not break between a number and its spread."""
+    return html.escape(text).replace(" ± ", "&nbsp;±&nbsp;")
 
 
 def _figure(caption: str, path: Path) -> str:
@@ -102,7 +109,8 @@ def _scrolling(content: str, label: str) -> str:
 
 def _kind(cells: Sequence[str]) -> str:
     """Return the class of a column: numbers, long texts, or neither."""
-    if any(map(NUMBER.match, cells)) and all(NUMBER.match(c) or len(c) < 2 for c in cells):
+    numbers = [NUMBER.fullmatch(cell) for cell in cells]
+    if any(numbers) and all(n or len(cell) < 2 for n, cell in zip(numbers, cells)):
         return " class=n"
     longest = max(map(len, cells), default=0)
     return " class=sentences" if longest > 32 else " class=words" if longest > 20 else ""

@@ -103,7 +103,9 @@ def _curves(results: Results, part: Part, folder: Path, size: str) -> Captioned:
                 ylabel=f"validation {results.metrics.get(target, 'score')}",
                 majority=record["majority"],
             )
-            drawn.append((f"{target}: mean and standard deviation over the seeds.", path))
+            several = len(part.grid.seeds) > 1
+            over = "mean and standard deviation over the seeds" if several else "one seed"
+            drawn.append((f"{target}: {over}.", path))
     return drawn
 
 
@@ -145,8 +147,10 @@ def _top_k(part: Part, folder: Path, size: str, metric: str) -> Captioned:
 
 
 def _similarity(part: Part, folder: Path, size: str, metric: str) -> Captioned:
-    drawn = []
+    drawn: Captioned = []
     grid = part.grid
+    if not part.correlations:
+        return drawn
     for name, values in part.similarities.items():
         path = folder / f"similarity-gain-{name}-{size}.svg"
         plots.gain_scatter(

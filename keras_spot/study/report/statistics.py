@@ -3,9 +3,10 @@
 import math
 
 from keras_spot.study import analysis
+from keras_spot.study.analysis import Record
 from keras_spot.study.report.document import Block, Pictures, Points, Section, Table
 from keras_spot.study.report.pictures import Captioned, Drawn
-from keras_spot.study.report.words import around, number, percent, plain, signed
+from keras_spot.study.report.words import around, number, percent, plain, several, signed
 from keras_spot.study.results import Part, first_sources, size_name
 
 __all__ = ["by_chance", "overview", "retrieval_lines", "sections"]
@@ -44,7 +45,7 @@ def overview(part: Part) -> list[str]:
     lines = [
         f"A source changes the score by {signed(sum(gains) / len(gains))} points on the average "
         "over all pairs, against training from scratch for the same steps.",
-        f"It helps in {helps} of {len(gains)} pairs and hurts in {harms}. "
+        f"It helps in {helps} of {several(len(gains), 'pair')} and hurts in {harms}. "
         + by_chance(len(part.grid.seeds), len(gains)),
         f"The best source of every target, known in hindsight, gives "
         f"{signed(sum(best) / len(best))}.",
@@ -62,11 +63,9 @@ def by_chance(seeds: int, pairs: int) -> str:
         return f"With fewer than {analysis.MIN_SEEDS} seeds nothing is claimed of any pair."
     from scipy import stats
 
-    expected = pairs * stats.t.sf(math.sqrt(seeds), seeds - 1)
-    return (
-        f"With {seeds} seeds chance alone would put about {expected:.0f} gains beyond their "
-        "spread on either side."
-    )
+    expected = round(float(pairs * stats.t.sf(math.sqrt(seeds), seeds - 1)))
+    gains = f"about {several(expected, 'gain')}" if expected else "hardly any gain"
+    return f"With {seeds} seeds chance alone would put {gains} beyond the spread on either side."
 
 
 def retrieval_lines(part: Part) -> list[str]:
@@ -123,8 +122,13 @@ def _retrieval(part: Part) -> Table:
 
 def _correlations(part: Part) -> Table:
     rows = [
-        [cells[0]["target"], *[f"{number(c['r'], 2)} (p {number(c['p'], 2)})" for c in cells]]
+        [cells[0]["target"], *map(_correlation, cells)]
         for cells in zip(*part.correlations.values())
     ]
     note = "Pearson's r of similarity with mean gain over the sources, and its two-sided p-value."
     return Table(["target", *map(plain, part.correlations)], rows, note)
+
+
+def _correlation(record: Record) -> str:
+    r = number(record["r"], 2)
+    return r if math.isnan(record["r"]) else f"{r} (p {number(record['p'], 2)})"
