@@ -20,6 +20,17 @@ trained = sum(int(np.prod(weight.shape)) for weight in model.trainable_variables
 print(f"{trained:,} of {model.count_params():,} numbers are trained: the prompt's")
 
 # %% [markdown]
+# It is a KerasHub model, so `fit` is the one you know. What comes after this is the same loop, with checkpoints, scores and
+# a folder that continues.
+
+# %%
+rows = keras_spot.load_task(
+    "synthetic/movies", "train[:160]", model.preprocessor.tokenizer, batch_size=16, input_length=64
+)
+history = model.fit(rows, epochs=3, verbose=0)
+[round(loss, 2) for loss in history.history["loss"]]
+
+# %% [markdown]
 # ## Train three sources at once
 #
 # A *bank* holds several prompts on one backbone. Each is trained on its own task as it would be alone, and leaves a folder.

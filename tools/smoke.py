@@ -1,4 +1,4 @@
-"""A first look at an installation: train, transfer, answer, export and serve, in half a minute.
+"""A first look at an installation: train, continue, transfer, answer, export, in half a minute.
 
     python tools/smoke.py
 
@@ -18,12 +18,12 @@ def main() -> None:
     import tensorflow as tf
 
     folder = pathlib.Path(tempfile.mkdtemp())
-    shared = dict(
-        steps=2, validation_limit=4, method="rank", data_dir=folder / "tfds", progress=None
-    )
-    source = keras_spot.train("synthetic/movies", folder / "source", **shared)
+    shared = dict(validation_limit=4, method="rank", data_dir=folder / "tfds", progress=None)
+    keras_spot.train("synthetic/movies", folder / "source", steps=1, **shared)
+    source = keras_spot.train("synthetic/movies", folder / "source", steps=2, **shared)
+    assert [line["step"] for line in source.history] == [1, 2]
     target = keras_spot.train(
-        "synthetic/products", folder / "target", prompt_init=source.run_dir, **shared
+        "synthetic/products", folder / "target", steps=2, prompt_init=source.run_dir, **shared
     )
     scores = [[(line["step"], line["score"]) for line in target.history]]
     plots.learning_curves({"target": scores}, folder / "curves.svg")

@@ -80,7 +80,6 @@ for text, label, shares in zip(texts, served["label"].numpy(), served["probabili
 
 # %%
 texts = ["request: The bell is broken.", "request: I was charged twice."]
-history = model.fit(
-    texts, ["repair", "billing"], class_weight={"billing": 3.0}, epochs=2, batch_size=2, verbose=0
-)
-history.history["loss"]
+answers = ["repair", "billing"]
+model.fit(texts, answers, class_weight={"billing": 3.0}, epochs=8, batch_size=2, verbose=0)
+model.generate(texts)

@@ -265,7 +265,8 @@ class RunFolder:
         state: State = {**arrays, "step": np.array(step)}
         file = self.path / STATE
         with atomic_write(file) as stream:
-            np.savez(stream, allow_pickle=False, **state, checksum=np.array(checksum(state)))
+            # Every name is an array's: older NumPy has no `allow_pickle` here and would save it.
+            np.savez(stream, **state, checksum=np.array(checksum(state)))
             if file.is_file():
                 os.replace(file, self.path / PREVIOUS)
 
