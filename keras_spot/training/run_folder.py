@@ -265,8 +265,9 @@ class RunFolder:
         state: State = {**arrays, "step": np.array(step)}
         file = self.path / STATE
         with atomic_write(file) as stream:
-            # Every name is an array's: older NumPy has no `allow_pickle` here and would save it.
-            np.savez(stream, **state, checksum=np.array(checksum(state)))
+            # Without `allow_pickle`, which older NumPy does not have and saves as one more array.
+            named: dict[str, Any] = {**state, "checksum": np.array(checksum(state))}
+            np.savez(stream, **named)
             if file.is_file():
                 os.replace(file, self.path / PREVIOUS)
 
