@@ -42,8 +42,7 @@ class Server:
             [sys.executable, str(HERE / "forks.py"), "light" if light else "heavy"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
+            bufsize=0,  # a line that was read ahead would be invisible to `select`
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(filter(None, paths)),
@@ -69,8 +68,7 @@ class Server:
     def start(self, words, cwd, out, **plan):
         """Start `keras-spot words` in a fork; `plan` has what the module tells."""
         order = {"words": [str(w) for w in words], "cwd": str(cwd), "out": str(out), **plan}
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
         return json.loads(self.process.stdout.readline())["pid"]
 
     def wait(self, seconds=None):
