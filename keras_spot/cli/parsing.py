@@ -104,9 +104,14 @@ class UnknownOption(ParserError, Protocol):
 def parser_message(error: ParserError) -> str:
     """Return the one line of a mistake on the command line."""
     if isinstance(error, UnknownOption) and error.ctx is not None:
-        known = [name for one in error.ctx.command.get_params(error.ctx) for name in one.opts]
-        closest = closest_option(error.option_name, known)
+        params = error.ctx.command.get_params(error.ctx)
+        closest = closest_option(error.option_name, [name for one in params for name in one.opts])
         hint = f" (did you mean {closest}?)" if closest else ""
+        arguments = [one.name for one in params if one.param_type_name == "argument"]
+        name = error.option_name.removeprefix("--").replace("-", "_")
+        if name in arguments or (arguments and not closest):
+            name = name if name in arguments else arguments[0]
+            hint = f" ({name.upper()} is given without one)"
         return f"No such option: {error.option_name}{hint}"
     return " ".join(error.format_message().split())
 

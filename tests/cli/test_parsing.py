@@ -102,6 +102,13 @@ def test_an_unknown_option_suggests_the_one_that_was_meant(given, meant):
 def test_a_suggestion_stands_in_the_message(keras_spot):
     code, _, err = keras_spot("train", "--lr", 3)
     assert (code, err) == (2, "error: No such option: --lr (did you mean --learning-rate?)\n")
+    for words, name in (
+        (("export", "--output", "o"), "OUTPUT"),
+        (("inspect", "--prompt", "p"), "PATH"),
+    ):
+        code, _, err = keras_spot(*words)
+        expected = f"error: No such option: {words[1]} ({name} is given without one)\n"
+        assert (code, err) == (2, expected)
 
 
 def test_texts_are_utf_8(monkeypatch):
