@@ -82,6 +82,21 @@ def test_commands_and_options_exist(document):
             assert (ROOT / words[0]).is_file(), line
 
 
+def test_a_run_is_trained_in_one_way():
+    """Who follows pages one after the other, in one folder, meets no run of another page."""
+    runs = {}
+    for page in (ROOT / "README.md", *PAGES):
+        for block in blocks(page, "bash"):
+            for line in block.code.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if "--run-dir" in words:
+                    run = words[words.index("--run-dir") + 1]
+                    assert runs.setdefault(run, sorted(words)) == sorted(words), page
+        for block in blocks(page, "python"):
+            for run in re.findall(r'^    "(runs/[\w-]+)",$|", "(runs/[\w-]+)", ', block.code, re.M):
+                assert runs.setdefault("".join(run), page) == page
+
+
 def test_every_command_is_in_a_document():
     text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
     assert [verb for verb in commands() if f"keras-spot {verb}" not in text] == []
