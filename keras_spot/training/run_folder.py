@@ -79,8 +79,7 @@ class RunFolder:
         Raises:
             MissingFile: it was removed, or another process has taken it over.
         """
-        record = self.path / prompts.RUN_FILE
-        if not record.is_file() or self.owner.is_lost:
+        if not (self.path / prompts.RUN_FILE).is_file() or self.owner.is_lost:
             rule = "must stay where it is while a run works in it"
             raise missing_file("run_dir", rule, f"{self.path} was removed or taken over")
 
