@@ -11,6 +11,7 @@ import toy
 from keras_spot import backbones, prompts, tasks
 from keras_spot.base import ownership, remote
 from keras_spot.base.atomic import atomic_folder
+from keras_spot.base.errors import InvalidArgument
 from keras_spot.cli import answering, predicting
 from keras_spot.model import build, export
 from keras_spot.prompts import hub
@@ -158,6 +159,19 @@ def test_nothing_is_put_beside_the_files_of_another(
     assert err.endswith(f"Received: {path} (holds thesis.txt)\n")
     assert err.count("\n") == 1
     assert os.listdir(path) == ["thesis.txt"]
+
+
+def test_folders_without_files_are_what_a_kill_left(tmp_path):
+    def check():
+        ownership.check_shared(tmp_path, "run", "run_dir", lambda place: False)
+
+    for place in ("embedding", "sources/1-sst2"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / ".lock.0").write_text("{}")
+    check()
+    (tmp_path / "sources" / "notes.txt").write_text(THESIS)
+    with pytest.raises(InvalidArgument, match=r"must be new, .* \(holds sources/\)"):
+        check()
 
 
 @pytest.mark.parametrize("name", FOLDERS)

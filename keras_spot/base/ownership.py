@@ -152,7 +152,8 @@ def check_folder(path: Path, kind: Kind, overwrite: bool, shown: str) -> list[st
 def check_shared(path: Path, what: str, argument: str, is_ours: Callable[[Path], bool]) -> None:
     """Raise unless a folder that gets one file after the other is new, empty or has ours in it.
 
-    Names that begin with a dot say nothing: a lock, what a file manager leaves.
+    Names that begin with a dot say nothing: a lock, what a file manager leaves. Neither do folders
+    that hold nothing else: what was killed as it began leaves them.
 
     Args:
         path: the folder.
@@ -163,10 +164,22 @@ def check_shared(path: Path, what: str, argument: str, is_ours: Callable[[Path],
     Raises:
         InvalidArgument: it holds only what others have put there.
     """
-    names = [name for name in _top(path) if not name.startswith(".")] if path.is_dir() else []
+    names = [name for name in _shown(path) if not _is_bare(path / name)]
     if names and not any(is_ours(path / name) for name in names):
         rule = f"must be new, empty or hold a {what} (choose another, or empty it yourself)"
         raise invalid(argument, rule, f"{path} (holds {some(names)})")
+
+
+def _shown(path: Path) -> list[str]:
+    """Return the names in a folder that do not begin with a dot, none where there is no folder."""
+    return [name for name in _top(path) if not name.startswith(".")] if path.is_dir() else []
+
+
+def _is_bare(place: Path) -> bool:
+    """Return whether it is a folder without files, down to its last folder."""
+    if place.is_symlink() or not place.is_dir():
+        return False
+    return all(_is_bare(place / name) for name in _shown(place))
 
 
 def judge(
