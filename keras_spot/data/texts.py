@@ -36,13 +36,16 @@ def clean(argument: str, values: Any) -> list[str]:
 
     Raises:
         InvalidArgument: no iterable, or one with something else in it (None, NaN, a number, half a
-            character), by its place.
+            character), by its place; a table, which would give the names of its columns.
 
     >>> clean("inputs", (text for text in (b"one", "two")))
     ['one', 'two']
     """
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise invalid(argument, "must be a list of texts", f"{argument}={shown(values)}")
+    if hasattr(values, "columns"):
+        received = f"a table with {shown(list(map(str, values.columns)))}"
+        raise invalid(argument, "must be one column of texts", received)
     if hasattr(values, "numpy"):
         values = values.numpy()
     if hasattr(values, "tolist"):

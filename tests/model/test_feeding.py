@@ -242,6 +242,12 @@ def test_validation_reads_what_it_was_asked_to(model):
     assert sizes == [0, 1, 0, 1]
 
 
+class Frame(list):
+    """What of a pandas DataFrame looks like texts: it is iterated by the names of its columns."""
+
+    columns = property(list)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -257,6 +263,10 @@ def test_validation_reads_what_it_was_asked_to(model):
         ),
         (dict(x=["\ud800"], y=["a"]), "`x` must be text in UTF-8. Received: half a character"),
         (dict(x="text", y="good"), "`x` must be a list of texts. Received: x='text'"),
+        (
+            dict(x=Frame(["s"]), y=["a"]),
+            "`x` must be one column of texts. Received: a table with ['s",
+        ),
         (dict(x=TEXTS, y=LABELS, sample_weight=[1]), "`sample_weight` must be 6 numbers"),
         (dict(x=TEXTS, y=LABELS, class_weight={0: 1}), "`class_weight` must map target texts"),
         (
