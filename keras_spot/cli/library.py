@@ -73,6 +73,7 @@ def add_command(
         raise invalid("name", "must be given for one prompt at a time", f"{len(runs)} prompts")
     prompt_library = PromptLibrary(library)
     for run in runs:
+        before = set(prompt_library)
         if prompts.steps(run):
             entry = prompt_library.add_run(run, embedding_step, name)
         else:
@@ -81,7 +82,7 @@ def add_command(
             if entry_name is None:
                 raise invalid("name", "must be given where a prompt has no task", run)
             entry = prompt_library.add(entry_name, prompt)
-        typer.echo(f"added: {entry.name}")
+        typer.echo(f"{'already there' if entry.name in before else 'added'}: {entry.name}")
 
 
 @commands.command("rank")
@@ -92,8 +93,19 @@ def rank_command(
     top: Annotated[int | None, typer.Option(help="Only the most similar. Default: all.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rank the prompts by the similarity of their task embeddings to a prompt."""
-    ranking = _existing(library).rank(prompt, by=similarity, top=top)
+    """Rank the prompts by the similarity of their task embeddings to another prompt's."""
+    from keras_spot import prompts
+    from keras_spot.base.errors import invalid
+
+    if top is not None and top < 1:
+        raise invalid("top", "must be a positive integer", f"{top=}")
+    prompt_library = _existing(library)
+    query = prompts.read(prompt)
+    ranking = prompt_library.rank(query, by=similarity)
+    itself = prompt_library.holding(query)
+    if itself:
+        typer.echo(f"left out, the prompt itself: {', '.join(itself)}", err=True)
+    ranking = [pair for pair in ranking if pair[0] not in itself][:top]
     _show([{"name": name, "similarity": round(value, 6)} for name, value in ranking], as_json)
 
 
@@ -164,7 +176,7 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
     table = Table()
     for column in rows[0] if rows else ["name"]:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
     for row in rows:
         table.add_row(*map(_cell, row.values()))
     Console().print(table)

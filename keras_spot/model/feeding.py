@@ -26,7 +26,7 @@ from keras_spot.data.texts import (
 )
 from keras_spot.model.texts import WITHOUT_TARGETS, as_mapping
 from keras_spot.tasks import Example, Task
-from keras_spot.tasks.values import shown
+from keras_spot.tasks.values import is_missing, shown
 
 __all__ = ["dataset_of", "split_off", "validation_of"]
 
@@ -187,6 +187,10 @@ def _rows(
         rule = f"must be a target text for each input ({WITHOUT_TARGETS})"
         raise invalid("y", rule, "y=None")
     inputs, targets = clean("x", x), clean("y", y)
+    for argument, texts in (("x", inputs), ("y", targets)):
+        for place, text in enumerate(texts):
+            if is_missing(text):
+                raise invalid(argument, "must be texts, none blank", f"{text!r} at place {place}")
     if not inputs or len(targets) != len(inputs):
         rule = f"must be one text for each of the {len(inputs)} inputs, at least one"
         raise invalid("y", rule, f"{len(targets)} texts")

@@ -160,6 +160,13 @@ def test_batches_of_something_else_are_refused(dataset, message, model):
         model.fit(dataset(), verbose=0)
 
 
+@pytest.mark.parametrize("argument", ["x", "y"])
+def test_a_blank_text_is_missing(argument, model):
+    given = {"x": TEXTS, "y": LABELS, argument: ["fine", " ", *TEXTS[2:]]}
+    with pytest.raises(ValueError, match=f"`{argument}` must be texts, none blank. .* at place 1"):
+        model.fit(**given, verbose=0)
+
+
 def test_sample_weight_of_texts(model):
     before = model.prompt.copy()
     model.fit(TEXTS, LABELS, sample_weight=np.zeros(6), verbose=0)

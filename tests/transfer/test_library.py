@@ -495,6 +495,7 @@ def test_the_commands(command, tmp_path):
         "added: glue/rte\nadded: glue/sst2\n",
         "",
     )
+    assert command("add", run, *lib)[1] == "already there: glue/rte\n"
     code, out, _ = command("list", *lib, "--json")
     assert code == 0
     assert [json.loads(line) for line in out.splitlines()] == [
@@ -518,9 +519,11 @@ def test_the_commands(command, tmp_path):
         },
     ]
     assert "glue/sst2" in command("list", *lib)[1]
-    code, out, _ = command("rank", "--prompt", tmp_path / "p.npz", "--top", 1, *lib, "--json")
-    name, similarity = PromptLibrary(tmp_path / "library").rank(B, top=1)[0]
-    assert json.loads(out) == {"name": name, "similarity": round(similarity, 6)}
+    code, out, err = command("rank", "--prompt", tmp_path / "p.npz", "--top", 1, *lib, "--json")
+    similarity = dict(PromptLibrary(tmp_path / "library").rank(B))["glue/rte"]
+    assert json.loads(out) == {"name": "glue/rte", "similarity": round(similarity, 6)}
+    assert err == "left out, the prompt itself: glue/sst2\n"
+    assert json.loads(command("rank", "--prompt", run, *lib, "--json")[1])["name"] == "glue/sst2"
     assert command("verify", *lib) == (0, "all is well: 2 prompts\n", "")
     assert command("export", "glue/sst2", tmp_path / "q.npy", *lib)[0] == 0
     np.testing.assert_array_equal(np.load(tmp_path / "q.npy"), B)

@@ -151,6 +151,30 @@ class ReadLibrary:
         order = sorted(values, key=lambda name: (-values[name], name))
         return [(name, values[name]) for name in order[:top]]
 
+    def holding(self, query: PromptLike) -> list[str]:
+        """Return the names of the entries whose prompt or task embedding is the query, sorted.
+
+        Entries of another task than the one that the query's provenance names are not looked into.
+
+        Args:
+            query: a `Prompt`, `[P, H]` numbers or a path.
+
+        Raises:
+            MissingFile: nothing at the query's path.
+        """
+        prompt = as_prompt(query, "query")
+        task, names = prompt.provenance.get("task"), []
+        for entry in self.entries():
+            if task and entry.task and entry.task != task:
+                continue
+            with _left_out(entry.name):
+                kept = [self.prompt(entry.name)]
+                if entry.embedding_shape is not None:
+                    kept.append(self.embedding(entry.name))
+                if any(np.array_equal(one.values, prompt.values) for one in kept):
+                    names.append(entry.name)
+        return names
+
     def export(
         self,
         name: str,
