@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_origin
 import typer
 
 from keras_spot.base.backend import check_backend
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, missing_file
 from keras_spot.base.quiet import without_start_up_notes
 from keras_spot.base.recipe import Recipe
 from keras_spot.training.run import Run
@@ -277,9 +277,13 @@ def load_model(
     backbone's name it is the one that the prompt's run recorded, else `"tiny"`; it is quantised as
     that run's was.
     """
+    from keras_spot.base import remote
     from keras_spot.model.build import build
 
     paths = [Path(one) for one in ([prompt] if isinstance(prompt, str) else prompt)]
+    for path in paths:
+        if not (remote.is_remote(path) or path.exists()):
+            raise missing_file("prompt", "must exist", path)
     if backbone is None:
         backbone = recorded_backbone(paths[0]) or "tiny"
     known = recorded(paths[0])

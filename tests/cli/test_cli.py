@@ -169,8 +169,7 @@ MISTAKES = {
     "`reparameterization` must be a name or JSON. Received: {low-rank:3}",
     "train --task glue/sst2": "error: Missing option '--run-dir'",
     "trian": "error: No such command 'trian'",
-    "evaluate --task synthetic/movies --prompt nowhere": "error: `prompt_init` must be an "
-    "existing path",
+    "evaluate --task synthetic/movies --prompt nowhere": "error: `prompt` must exist. Received: ",
     "predict --prompt p.npy": "error: `texts` must be given, or one of `field`",
     "train --task synthetic/movies --run-dir R --devices gpu": "error: `devices` must be a known",
     "train --task none.yaml --run-dir R": "error: ",
