@@ -106,7 +106,10 @@ def keras_spot(monkeypatch, capsys):
 
 @pytest.fixture
 def out_of_sight():
-    """Hide what other tests left: Keras collects garbage for every kernel that it quantises."""
+    """Hide what other tests left from the collection of garbage.
+
+    Keras collects it for every kernel that it quantises, Python when many objects are made.
+    """
     gc.freeze()
 
 

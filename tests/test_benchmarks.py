@@ -45,10 +45,10 @@ def test_without_the_peer_and_on_from_where_it_ended(tmp_path):
     )
     assert set(measured["gemm"]) == {"float32", "bfloat16"}
 
-    more = ["--part", "slopes: B, prompt", "--part", "--help", "--part", "kernels: gen"]
+    more = ["--part", "--help", "--part", "kernels: gen"]
     second, _ = run(tmp_path, *asked, *more)
     assert second["step: B=2 T=8 float32"] == measured
-    names = {"slopes: B, prompt", "startup: keras-spot --help"}
+    names = {"startup: keras-spot --help"}
     names |= {f"kernels: generation, B={rows}, 3 tokens" for rows in (1, 2)}
     assert set(second) - set(first) == names
     assert set(second["kernels: generation, B=1, 3 tokens"]["sides"]) == {"fast", "plain"}
@@ -65,6 +65,12 @@ def test_every_piece_of_the_fast_kernels_is_measured():
 
     own = {name for name in vars(FastT5) if not name.startswith("_")}
     assert own - set(cases.kernels.PIECES) == {"cached_decoder"}  # by generation
+
+
+@pytest.mark.slow  # compiles a step for each size
+def test_slopes(tmp_path):
+    measured, printed = run(tmp_path, "--no-peer", "--part", "slopes: B, prompt")
+    assert list(measured) == ["slopes: B, prompt"], printed
 
 
 @pytest.mark.slow  # exports a model in five forms

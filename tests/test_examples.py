@@ -60,6 +60,7 @@ def test_superglue(preset, shared, tmp_path, capsys):
     assert (tmp_path / "out" / "super_glue-boolq.jsonl").read_text().count("\n") == 2
 
 
+@pytest.mark.slow  # its notebook and the page of the docs run the same commands
 def test_own_data(preset, tmp_path, monkeypatch, capsys):
     """The commands of the page, in their order, with few steps."""
     import re

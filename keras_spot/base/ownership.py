@@ -164,10 +164,11 @@ def check_shared(path: Path, what: str, argument: str, is_ours: Callable[[Path],
     Raises:
         InvalidArgument: it holds only what others have put there.
     """
-    names = [name for name in _shown(path) if not _is_bare(path / name)]
-    if names and not any(is_ours(path / name) for name in names):
+    names = _shown(path)
+    others = [name for name in names if not _is_bare(path / name)]
+    if others and not any(is_ours(path / name) for name in names):
         rule = f"must be new, empty or hold a {what} (choose another, or empty it yourself)"
-        raise invalid(argument, rule, f"{path} (holds {some(names)})")
+        raise invalid(argument, rule, f"{path} (holds {some(others)})")
 
 
 def _shown(path: Path) -> list[str]:

@@ -19,6 +19,7 @@ from keras_spot.base.errors import DamagedFile, InvalidArgument
 LIGHT = [reader for reader in hostile_seeds.READERS if not reader.heavy]
 
 
+@pytest.mark.usefixtures("out_of_sight")  # the seconds are those of the reading alone
 @pytest.mark.parametrize("part", range(4))
 def test_a_sample_of_hostile_files(part):
     """Nothing crashes, hangs, grows or escapes, and every message names its file."""

@@ -110,7 +110,8 @@ def test_absorbed_cross_attention_is_cross_attention(backbone, rows):
         np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_steps_and_answers_through_xla_are_the_same(backbone):
+def test_steps_and_answers_through_xla_are_the_same():
+    backbone = toy.shallow(gain=1.0)
     x, y, weight = toy.batch()
     start = np.zeros_like(x["decoder_padding_mask"])
     start[:, 0] = 1
@@ -195,7 +196,7 @@ def test_the_greedy_sampler_takes_what_keras_hub_takes(backbone):
 @pytest.mark.usefixtures("out_of_sight")
 @pytest.mark.parametrize("targets", [3, 12])
 def test_a_quantized_backbone_gives_what_its_layers_give(targets):
-    backbone = toy.backbone(gain=1.0)
+    backbone = toy.shallow(gain=1.0)
     x, y, weight = toy.batch(targets=targets)
     exact = np.asarray(prompted(backbone, "full")(x))
     quantize(backbone, "int8")
@@ -212,7 +213,7 @@ def test_a_quantized_backbone_gives_what_its_layers_give(targets):
 @pytest.mark.usefixtures("out_of_sight")
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 def test_a_backbone_that_keras_quantized_whole_gives_what_its_layers_give():
-    backbone = toy.backbone(gain=1.0)
+    backbone = toy.shallow(gain=1.0)
     x, _, _ = toy.batch(targets=3)
     exact = np.asarray(prompted(backbone, "full")(x))
     backbone.quantize("int8")
