@@ -30,6 +30,7 @@ def run(output, *arguments, code=0):
     return json.loads(actual.read_text())["measured"] if actual.exists() else None, done.stderr
 
 
+@pytest.mark.slow  # starts the runner three times
 def test_without_the_peer_and_on_from_where_it_ended(tmp_path):
     asked = ["--no-peer", "--part", "B=2 T=8 float32"]
     first, _ = run(tmp_path, *asked)

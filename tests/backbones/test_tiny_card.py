@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import toy
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow  # trains a dozen prompts
 def test_the_tables_of_the_model_card(tokenizer, data_dir, tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from tools.tiny_t5 import card

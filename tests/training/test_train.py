@@ -94,6 +94,7 @@ def test_resumed_equals_uninterrupted(whole, train, tmp_path):
         assert mine["loss"] == pytest.approx(theirs["loss"])
 
 
+@pytest.mark.slow  # `python -m tests.faults` kills runs at every moment
 def test_a_kill_while_saving_is_trimmed(whole, train, tmp_path):
     """Killed after the prompt and the metrics of step 8, before its state."""
     run = tmp_path / "run"

@@ -219,6 +219,7 @@ def kill_in(stage):
     return follow
 
 
+@pytest.mark.slow  # `python -m tests.faults` kills transfers at every moment
 def test_a_retrieval_killed_in_each_of_its_runs_continues(mixed, library, options, tmp_path):
     """Bit for bit, and with the sources it chose, although the library has grown meanwhile."""
     mine = PromptLibrary(tmp_path / "library")
