@@ -35,17 +35,19 @@ def compiled(step: Function, model: PromptedT5, sampler: keras_hub.samplers.Samp
     The function returned refuses a batch `[B, 1]` of decoder inputs, with `InvalidArgument`.
     """
     backend = keras.config.backend()
+    # Somebody's own sampler may branch on tensors in Python.
+    autograph = not samplers.is_known(sampler)
     function: Function
     if model.run_eagerly or backend not in ("tensorflow", "jax"):
         function = step
     elif backend == "jax":
         function = _jax_function(step, model, sampler)
     elif model._distribute_strategy is not None:
-        function = _replica_function(step, model)
+        function = _replica_function(step, model, autograph)
     elif model.jit_compile:
-        function = _xla_function(step)
+        function = _xla_function(step, autograph)
     else:
-        function = _one_trace_function(step, model, samplers.keeps_rows(sampler))
+        function = _one_trace_function(step, model, samplers.keeps_rows(sampler), autograph)
 
     def generate_function(inputs: Batch, stop_token_ids: Stops = None) -> Answers:
         # No stop token at all is what None says, too.
@@ -64,7 +66,9 @@ def _keys(model: PromptedT5) -> tuple[str, ...]:
     return INPUTS if model.num_prompts is None else (*INPUTS, "prompt_index")
 
 
-def _one_trace_function(step: Function, model: PromptedT5, keeps_rows: bool) -> Function:
+def _one_trace_function(
+    step: Function, model: PromptedT5, keeps_rows: bool, autograph: bool
+) -> Function:
     import tensorflow as tf
 
     keys = _keys(model)
@@ -77,7 +81,7 @@ def _one_trace_function(step: Function, model: PromptedT5, keeps_rows: bool) -> 
         for key in keys[len(INPUTS) :]:
             spec[key] = tf.TensorSpec([rows], "int32", name=key)
         return tf.function(
-            lambda batch: step(batch, stops), input_signature=[spec], autograph=False
+            lambda batch: step(batch, stops), input_signature=[spec], autograph=autograph
         )
 
     def run(batch, stop_token_ids):
@@ -87,12 +91,12 @@ def _one_trace_function(step: Function, model: PromptedT5, keeps_rows: bool) -> 
     return run
 
 
-def _xla_function(step: Function) -> Function:
+def _xla_function(step: Function, autograph: bool) -> Function:
     import tensorflow as tf
 
     @functools.cache
     def traced(stops):
-        return tf.function(lambda batch: step(batch, stops), jit_compile=True, autograph=False)
+        return tf.function(lambda batch: step(batch, stops), jit_compile=True, autograph=autograph)
 
     return lambda batch, stop_token_ids: traced(stop_token_ids)(batch)
 
@@ -118,7 +122,7 @@ def _jax_function(step: Function, model: PromptedT5, sampler: Any) -> Function:
     return run
 
 
-def _replica_function(step: Function, model: PromptedT5) -> Function:
+def _replica_function(step: Function, model: PromptedT5, autograph: bool) -> Function:
     import tensorflow as tf
 
     strategy = model._distribute_strategy
@@ -128,7 +132,7 @@ def _replica_function(step: Function, model: PromptedT5) -> Function:
     def traced(stops):
         return tf.function(
             lambda batch: strategy.run(lambda part: step(part, stops), args=(batch,)),
-            autograph=False,
+            autograph=autograph,
         )
 
     def run(batch, stop_token_ids):

@@ -11,7 +11,7 @@ from keras import ops
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.types import Tensor
 
-__all__ = ["NAMES", "GreedySampler", "get", "identity", "keeps_rows"]
+__all__ = ["NAMES", "GreedySampler", "get", "identity", "is_known", "keeps_rows"]
 
 NAMES = ("greedy", "beam", "contrastive", "random", "top_k", "top_p")
 
@@ -43,6 +43,14 @@ def get(sampler: Any) -> Any:
     if not isinstance(sampler, (str, dict)) and not callable(sampler):
         raise invalid("sampler", "must be a KerasHub sampler or its name", f"{sampler=}")
     return keras_hub.samplers.get(sampler)
+
+
+def is_known(sampler: Any) -> bool:
+    """Return whether a sampler is KerasHub's or ours, not somebody's own.
+
+    Theirs are written in `ops` alone and need no AutoGraph, whose conversions take seconds.
+    """
+    return type(sampler).__module__.partition(".")[0] in ("keras_hub", "keras_spot")
 
 
 def keeps_rows(sampler: Any) -> bool:

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 import toy
 
+from keras_spot import PromptedT5
 from keras_spot.data import DataWarning
 from keras_spot.model import build, samplers
 from keras_spot.model.samplers import NAMES
@@ -196,3 +197,25 @@ def test_a_model_and_its_functions_go_together(tokenizer):
     keras.backend.clear_session(free_memory=False)
     gc.collect()
     assert gone() is None
+
+
+class Branching(keras_hub.samplers.Sampler):
+    """A sampler of somebody's own, with a branch on a tensor."""
+
+    def get_next_token(self, probabilities):
+        token = keras.ops.argmax(probabilities, axis=-1)
+        if keras.ops.max(probabilities) > 2.0:
+            token = token * 0
+        return token
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_sampler_of_ones_own_may_branch_on_tensors(compiled):
+    x, _, _ = toy.batch()
+    x["decoder_padding_mask"] = np.eye(1, 4, dtype="int32").repeat(4, 0)
+    model = PromptedT5(toy.shallow(), prompt_length=2)
+    answers = []
+    for sampler in ("greedy", Branching()):
+        model.compile(sampler=sampler, jit_compile=compiled)
+        answers.append(np.asarray(model.make_generate_function()(x)["decoder_token_ids"]))
+    np.testing.assert_array_equal(*answers)

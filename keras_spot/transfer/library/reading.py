@@ -167,11 +167,10 @@ class ReadLibrary:
         for entry in self.entries():
             if task and entry.task and entry.task != task:
                 continue
+            kept = (entry.shape, self.prompt), (entry.embedding_shape, self.embedding)
+            of_shape = [read for shape, read in kept if shape == prompt.values.shape]
             with _left_out(entry.name):
-                kept = [self.prompt(entry.name)]
-                if entry.embedding_shape is not None:
-                    kept.append(self.embedding(entry.name))
-                if any(np.array_equal(one.values, prompt.values) for one in kept):
+                if any(np.array_equal(read(entry.name).values, prompt.values) for read in of_shape):
                     names.append(entry.name)
         return names
 
