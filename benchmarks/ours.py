@@ -211,12 +211,13 @@ def answer(
             return signature(**given)["output_ids"].numpy().tolist()
     else:
         if path not in models:
-            models[path] = open_engine(path, threads=THREADS)
+            models[path] = open_engine(path)
         engine = models[path]
+        engine.batch_size = rows
         prompts = list(engine.cards) * rows
 
         def work() -> list[list[int]]:
-            return engine.generate_ids(ids.tolist(), prompts, length)
+            return engine.answer_rows(ids.tolist(), prompts, [length] * rows)
 
     answers: list[list[list[int]]] = []
     samples = process.repeated(lambda: answers.append(work()), count)

@@ -135,7 +135,7 @@ def products(measurement: dict[str, Any]) -> str:
     alone, peer = measurement["alone"], measurement["sides"].get("peer")
     each = ", ".join(f"{part} {seconds(value)}" for part, value in alone.items())
     total = sum(alone.values())
-    text = f"products alone, each in its fastest form: {each}; {seconds(total)} in all"
+    text = f"TensorFlow's products alone, each in its fastest form: {each}; {seconds(total)} in all"
     if peer is None:
         return text
     return f"{text}, {middle(peer) / total:.2f} x faster if nothing else took time"

@@ -1,5 +1,6 @@
 """Exported models in their engines, float32 and 8 bits, beside the peer's generation."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -59,7 +60,13 @@ def engines(rows: int, length: int, bench: Bench) -> dict[str, Any]:
         same = sum(one == other for one, other in zip(ids, exact))
         notes.append(f"{name}: {same} of {rows} answers alike")
     few = length == min(settings.generations)
+    alone = {}
+    if rows > 1:
+        sizes = {"shape": dataclasses.asdict(settings.shape), "prompt": settings.prompt}
+        seconds = bench.ask("ours", "products_alone", **sizes, **asked, dtype="float32")
+        alone = {"alone": seconds}  # what an exact answer costs at least
     return {
+        **alone,
         "sides": in_turn(turns, settings.rounds),
         "comparisons": [
             [name, "peer", TARGETS[quantize][0 if few else 1] if rows > 8 else None]

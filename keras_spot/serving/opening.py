@@ -69,7 +69,10 @@ def open_all(
     for one in engines:
         warm_up(one)
     if takes_prompts and not engines[0].takes_prompts:
-        rule = "must be tensorflow to take prompts that were not exported"
+        rule = (
+            "must be one that takes prompts that were not exported: tensorflow, or onnxruntime "
+            "where texts see the prompt and it sees them"
+        )
         raise invalid("engine", rule, f"{engines[0].name!r}")
     return engines, "; ".join(reasons)
 
@@ -91,16 +94,18 @@ def _of_prompts(
     """Return the engine of prompts and why it is that one; `export` makes one of a name."""
     if engine != AUTO:
         return export(engine), f"{engine}, as asked"
-    if takes_prompts:
-        reason = "tensorflow, which alone takes prompts that were not exported"
-        return export("tensorflow"), reason
     engines: dict[str, Engine] = {}
     notes = []
     for name in ENGINES:
         try:
-            engines[name] = export(name)
+            one = export(name)
         except (InvalidArgument, MissingExtra, Unfinished) as error:
             notes.append(f"{name} cannot: {error}")
+            continue
+        if takes_prompts and not one.takes_prompts:
+            notes.append(f"{name} takes no prompts that were not exported")
+            continue
+        engines[name] = one
     if not engines:
         raise invalid("engine", "must be one that can run these prompts", "; ".join(notes))
     seconds = {name: measured(one) for name, one in engines.items()}

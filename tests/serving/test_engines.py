@@ -56,6 +56,20 @@ def test_threads_get_the_answers_of_one(folder):
         assert [job.result() for job in jobs] == expected * 4
 
 
+@pytest.mark.parametrize("share, threads", [(1.4, 1), (1.6, 3)])
+def test_a_batch_is_dealt_out_to_the_cores(folder, monkeypatch, share, threads):
+    place, expected, _ = folder
+    engine = open_engine(place, threads=1)
+    alone = engine.scores(TEXTS, ["good", "bad"], "one")
+    seconds = iter([1.0, share])  # of a text with all cores, with one
+    monkeypatch.setattr(engine, "_seconds_of_a_text", lambda: next(seconds))
+    engine.start(cores=3)
+    assert engine.threads == threads
+    engine.start(1, cores=3)
+    assert engine.generate(TEXTS, "one") == expected
+    np.testing.assert_allclose(engine.scores(TEXTS, ["good", "bad"], "one"), alone, 1e-5)
+
+
 def test_strange_requests_have_a_defined_answer(folder):
     place, expected, _ = folder
     engine = open_engine(place, threads=1)
@@ -74,6 +88,7 @@ def test_strange_requests_have_a_defined_answer(folder):
         "prompt": lambda: engine.generate(TEXTS, ["one"]),
         "max_length": lambda: engine.generate(TEXTS, "one", 0),
         "batch_size": lambda: open_engine(place, batch_size=0),
+        "threads": lambda: open_engine(place, threads=-1),
         "engine": lambda: open_engine(place, "tensorrt"),
     }.items():
         with pytest.raises(InvalidArgument, match=f"`{argument}"):

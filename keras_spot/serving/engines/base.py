@@ -1,6 +1,7 @@
 """What every engine does: answer texts and score candidates with an exported model."""
 
 import abc
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -13,6 +14,7 @@ from keras_spot.base.errors import damaged, invalid
 from keras_spot.base.types import PathLike, Record
 from keras_spot.data.texts import clean
 from keras_spot.prompts import names as naming
+from keras_spot.serving.engines.parts import Parts, usable_cores
 from keras_spot.serving.held import HeldPrompt
 from keras_spot.tasks.card import TASK_FILE, TaskCard, read_cards
 
@@ -20,6 +22,7 @@ __all__ = ["VOCABULARY", "WRITTEN", "Engine", "Prompts", "Rows", "TokenEngine"]
 
 VOCABULARY = "spiece.model"
 WRITTEN = "must be one that keras-spot export wrote"
+_WORTH, _TRIES = 1.5, 4  # how much sooner all cores must answer one text, tried so often
 _LENGTHS = ("max_input_length", "max_target_length")
 
 Rows = Sequence[Sequence[int]]
@@ -178,8 +181,14 @@ class Engine(abc.ABC):
 class TokenEngine(Engine):
     """An engine of token ids, with the SentencePiece model that lies beside the weights.
 
-    A subclass decodes (`generate_ids`) and scores (`score_ids`) one batch.
+    A batch is dealt out to the cores in parts. A subclass loads the model (`load`), decodes
+    (`generate_ids`) and scores (`score_ids`) a part, and calls `start` when it is ready to.
+
+    Attributes:
+        threads: cores of one part.
     """
+
+    threads: int
 
     def __init__(self, folder: PathLike, batch_size: int = 32) -> None:
         super().__init__(folder, batch_size)
@@ -192,6 +201,37 @@ class TokenEngine(Engine):
             self.pieces.load_from_serialized_proto(proto)
         self.known = self.pieces.vocab_size()
         self.pad, self.end = self.pieces.pad_id(), self.pieces.eos_id()
+
+    def start(self, threads: int = 0, cores: int | None = None) -> None:
+        """Load the model for parts that fill the cores.
+
+        Args:
+            threads: cores of one part. Default 0: one, or all, if one text is answered at least
+                1.5 times sooner with all of them, which is tried here.
+            cores: of all parts. Default: those that this process may use.
+
+        Raises:
+            InvalidArgument: `threads` that are no integer of at least 0.
+            DamagedFile: the folder does not hold such a model.
+        """
+        if type(threads) is not int or threads < 0:
+            raise invalid("threads", "must be an integer of at least 0", f"{threads=}")
+        cores = cores or usable_cores()
+        self._arrange(threads or cores, cores)
+        if not threads and cores > 1:
+            seconds = self._seconds_of_a_text()
+            self._arrange(1, cores)
+            if self._seconds_of_a_text() > _WORTH * seconds:
+                self._arrange(cores, cores)
+
+    @abc.abstractmethod
+    def load(self, threads: int, parts: int) -> None:
+        """Load the model, instead of one that was loaded before.
+
+        Args:
+            threads: cores of one computation.
+            parts: computations at once.
+        """
 
     @abc.abstractmethod
     def generate_ids(
@@ -219,14 +259,24 @@ class TokenEngine(Engine):
     ) -> list[str]:
         rows = self.token_rows(texts)
         prompts = self.prompts_of_rows(prompt, len(rows))
-        limits = self.target_lengths(prompts, max_length)
-        answers = [""] * len(rows)
-        for chunk in self._chunks(rows):
+        answers = self.answer_rows(rows, prompts, self.target_lengths(prompts, max_length))
+        return [self.detokenize(ids) for ids in answers]
+
+    def answer_rows(
+        self, rows: Rows, prompts: Sequence[str | HeldPrompt], limits: Sequence[int]
+    ) -> list[list[int]]:
+        """Return the token ids of the answers to B rows of token ids, each at most its limit."""
+
+        def compute(part: Sequence[int]) -> list[list[int]]:
             # What comes later does not change what came before: rows are cut to their own limit.
-            length = max(limits[i] for i in chunk)
-            ids = self.generate_ids([rows[i] for i in chunk], [prompts[i] for i in chunk], length)
-            for i, row in zip(chunk, ids):
-                answers[i] = self.detokenize(row[: limits[i]])
+            length = max(limits[i] for i in part)
+            return self.generate_ids([rows[i] for i in part], [prompts[i] for i in part], length)
+
+        answers: list[list[int]] = [[] for _ in rows]
+        for chunk in self._chunks(rows):
+            for part, ids in self._parts(compute, chunk):
+                for i, row in zip(part, ids):
+                    answers[i] = row[: limits[i]]
         return answers
 
     def scores(
@@ -239,11 +289,14 @@ class TokenEngine(Engine):
             raise invalid("candidates", "must hold at least one text", f"{candidates!r}")
         rows, targets = self.token_rows(texts), self.token_rows(candidates, "candidates")
         prompts = self.prompts_of_rows(prompt, len(rows))
+
+        def compute(part: Sequence[int]) -> np.ndarray:
+            return self.score_ids([rows[i] for i in part], [prompts[i] for i in part], targets)
+
         result = np.zeros((len(rows), len(targets)), "float32")
         for chunk in self._chunks(rows):
-            result[chunk] = self.score_ids(
-                [rows[i] for i in chunk], [prompts[i] for i in chunk], targets
-            )
+            for part, scores in self._parts(compute, chunk):
+                result[part] = scores
         return result
 
     def token_rows(self, texts: Sequence[str], argument: str = "texts") -> list[list[int]]:
@@ -262,3 +315,19 @@ class TokenEngine(Engine):
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         for start in range(0, len(order), self.batch_size):
             yield order[start : start + self.batch_size]
+
+    def _arrange(self, threads: int, cores: int) -> None:
+        """Load the model for so many threads a part, and as many parts as there are cores for."""
+        self.threads, self._parts = threads, Parts(max(1, cores // threads))
+        with reading.parsing(self.folder, WRITTEN, "folder"):
+            self.load(threads, self._parts.count)
+
+    def _seconds_of_a_text(self) -> float:
+        """Return how long one short text takes; the best of some."""
+        row = [[*[self.end] * min(20, self.facts["max_input_length"] - 1), self.end]]
+        best = float("inf")
+        for _ in range(_TRIES):
+            began = time.perf_counter()
+            self.generate_ids(row, [next(iter(self.cards))], 4)
+            best = min(best, time.perf_counter() - began)
+        return best

@@ -9,7 +9,7 @@ import numpy as np
 from keras_spot.base import reading
 from keras_spot.base.errors import damaged, missing_extra
 from keras_spot.base.types import PathLike
-from keras_spot.serving.engines.base import WRITTEN, Rows, TokenEngine
+from keras_spot.serving.engines.base import Rows, TokenEngine
 from keras_spot.tasks.card import TASK_FILE
 
 __all__ = ["CTranslate2Engine"]
@@ -25,7 +25,7 @@ class CTranslate2Engine(TokenEngine):
         batch_size: see `Engine`.
         device: `"cpu"` (default), `"cuda"` or `"auto"`.
         compute_type: CTranslate2's, such as `"int8"`. Default: what the folder was written in.
-        threads: of one batch. Default 0: CTranslate2's own choice.
+        threads: see `TokenEngine.start`; a GPU computes a batch in one part.
 
     Raises:
         MissingExtra: ctranslate2 is not installed.
@@ -42,11 +42,12 @@ class CTranslate2Engine(TokenEngine):
         compute_type: str = "default",
         threads: int = 0,
     ) -> None:
-        super().__init__(folder, batch_size)
         try:
             import ctranslate2
         except ModuleNotFoundError:
             raise missing_extra("ctranslate2", "ctranslate2") from None
+        self._options = {"device": device, "compute_type": compute_type}
+        super().__init__(folder, batch_size)
         words = self.facts.get("words")
         if not isinstance(words, dict) or list(words) != list(self.cards):
             rule = "must have the words of each prompt"
@@ -54,10 +55,16 @@ class CTranslate2Engine(TokenEngine):
         self._words: dict[str, list[str]] = words
         self._tokens = _vocabulary(self.folder)
         self._ids = {token: i for i, token in enumerate(self._tokens)}
-        with reading.parsing(self.folder, WRITTEN, "folder"):
-            self._translator: Any = ctranslate2.Translator(
-                str(self.folder), device=device, compute_type=compute_type, intra_threads=threads
-            )
+        on_gpu = device == "cuda" or (device == "auto" and ctranslate2.get_cuda_device_count() > 0)
+        self.start(threads, 1 if on_gpu else None)
+
+    def load(self, threads: int, parts: int) -> None:
+        import ctranslate2
+
+        self._translator: Any = None  # at most one at a time
+        self._translator = ctranslate2.Translator(
+            str(self.folder), inter_threads=parts, intra_threads=threads, **self._options
+        )
 
     def generate_ids(self, rows: Rows, prompts: Sequence[Any], length: int) -> list[list[int]]:
         results = self._translator.translate_batch(

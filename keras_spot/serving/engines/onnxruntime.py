@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.base import reading
 from keras_spot.base.errors import missing_extra
 from keras_spot.base.types import PathLike
 from keras_spot.model.export.onnx.answer import Answerer
-from keras_spot.serving.engines.base import WRITTEN, Rows, TokenEngine
+from keras_spot.serving.engines.base import Rows, TokenEngine
 from keras_spot.serving.held import HeldPrompt
 
 __all__ = ["OnnxRuntimeEngine"]
@@ -23,7 +22,7 @@ class OnnxRuntimeEngine(TokenEngine):
     Args:
         folder: see `Engine`.
         batch_size: see `Engine`.
-        threads: of one product. Default 0: ONNX Runtime's own choice.
+        threads: see `TokenEngine.start`; other processors than the CPU compute a batch in one part.
         providers: ONNX Runtime's, such as `["CUDAExecutionProvider"]`. Default: the CPU.
 
     Raises:
@@ -43,11 +42,17 @@ class OnnxRuntimeEngine(TokenEngine):
         super().__init__(folder, batch_size)
         # What sees only itself is constants in the graphs.
         self.takes_prompts = self.facts.get("prompt_attention") == "full"
+        self._providers = list(providers)
+        on_cpu = self._providers == ["CPUExecutionProvider"]
         try:
-            with reading.parsing(self.folder, WRITTEN, "folder"):
-                self._answerer = Answerer(self.folder, threads, providers)
+            self.start(threads, None if on_cpu else 1)
         except ModuleNotFoundError as error:
             raise missing_extra(str(error.name), "onnx") from None
+
+    def load(self, threads: int, parts: int) -> None:
+        del parts  # a session takes any number
+        self._answerer: Any = None  # at most one at a time
+        self._answerer = Answerer(self.folder, threads, self._providers)
 
     def generate_ids(
         self, rows: Rows, prompts: Sequence[str | HeldPrompt], length: int

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["WEIGHTS", "Graph", "WeightFile"]
+__all__ = ["OF_RUNTIME", "WEIGHTS", "Graph", "WeightFile"]
 
 WEIGHTS = "weights.bin"
 OPSET, IR_VERSION = 20, 9
+OF_RUNTIME = "com.microsoft"  # the domain of operators that only ONNX Runtime has
 _ALIGNED = 64  # bytes, so that a runtime may map the file into memory
 _SMALL = 1024  # bytes of what stays in the graph itself
 
@@ -70,6 +71,7 @@ class Graph:
         self.initializers: dict[str, Any] = {}
         self.inputs: list[Any] = []
         self.outputs: list[Any] = []
+        self._names: dict[str, str] = {}
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
         """Add a node and return the name of its output, a list of them for several."""
@@ -97,20 +99,22 @@ class Graph:
         return name
 
     def output(self, name: str, value: str, dtype: str, shape: list[int | str]) -> None:
-        """Make a value an output of that name."""
-        import onnx
-
-        self.nodes.append(onnx.helper.make_node("Identity", [value], [name]))
+        """Make a value that a node gives an output of that name."""
+        self._names[value] = name
         self.outputs.append(_value_info(name, dtype, shape))
 
     def save(self, file: Path) -> None:
         """Check the graph and write it."""
         import onnx
 
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [self._names.get(name, name) for name in names]
         graph = onnx.helper.make_graph(
             self.nodes, self.name, self.inputs, self.outputs, list(self.initializers.values())
         )
-        opsets = [onnx.helper.make_opsetid("", OPSET)]
+        versions = {node.domain: 1 if node.domain else OPSET for node in self.nodes}
+        opsets = [onnx.helper.make_opsetid(*pair) for pair in versions.items()]
         model = onnx.helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="keras_spot"
         )
