@@ -56,7 +56,7 @@ def test_threads_get_the_answers_of_one(folder):
         assert [job.result() for job in jobs] == expected * 4
 
 
-@pytest.mark.parametrize("share, threads", [(1.4, 1), (1.6, 3)])
+@pytest.mark.parametrize(("share", "threads"), [(1.4, 1), (1.6, 3)])
 def test_a_batch_is_dealt_out_to_the_cores(folder, monkeypatch, share, threads):
     place, expected, _ = folder
     engine = open_engine(place, threads=1)
