@@ -77,8 +77,10 @@ class Layers:
         below = g.op("Neg", g.op("ReduceMin", x, last, keepdims=1))
         largest = g.op("Max", above, below, g.constant(1e-12, "float32"))
         step = g.op("Mul", largest, g.constant(1 / 127, "float32"))
-        zero, one = g.constant(128, "uint8"), g.constant(1.0, "float32")
-        return g.op("QuantizeLinear", g.op("Div", x, step), one, zero), step
+        steps = g.op("Reshape", step, last)
+        zeros = g.op("Expand", g.constant(128, "uint8"), g.op("Shape", steps))
+        rounded = g.op("QuantizeLinear", g.op("Flatten", x, axis=2), steps, zeros, axis=0)
+        return g.op("Reshape", rounded, g.op("Shape", x)), step
 
     def _times_8_bits(self, name: str, rounded: str, step: str, kernel: np.ndarray) -> str:
         """Return what `_in_8_bits` gave times a kernel, whose every column has a scale, too.
