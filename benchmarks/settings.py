@@ -21,6 +21,7 @@ class Settings:
         generation_rows: B of them.
         generation_tokens: T of them.
         engine_rows: B of what exported models answer.
+        engine_tokens: T of texts like those of a task.
         epochs: task to the number of its first examples that make the epoch, and B.
         epoch_rounds: turns of whole epochs.
         wide: T to which the reference pads all.
@@ -46,6 +47,9 @@ class Settings:
     generation_rows: tuple[int, ...] = (1, 32)
     generation_tokens: int = 64
     engine_rows: tuple[int, ...] = (1, 8, 32)
+    engine_tokens: dict[str, int] = dataclasses.field(
+        default_factory=lambda: {"SST-2": 37, "BoolQ": 160}  # the means of their validation splits
+    )
     epochs: dict[str, tuple[int, int]] = dataclasses.field(
         default_factory=lambda: {
             "glue/sst2": (640, 32),
@@ -91,6 +95,7 @@ QUICK = Settings(
     generation_rows=(1, 2),
     generation_tokens=8,
     engine_rows=(2,),
+    engine_tokens={"a task": 8},
     epochs={"synthetic/movies": (40, 8)},
     epoch_rounds=1,
     wide=64,

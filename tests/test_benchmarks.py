@@ -79,7 +79,7 @@ def test_every_engine_answers_as_the_savedmodel(tmp_path):
     for name in ("ctranslate2", "onnx", "onnxruntime", "sentencepiece"):
         pytest.importorskip(name, reason="an engine")
     measured, printed = run(tmp_path, "--no-peer", "--only", "engines")
-    assert list(measured) == ["engines: 3 tokens, B=2"], printed
+    assert list(measured) == ["engines: texts like a task's, 3 tokens, B=2"], printed
     (actual,) = measured.values()
     assert list(actual["sides"]) == [name for name, *_ in cases.engines.FORMS]
     for name, _, quantize in cases.engines.FORMS:

@@ -22,18 +22,25 @@ PIECES = 8000
 
 
 def parts(settings: Settings) -> list[Part]:
-    """Return every length and batch size."""
+    """Return texts of every task with labels' lengths, the shortest with longer answers, too."""
+    few, shortest = min(settings.generations), min(settings.engine_tokens.values())
     return [
-        Part("engines", f"{length} tokens, B={rows}", functools.partial(engines, rows, length))
+        Part(
+            "engines",
+            f"texts like {task}'s, {length} tokens, B={rows}",
+            functools.partial(engines, rows, tokens, length),
+        )
+        for task, tokens in settings.engine_tokens.items()
         for length in settings.generations
+        if length == few or tokens == shortest
         for rows in settings.engine_rows
     ]
 
 
-def engines(rows: int, length: int, bench: Bench) -> dict[str, Any]:
+def engines(rows: int, tokens: int, length: int, bench: Bench) -> dict[str, Any]:
     """Time greedy answers of every engine that is installed, in turns with the peer."""
     settings = bench.settings
-    asked = {"rows": rows, "tokens": settings.generation_tokens, "length": length}
+    asked = {"rows": rows, "tokens": tokens, "length": length}
     turns, first, notes = {}, {}, []
     for name, form, quantize in FORMS:
         try:
