@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from keras_spot.backbones import quantized
+from keras_spot.backbones import filling, quantized
 from keras_spot.backbones.converters import kerashub, sources, vocabulary
 from keras_spot.backbones.converters.shortcuts import SHORTCUTS, span_corruption_only
 from keras_spot.base import reading, remote
 from keras_spot.base.atomic import atomic_folder
+from keras_spot.base.choices import QUANTIZE
 from keras_spot.base.errors import Unreachable, complaint, damaged, invalid, unknown
 from keras_spot.base.ownership import Kind
 from keras_spot.base.recipe import Recipe
@@ -98,7 +99,11 @@ def load(
     if isinstance(backbone, T5Backbone):
         loaded = backbone
     elif isinstance(backbone, (str, os.PathLike)):
-        loaded, own = _load_named(backbone, tokenizer is None, dtype, activation, max_distance)
+        if quantize not in (None, *QUANTIZE):
+            raise unknown("quantize", quantize, QUANTIZE)
+        loaded, own = _load_named(
+            backbone, tokenizer is None, dtype, activation, max_distance, quantize
+        )
         tokenizer = own if tokenizer is None else tokenizer
     else:
         rule = "must be a T5Backbone, a preset name or a preset folder"
@@ -220,7 +225,7 @@ def fingerprint(backbone: Backbone) -> str:
         if "seed" in weight.path.rsplit("/", 1)[-1]:
             continue
         size = int(np.prod(weight.shape))
-        sample = _strided(weight, max(1, size // _SAMPLE))
+        sample = _numbers(weight, range(0, size, max(1, size // _SAMPLE))[:_SAMPLE])
         digest.update(f"{tuple(weight.shape)}".encode())
         digest.update(_bfloat16_bits(sample).tobytes())
     return digest.hexdigest()[:16]
@@ -259,10 +264,17 @@ def freeze(backbone: T5Backbone, dropout: float) -> None:
         variable.trainable = False
 
 
-def _strided(weight: Any, stride: int) -> np.ndarray:
+def _numbers(weight: Any, places: range) -> np.ndarray:
+    """Return some of a weight's numbers by their places in it, without a copy of the rest."""
+    import keras
     from keras import ops
 
-    values = ops.reshape(weight, (-1,))[::stride][:_SAMPLE]
+    from keras_spot.base import layouts
+
+    if keras.config.backend() == "jax":
+        place = np.unravel_index(np.array(places), weight.shape)
+        return np.asarray(layouts.picked(weight.value, place), "float32")
+    values = ops.reshape(weight, (-1,))[:: places.step][: len(places)]
     return ops.convert_to_numpy(ops.cast(values, "float32"))
 
 
@@ -281,18 +293,19 @@ def _load_named(
     dtype: Any,
     activation: str | None,
     max_distance: int,
+    quantize: str | None,
 ) -> tuple[Any, Any]:
     from keras_hub.models import T5Tokenizer
 
     preset, folder = _place(name)
     if folder is None or sources.kind(folder) == sources.KERAS_HUB:
         if folder is None:
-            return _from_preset(preset, with_tokenizer, dtype)
+            return _from_preset(preset, with_tokenizer, dtype, quantize)
         kerashub.check(folder)
         facts = quantized.read(folder)
         with reading.parsing(folder, "must hold a whole preset of a T5", "backbone"):
             if facts is None:
-                loaded, _ = _from_preset(str(folder), False, dtype)
+                loaded, _ = _from_preset(str(folder), False, dtype, quantize)
             else:
                 loaded = _from_quantized(folder, facts, dtype)
         if not with_tokenizer or not (folder / kerashub.TOKENIZER).is_file():
@@ -300,27 +313,39 @@ def _load_named(
         with reading.parsing(folder / kerashub.VOCABULARY, kerashub.VOCABULARY_RULE, "backbone"):
             return loaded, T5Tokenizer.from_preset(str(folder))
     with quiet_masks():
-        loaded = sources.load(folder, dtype, activation, max_distance)
+        loaded = sources.load(folder, dtype, activation, max_distance, quantize)
     file = sources.vocabulary(folder, preset) if with_tokenizer else None
     return loaded, None if file is None else vocabulary.read(file)
 
 
 def _from_quantized(folder: Path, facts: dict[str, str], dtype: Any) -> Any:
+    from keras_hub.models import T5Backbone
     from keras_hub.src.utils.preset_utils import get_preset_loader
 
     loader = get_preset_loader(str(folder))
-    with quiet_masks():
-        loaded = quantized.build(loader.config["config"], facts, dtype)
-    loader._load_backbone_weights(loaded)
+    config = {**loader.config["config"], "dtype": dtype or facts["dtype"]}
+    with quiet_masks(), filling.blank():
+        loaded = T5Backbone.from_config(config)
+    with filling.filled(loaded) as put:
+        quantized.empty(loaded, facts["mode"], put)
+        with filling.assigning(loaded, put):
+            loader._load_backbone_weights(loaded)
     return loaded
 
 
-def _from_preset(preset: str, with_tokenizer: bool, dtype: Any) -> tuple[Any, Any]:
+def _from_preset(
+    preset: str, with_tokenizer: bool, dtype: Any, quantize: str | None
+) -> tuple[Any, Any]:
     from keras_hub.models import T5Backbone, T5Tokenizer
+    from keras_hub.src.utils.preset_utils import get_preset_loader
 
     address = T5Backbone.presets.get(preset, {}).get("kaggle_handle", preset)
-    with _kaggle_answers(preset, address), quiet_masks():
-        loaded = T5Backbone.from_preset(preset, **({"dtype": dtype} if dtype else {}))
+    options = {"dtype": dtype} if dtype else {}
+    with _kaggle_answers(preset, address):
+        with quiet_masks(), filling.blank():
+            loaded = T5Backbone.from_preset(preset, load_weights=False, **options)
+        with filling.filled(loaded, quantize) as put, filling.assigning(loaded, put):
+            get_preset_loader(preset)._load_backbone_weights(loaded)
         return loaded, T5Tokenizer.from_preset(preset) if with_tokenizer else None
 
 

@@ -7,9 +7,11 @@ float, since Keras quantises its inputs without a gradient.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,9 @@ __all__ = [
     "RECORD",
     "build",
     "configure",
+    "empty",
     "megabytes",
+    "one_by_one",
     "quantization",
     "quantize",
     "read",
@@ -65,20 +69,78 @@ def quantize(backbone: T5Backbone, mode: str) -> None:
 
 def configure(backbone: T5Backbone, mode: str) -> None:
     """Quantise the projections of a backbone in place, whatever their numbers are."""
+    with _out_of_sight():
+        backbone.quantize(mode, config=_config(mode), filters=_is_projection)
+
+
+@contextlib.contextmanager
+def one_by_one(backbone: Any, mode: str | None) -> Iterator[Callable[[Any], None]]:
+    """Quantise the projections of a backbone while its weights get their numbers.
+
+    Args:
+        backbone: `T5Backbone`; one that is quantised already stays as it is.
+        mode: as of `quantize`, None for nothing at all.
+
+    Returns:
+        A function to call with each weight before it gets its numbers. It quantises the projection
+        whose kernel got them before.
+    """
+    if mode is None or quantization(backbone) is not None:
+        yield lambda weight: None
+        return
+    before, config = megabytes(backbone), _config(mode)
+    owners = {id(layer.kernel): layer for layer in _projections(backbone)}
+    waiting: list[Any] = []
+
+    def begin(weight: Any) -> None:
+        while waiting:
+            waiting.pop().quantize(mode, config=config)
+        if id(weight) in owners:
+            waiting.append(owners.pop(id(weight)))
+
+    with _out_of_sight():
+        yield begin
+        begin(None)
+    print(f"quantize: {mode}, {before:.1f} -> {megabytes(backbone):.1f} MB of weights")
+
+
+def empty(backbone: Any, mode: str, put: Callable[[Any, Any], None]) -> None:
+    """Quantise the projections of a backbone without numbers; what they are is to be loaded.
+
+    Args:
+        backbone: `T5Backbone`, made in `filling.blank`.
+        mode: as of `quantize`.
+        put: gives a weight its values.
+    """
+    import numpy as np
+
+    config = _config(mode)
+    with _out_of_sight():
+        for layer in _projections(backbone):
+            put(layer.kernel, np.zeros(layer.kernel.shape, "float32"))
+            layer.quantize(mode, config=config)
+
+
+def _config(mode: str) -> Any:
     import keras
 
-    options: dict[str, Any] = {"activation_quantizer": None}
     if mode == "int8":
-        config = keras.quantizers.Int8QuantizationConfig(**options)
-    else:
-        config = keras.quantizers.Int4QuantizationConfig(block_size=BLOCK)
-    # Keras collects garbage after each kernel that it deletes, and looks at all that Python holds.
-    # The kernels are no garbage, they go at once: there is nothing to look at.
+        return keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
+    return keras.quantizers.Int4QuantizationConfig(activation_quantizer=None, block_size=BLOCK)
+
+
+@contextlib.contextmanager
+def _out_of_sight() -> Iterator[None]:
+    """Leave what Python holds out of the search for garbage.
+
+    Keras collects it after each kernel that it deletes, and looks at all there is. The kernels are
+    no garbage, they go at once: there is nothing to look at.
+    """
     is_ours = not gc.get_freeze_count()
     if is_ours:
         gc.freeze()
     try:
-        backbone.quantize(mode, config=config, filters=_is_projection)
+        yield
     finally:
         if is_ours:
             gc.unfreeze()
@@ -153,6 +215,10 @@ def read(folder: Path) -> dict[str, str] | None:
     if facts.get("mode") not in QUANTIZE or not isinstance(facts.get("dtype"), str):
         raise damaged(file, rule, repr(facts), argument="backbone")
     return facts
+
+
+def _projections(backbone: Any) -> list[Any]:
+    return [layer for layer in backbone._flatten_layers() if _is_projection(layer)]
 
 
 def _is_projection(layer: Any) -> bool:

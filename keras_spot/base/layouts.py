@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_spot.base.errors import invalid
+from keras_spot.base.reading.arrays import plain_dtype
 
 __all__ = [
     "T5Parallel",
     "axes_of",
     "check_sharded",
+    "dealt_out",
     "distribution",
     "gathered",
     "layout_map",
     "parse",
+    "picked",
     "placed",
     "resolve",
     "rows_at_once",
@@ -152,6 +157,50 @@ def check_sharded(variables: Iterable[Any]) -> None:
     if whole:
         rule = "must spread every matrix of the backbone over the model axis"
         raise invalid("devices", rule, f"{', '.join(whole[:3])} on every device")
+
+
+def dealt_out(values: np.ndarray, weight: Any) -> Any:
+    """Return the tensor of a new weight's values; with JAX each device has its own part alone.
+
+    Args:
+        values: of the weight's shape, in any dtype.
+        weight: a Keras variable, whose dtype and layout count.
+    """
+    if keras.config.backend() != "jax":
+        return keras.ops.convert_to_tensor(values, dtype=weight.dtype)
+    import jax
+
+    present = keras.distribution.distribution()
+    if present is None:
+        tensor = jax.numpy.asarray(values, dtype=weight.dtype)
+    else:
+        layout = present.get_variable_layout(weight)
+        sharding = getattr(layout, "backend_layout", layout)
+        dtype, shape = plain_dtype(weight.dtype), values.shape
+        parts = [
+            jax.device_put(np.ascontiguousarray(values[part], dtype), device)
+            for device, part in sharding.addressable_devices_indices_map(shape).items()
+        ]
+        tensor = jax.make_array_from_single_device_arrays(shape, sharding, parts)
+    # A device fetches them later, and until then they stay here beside the next ones.
+    return jax.block_until_ready(tensor)
+
+
+def picked(array: Any, places: tuple[Any, ...]) -> Any:
+    """Return some numbers of an array by their indices along each axis, on every device."""
+    import jax
+
+    sharding = array.sharding
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return _picking(sharding)(array, places)
+
+
+@functools.cache
+def _picking(sharding: Any) -> Any:
+    import jax
+
+    return jax.jit(lambda array, places: array[places], out_shardings=sharding)
 
 
 def scope(distribution: Any) -> contextlib.AbstractContextManager:

@@ -89,13 +89,15 @@ def read_array(
     folder: str | os.PathLike,
     name: str,
     index: Mapping[str, np.ndarray | Stored] | None = None,
+    dtype: str | None = None,
 ) -> np.ndarray:
-    """Return one array of a checkpoint in its own dtype.
+    """Return one array of a checkpoint.
 
     Args:
         folder: the checkpoint's folder.
         name: dotted name, a key of `read_index`.
         index: what `read_index` returned; read again if it is not given.
+        dtype: of the numbers. Default: the array's own.
 
     Raises:
         InvalidArgument: there is no such array, or its folder is damaged or of another shape.
@@ -104,8 +106,8 @@ def read_array(
     if leaf is None:
         raise invalid("path", f"must hold the array {name}", str(folder))
     if isinstance(leaf, np.ndarray):
-        return leaf
-    return open_stored(folder, leaf).read()
+        return leaf if dtype is None else leaf.astype(plain_dtype(dtype), copy=False)
+    return open_stored(folder, leaf).read(dtype)
 
 
 def _leaves(tree: Mapping[Any, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

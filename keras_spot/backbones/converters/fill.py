@@ -1,17 +1,19 @@
-"""Put a checkpoint's tensors into a `T5Backbone`: one at a time, none missing, none left."""
+"""A `T5Backbone` of a checkpoint's tensors: one at a time, none missing, none left."""
 
 import functools
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
+from keras_spot.backbones import filling
 from keras_spot.backbones.converters.architecture import Architecture
 from keras_spot.backbones.converters.names import Names
 from keras_spot.backbones.converters.positions import in_32_buckets
 from keras_spot.base.errors import invalid
 
-__all__ = ["Tensors", "check_coverage", "check_depth", "check_shapes", "fill"]
+__all__ = ["Tensors", "build", "check_coverage", "check_depth", "check_shapes"]
 
 _SHOWN = 3  # names in a complaint
 
@@ -23,7 +25,7 @@ class Tensors(Protocol):
 
     def shape(self, name: str) -> tuple[int, ...]: ...
 
-    def read(self, name: str) -> np.ndarray: ...
+    def read(self, name: str, dtype: str, transposed: bool) -> np.ndarray: ...
 
 
 def check_coverage(wanted: Collection[str], present: Collection[str], where: object) -> None:
@@ -58,57 +60,64 @@ def check_shapes(
 ) -> None:
     """Raise InvalidArgument for a tensor of another shape than its weight, before one is built.
 
-    Args: as of `fill`.
+    Args: as of `build`.
     """
     for name, path in names.expand(architecture).items():
-        stored = tensors.shape(sources.get(name, name))
-        present = _flat_shape(stored, architecture)
+        present = tensors.shape(sources.get(name, name))
         if path.rsplit(".", 1)[-1] in names.transposed:
             present = present[::-1]
+        else:
+            present = _flat_shape(present, architecture)
         shape = architecture.shape_of(path)
         if present != shape:
             rule = f"must hold {name} for a weight of shape {shape}"
             raise invalid("backbone", rule, f"shape={present} in {where}")
 
 
-def fill(
-    backbone: Any,
+def build(
     tensors: Tensors,
     names: Names,
     architecture: Architecture,
     sources: Mapping[str, str],
-    where: object,
-) -> None:
-    """Assign every weight of a backbone that `architecture.build` made.
+    dtype: Any = None,
+    quantize: str | None = None,
+) -> Any:
+    """Return a `T5Backbone` whose weights come straight from a checkpoint.
 
-    One tensor at a time is held beside the backbone, as it is stored and as Keras wants it.
+    One tensor at a time is held beside the backbone, the largest first: what reading one takes
+    beside it is then least where the backbone is nearly whole.
 
     Args:
-        backbone: a `T5Backbone`.
         tensors: the checkpoint.
         names: its name table.
-        architecture: what the backbone was built from.
+        architecture: its shape; those of the tensors must have been checked, see `check_shapes`.
         sources: names whose tensors lie under another name.
-        where: the checkpoint, for errors.
-
-    The shapes must have been checked, see `check_shapes`.
+        dtype: dtype policy.
+        quantize: as of `filling.filled`.
 
     Raises:
         InvalidArgument: a tensor that cannot be read.
     """
-    for name, path in names.expand(architecture).items():
-        variable = functools.reduce(_step, path.split("."), backbone)
-        attribute = path.rsplit(".", 1)[-1]
-        values = tensors.read(sources.get(name, name))
-        values = values.reshape(_flat_shape(values.shape, architecture))
-        if attribute in names.transposed:
-            values = values.T
-        if attribute == "relative_attention_bias":
-            values = in_32_buckets(values, path.startswith("encoder"), architecture.max_distance)
-        variable.assign(values)
-        del values
-    _pass_through(backbone.encoder_transformer_layers[architecture.encoder_layers :])
-    _pass_through(backbone.decoder_transformer_layers[architecture.decoder_layers :])
+    with filling.blank():
+        backbone = architecture.build(dtype)
+    paths = names.expand(architecture)
+    with filling.filled(backbone, quantize) as put:
+        for name in sorted(paths, key=lambda name: -math.prod(architecture.shape_of(paths[name]))):
+            path = paths[name]
+            weight = functools.reduce(_step, path.split("."), backbone)
+            attribute = path.rsplit(".", 1)[-1]
+            transposed = attribute in names.transposed
+            values = tensors.read(sources.get(name, name), weight.dtype, transposed)
+            if not transposed:
+                values = values.reshape(_flat_shape(values.shape, architecture))
+            if attribute == "relative_attention_bias":
+                two_way = path.startswith("encoder")
+                values = in_32_buckets(values, two_way, architecture.max_distance)
+            put(weight, values)
+            del values
+        _pass_through(backbone.encoder_transformer_layers[architecture.encoder_layers :], put)
+        _pass_through(backbone.decoder_transformer_layers[architecture.decoder_layers :], put)
+    return backbone
 
 
 def _step(owner: Any, attribute: str) -> Any:
@@ -125,12 +134,12 @@ def _flat_shape(shape: tuple[int, ...], architecture: Architecture) -> tuple[int
     return shape
 
 
-def _pass_through(layers: Any) -> None:
+def _pass_through(layers: Any, put: filling.Put) -> None:
     """Make layers return their input: every branch of a residual layer then adds 0."""
     for layer in layers:
         for weight in layer.weights:
             if weight.name == "kernel":
-                weight.assign(np.zeros(weight.shape, "float32"))
+                put(weight, np.zeros(weight.shape, "float32"))
 
 
 def _some(names: list[str]) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 
 from keras_spot.backbones.converters.architecture import ACTIVATIONS, Architecture
 from keras_spot.backbones.converters.fill import (
+    build,
     check_coverage,
     check_depth,
     check_shapes,
-    fill,
 )
 from keras_spot.backbones.converters.names import (
     COPIES,
@@ -65,8 +65,13 @@ _KEYS = {
 _SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 
 
-def load(folder: Path, dtype: Any = None) -> Any:
+def load(folder: Path, dtype: Any = None, quantize: str | None = None) -> Any:
     """Return the `T5Backbone` of a folder.
+
+    Args:
+        folder: holds config.json and safetensors.
+        dtype: dtype policy.
+        quantize: as of `filling.filled`.
 
     Raises:
         InvalidArgument: another model, a missing or broken file, or weights that do not fit.
@@ -86,10 +91,8 @@ def load(folder: Path, dtype: Any = None) -> Any:
         wanted, {name for name in tensors if name in wanted or name not in known}, folder
     )
     check_shapes(tensors, HUGGING_FACE, architecture, sources, folder)
-    backbone = architecture.build(dtype)
-    fill(backbone, tensors, HUGGING_FACE, architecture, sources, folder)
-    _check_copies(tensors, copies, backbone.token_embedding.embeddings, folder)
-    return backbone
+    _check_copies(tensors, copies, folder)
+    return build(tensors, HUGGING_FACE, architecture, sources, dtype, quantize)
 
 
 def has_weights(folder: Path) -> bool:
@@ -209,9 +212,13 @@ class SafeTensors:
         """Return a tensor's shape without reading it."""
         return self._shards[self._files[name]].tensors[name].shape
 
-    def read(self, name: str) -> np.ndarray:
-        """Return a tensor in its own dtype."""
-        return self._shards[self._files[name]].read(name)
+    def read(self, name: str, dtype: str, transposed: bool) -> np.ndarray:
+        """Return a tensor, see `TensorFile.read`."""
+        return self._shards[self._files[name]].read(name, dtype, transposed)
+
+    def parts(self, name: str) -> Iterator[np.ndarray]:
+        """Yield the numbers of a tensor, see `TensorFile.parts`."""
+        return self._shards[self._files[name]].parts(name)
 
     def _read_index(self) -> dict[str, str]:
         rule = f"must hold a readable {INDEX}"
@@ -240,13 +247,15 @@ class SafeTensors:
         return self._shards[file]
 
 
-def _check_copies(tensors: SafeTensors, copies: dict[str, str], table: Any, folder: Path) -> None:
+def _check_copies(tensors: SafeTensors, copies: dict[str, str], folder: Path) -> None:
     """Raise InvalidArgument where a tensor that stands for the embedding table differs from it."""
-    import keras
-
-    for name in copies:
-        if name in tensors:
-            values = keras.ops.convert_to_tensor(tensors.read(name), dtype=table.dtype)
-            if values.shape != table.shape or not bool(keras.ops.all(values == table)):
-                rule = f"must hold {copies[name]} and {name} with equal values"
-                raise invalid("backbone", rule, f"two different ones in {folder}")
+    for name, table in copies.items():
+        if name in tensors and not (
+            tensors.shape(name) == tensors.shape(table)
+            and all(
+                np.array_equal(copied.astype("float32"), values.astype("float32"))
+                for copied, values in zip(tensors.parts(name), tensors.parts(table), strict=True)
+            )
+        ):
+            rule = f"must hold {table} and {name} with equal values"
+            raise invalid("backbone", rule, f"two different ones in {folder}")

@@ -87,8 +87,14 @@ def _converted(url: str) -> str | None:
     return None
 
 
-def load(folder: Path, dtype: Any, activation: str | None, max_distance: int) -> Any:
+def load(
+    folder: Path,
+    dtype: Any,
+    activation: str | None,
+    max_distance: int,
+    quantize: str | None = None,
+) -> Any:
     """Return the `T5Backbone` of a Hugging Face or T5X folder."""
     if kind(folder) == HUGGING_FACE:
-        return huggingface.load(folder, dtype)
-    return t5x.load(folder, dtype, activation, max_distance)
+        return huggingface.load(folder, dtype, quantize)
+    return t5x.load(folder, dtype, activation, max_distance, quantize)

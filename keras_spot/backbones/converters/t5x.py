@@ -10,10 +10,10 @@ import numpy as np
 
 from keras_spot.backbones.converters.architecture import ACTIVATIONS, Architecture
 from keras_spot.backbones.converters.fill import (
+    build,
     check_coverage,
     check_depth,
     check_shapes,
-    fill,
 )
 from keras_spot.backbones.converters.names import T5X, UNUSED_T5X
 from keras_spot.base import reading, t5x_store
@@ -26,7 +26,11 @@ _PREFIX = "target."
 
 
 def load(
-    folder: Path, dtype: Any = None, activation: str | None = None, max_distance: int = 128
+    folder: Path,
+    dtype: Any = None,
+    activation: str | None = None,
+    max_distance: int = 128,
+    quantize: str | None = None,
 ) -> Any:
     """Return the `T5Backbone` of a T5X checkpoint folder.
 
@@ -36,6 +40,7 @@ def load(
         activation: which a checkpoint does not record. Default: `gelu_new` for gated layers
             (T5 1.1), `relu` for others (T5 1.0).
         max_distance: of the relative position bias, not recorded either. Default 128.
+        quantize: as of `filling.filled`.
 
     Raises:
         MissingExtra: msgpack is not installed.
@@ -51,9 +56,7 @@ def load(
     check_coverage(wanted, set(tensors) - UNUSED_T5X, folder)
     check_shapes(tensors, T5X, architecture, {}, folder)
     tensors.check(wanted)
-    backbone = architecture.build(dtype)
-    fill(backbone, tensors, T5X, architecture, {}, folder)
-    return backbone
+    return build(tensors, T5X, architecture, {}, dtype, quantize)
 
 
 def architecture_of(
@@ -123,6 +126,7 @@ class Target:
             if isinstance(leaf, t5x_store.Stored):
                 t5x_store.open_stored(self.folder, leaf)
 
-    def read(self, name: str) -> np.ndarray:
-        """Return a tensor in its own dtype."""
-        return t5x_store.read_array(self.folder, _PREFIX + name, self._index)
+    def read(self, name: str, dtype: str, transposed: bool) -> np.ndarray:
+        """Return a tensor in a dtype, with rows and columns exchanged where that is asked for."""
+        values = t5x_store.read_array(self.folder, _PREFIX + name, self._index, dtype)
+        return values.T if transposed else values

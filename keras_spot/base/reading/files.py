@@ -121,7 +121,9 @@ def read_bytes(file: Path, limit: int, argument: str = "path") -> bytes:
     """
     with open_file(file) as stream, parsing(file, "must be readable", argument):
         size = os.fstat(stream.fileno()).st_size
-        content = stream.read(limit + 1) if size <= limit else b""
+        content = stream.read(size + 1) if size <= limit else b""
+        if size < len(content) <= limit:  # it has grown meanwhile
+            content += stream.read(limit - size)
     if max(size, len(content)) > limit:
         raise damaged(file, f"must have at most {limit} bytes", argument=argument)
     return content

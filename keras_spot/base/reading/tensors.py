@@ -7,7 +7,7 @@ that is cut short meanwhile ends the interpreter.
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from keras_spot.base.reading.text import parse_json
 __all__ = ["SafeTensors", "TensorHeader"]
 
 _HEADER_LIMIT = 100 * MIB  # the format's own
+_PART = 1 << 18  # numbers that are read at once
 _DTYPES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -90,22 +91,63 @@ class SafeTensors:
         with parsing(file, rule, argument):
             self.metadata, self.tensors = _parsed(header, 8 + length, size)
 
-    def read(self, name: str) -> np.ndarray:
-        """Return a tensor in its own dtype.
+    def read(self, name: str, dtype: str | None = None, transposed: bool = False) -> np.ndarray:
+        """Return a tensor; little is held beside it, whatever is done to it meanwhile.
+
+        Args:
+            name: which.
+            dtype: of the numbers. Default: the tensor's own.
+            transposed: return a matrix with rows and columns exchanged. Default False.
 
         Raises:
             DamagedFile: there is none of that name, or the file has become shorter.
         """
+        tensor = self._header(name)
+        stored = plain_dtype(_DTYPES[tensor.dtype])
+        wanted = stored if dtype is None else plain_dtype(dtype)
+        # NumPy copies whole numbers of a width faster than those of a dtype that it does not know.
+        plain = np.dtype(f"u{stored.itemsize}") if wanted == stored else wanted
+        shape = tensor.shape[::-1] if transposed else tensor.shape
+        values = np.empty(shape, plain)
+        rows = values.T if transposed else values.reshape(-1)
+        begin = 0
+        for part in self.parts(name, whole_rows=transposed):
+            part = part.view(plain) if wanted == stored else part
+            part = part.reshape(-1, *rows.shape[1:])
+            rows[begin : begin + len(part)] = part
+            begin += len(part)
+        return values.view(wanted)
+
+    def parts(self, name: str, whole_rows: bool = False) -> Iterator[np.ndarray]:
+        """Yield the numbers of a tensor in their order and own dtype, about a megabyte at a time.
+
+        Args:
+            name: which.
+            whole_rows: let no part end within a row of a matrix. Default False.
+
+        Raises:
+            DamagedFile: as of `read`.
+        """
+        tensor = self._header(name)
+        dtype = plain_dtype(_DTYPES[tensor.dtype])
+        row = max(1, math.prod(tensor.shape[1:])) if whole_rows else 1
+        step = max(1, _PART // row) * row
+        left = math.prod(tensor.shape)
+        with open_file(self.file) as stream, parsing(self.file, self._rule, self._argument):
+            stream.seek(tensor.begin)
+            while left:
+                count = min(step, left)
+                part = np.fromfile(stream, dtype, count)
+                if len(part) < count:
+                    raise ValueError(f"{name} is cut short")
+                yield part
+                left -= count
+
+    def _header(self, name: str) -> TensorHeader:
         if name not in self.tensors:
             rule = f"must hold the tensor {name}"
             raise damaged(self.file, rule, argument=self._argument)
-        tensor = self.tensors[name]
-        with open_file(self.file) as stream, parsing(self.file, self._rule, self._argument):
-            stream.seek(tensor.begin)
-            values = np.fromfile(stream, np.uint8, tensor.end - tensor.begin)
-            if len(values) < tensor.end - tensor.begin:
-                raise ValueError(f"{name} is cut short")
-            return values.view(plain_dtype(_DTYPES[tensor.dtype])).reshape(tensor.shape)
+        return self.tensors[name]
 
 
 def _parsed(

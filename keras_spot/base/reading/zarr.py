@@ -93,13 +93,20 @@ class ZarrArray:
         if declared > grown_limit(total):
             raise ValueError(f"{declared} bytes declared for chunks of {total}")
 
-    def read(self) -> np.ndarray:
+    def read(self, dtype: str | None = None) -> np.ndarray:
         """Return the array.
+
+        Args:
+            dtype: of the numbers, each chunk converted as it is read. Default: the array's own.
 
         Raises:
             DamagedFile: a chunk that is cut short or of another size.
         """
-        values = np.empty(self.shape, self.dtype)
+        wanted = self.dtype if dtype is None else plain_dtype(dtype)
+        if self.chunks == self.shape:
+            with parsing(self.folder, _RULE):
+                return self._chunk((0,) * len(self.shape)).astype(wanted, copy=False)
+        values = np.empty(self.shape, wanted)
 
         def put(place: tuple[int, ...]) -> None:
             part = self._chunk(place)
@@ -122,8 +129,8 @@ class ZarrArray:
 
     def _chunk(self, place: tuple[int, ...]) -> np.ndarray:
         content = read_bytes(self._file(place), 2 * self._part + MIB)
-        content = _inflated(content, self._part, self._compressor, self._name(place))
-        return np.frombuffer(content, self.dtype).reshape(self.chunks, order=self._order)
+        inflated = _inflated(content, self._part, self._compressor, self._name(place))
+        return np.frombuffer(inflated, self.dtype).reshape(self.chunks, order=self._order)
 
     def _name(self, place: tuple[int, ...]) -> str:
         return self._separator.join(map(str, place)) or "0"
@@ -132,23 +139,34 @@ class ZarrArray:
         return self.folder / self._name(place)
 
 
-def _inflated(content: bytes, size: int, compressor: str | None, name: str) -> bytes:
+def _inflated(content: bytes, size: int, compressor: str | None, name: str) -> bytes | bytearray:
     """Return a chunk's bytes, which must be `size`; no more are ever made."""
+    inflated: bytes | bytearray = content
     if compressor is not None:
         machine: Any = (
             bz2.BZ2Decompressor()
             if compressor == "bz2"
             else zlib.decompressobj(31 if compressor == "gzip" else 15)
         )
-        try:
-            content = machine.decompress(content, size + 1)
-        except (zlib.error, OSError) as error:
-            raise ValueError(f"the chunk {name}: {error}") from None
+        inflated, length = bytearray(size), 0
+        for begin in range(0, len(content), MIB):
+            if machine.eof:
+                raise ValueError(f"the chunk {name} is cut short or too long")
+            try:
+                part = machine.decompress(content[begin : begin + MIB], size + 1 - length)
+            except (zlib.error, OSError) as error:
+                raise ValueError(f"the chunk {name}: {error}") from None
+            inflated[length : length + len(part)] = part
+            length += len(part)
+            if length > size:
+                break
         if not machine.eof or machine.unused_data:
             raise ValueError(f"the chunk {name} is cut short or too long")
-    if len(content) != size:
-        raise ValueError(f"{len(content)} bytes in the chunk {name}, not {size}")
-    return content
+        if length < size:
+            raise ValueError(f"{length} bytes in the chunk {name}, not {size}")
+    if len(inflated) != size:
+        raise ValueError(f"{len(inflated)} bytes in the chunk {name}, not {size}")
+    return inflated
 
 
 def _sizes(header: dict[str, Any], key: str) -> tuple[int, ...]:
