@@ -10,7 +10,7 @@ from keras import ops
 from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Tensor
-from keras_spot.model.texts import pad_rows, static_rows
+from keras_spot.model.texts import label_length, pad_rows, static_rows, token_rows
 
 __all__ = ["Ranker"]
 
@@ -45,7 +45,7 @@ class Ranker:
 
         Args:
             texts: a list of texts.
-            labels: a list of texts.
+            labels: a list of texts; each is cut to the input or the target length, what is more.
             batch_size: texts at once. Default 32.
             prompt: of a bank, one prompt for all texts by name or number, or a list with one for
                 each.
@@ -59,7 +59,10 @@ class Ranker:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise invalid("batch_size", "must be a positive integer", f"{batch_size=}")
         model = self.model
-        targets = [np.asarray([row], "int32") for row in model.token_rows(list(labels))]
+        front = model.preprocessor
+        limit = label_length(front.encoder_sequence_length, front.decoder_sequence_length)
+        answers = token_rows(front, list(labels), limit=limit)
+        targets = [np.asarray([row], "int32") for row in answers]
         rows = model.token_rows(list(texts))
         index = model.prompt_numbers(prompt, len(rows))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))

@@ -16,6 +16,7 @@ __all__ = [
     "as_mapping",
     "as_numbers",
     "detokenize",
+    "label_length",
     "pad_rows",
     "revive_tokenizer",
     "static_rows",
@@ -28,12 +29,24 @@ _OF_TEXTS = ("str", "bytes", "object")
 WITHOUT_TARGETS = "`generate` answers texts without targets"
 
 
-def token_rows(preprocessor: Any, texts: Sequence[str], warns: bool = False) -> list[list[int]]:
-    """Return a list of token ids for each text: cut to the input length, end token last.
+def label_length(input_length: int, target_length: int) -> int:
+    """Return the tokens that a label is cut to, end token included.
 
-    With `warns`, one `DataWarning` says how many were cut.
+    A task's labels are whole: they are answers, which have the room of targets, or of inputs where
+    that is more.
     """
-    tokenizer, limit = preprocessor.tokenizer, preprocessor.encoder_sequence_length - 1
+    return max(input_length, target_length)
+
+
+def token_rows(
+    preprocessor: Any, texts: Sequence[str], warns: bool = False, limit: int | None = None
+) -> list[list[int]]:
+    """Return a list of token ids for each text: cut to `limit`, end token last.
+
+    `limit` is the input length by default. With `warns`, one `DataWarning` says how many were cut.
+    """
+    tokenizer = preprocessor.tokenizer
+    limit = (limit or preprocessor.encoder_sequence_length) - 1
     rows = tokenizer(texts) if texts else []
     rows = rows.to_list() if hasattr(rows, "to_list") else [list(map(int, r)) for r in rows]
     if warns and any(len(row) > limit for row in rows):

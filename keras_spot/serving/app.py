@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -40,6 +41,7 @@ _HEADERS = {
 _VERSION = re.compile(r"(.+)/versions/(\d+)")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _READ_ON = 16  # times the limit: a client that still writes would not read why it is refused
+_ASKED = tuple(f":{verb}" for verb in VERBS)
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -64,10 +66,11 @@ def make_app(handler: Handler, hosts: Collection[str] | None = None) -> Starlett
         Route("/healthz", site.endpoint(site.health)),
         Route("/metrics", site.endpoint(site.metrics)),
         Route("/v1/models", site.endpoint(site.models)),
-        Route("/v1/models/{rest:path}", site.endpoint(site.model), methods=["GET"]),
-        Route("/v1/models/{rest:path}", site.ask, methods=["POST"]),
+        Route("/v1/models/{rest:path}", site.model_or_answer, methods=["GET", "POST"]),
     ]
-    return Starlette(routes=routes, lifespan=life)
+    return Starlette(
+        routes=routes, lifespan=life, exception_handlers={HTTPException: _no_such_address}
+    )
 
 
 class _Site:
@@ -108,7 +111,15 @@ class _Site:
         rest = request.path_params["rest"]
         if rest.endswith("/metadata"):
             return _json(self.handler.metadata(_name(rest.removesuffix("/metadata"))))
+        if rest.endswith(_ASKED) and rest not in self.handler.models.served:
+            raise HTTPException(405, headers={"Allow": "POST"})
         return _json(self.handler.status(_name(rest)))
+
+    async def model_or_answer(self, request: Request) -> Response:
+        """Answer a question about a model, or one to it."""
+        if request.method == "POST":
+            return await self.ask(request)
+        return await self.endpoint(self.model)(request)
 
     async def ask(self, request: Request) -> Response:
         """Answer `NAME:predict` and `NAME:classify`."""
@@ -141,6 +152,9 @@ class _Site:
     async def _body(self, request: Request) -> bytes:
         limit, parts, size = self.handler.limits.body, [], 0
         refused = Refused(413, f"a body must be of at most {limit} bytes")
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            raise Refused(415, f"a body must be sent as it is. Received: {encoding[:100]}")
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > _READ_ON * limit:
             raise refused
@@ -181,6 +195,15 @@ def _json(record: Any, status: int = 200, headers: dict[str, str] | None = None)
         {**(headers or {}), "X-Content-Type-Options": "nosniff"},
         media_type="application/json",
     )
+
+
+def _no_such_address(request: Request, error: Exception) -> Response:
+    """Say in JSON, too, that an address or a method is none."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405 and error.headers:
+        allowed = error.headers["Allow"]
+        return _json({"error": f"must be asked by {allowed}"}, 405, dict(error.headers))
+    return _json({"error": "no such address (see /v1/models)"}, error.status_code)
 
 
 def _refusal(refused: Refused) -> Response:

@@ -74,10 +74,13 @@ class Batcher:
             jobs: group, function and input of each row, see `Job`.
 
         Raises:
-            Refused: 429 where the queue is full, 503 while the server stops.
+            Refused: 429 where the queue is full, 503 while the server stops, 422 for more rows than
+                the queue could ever hold.
         """
         if self._closing:
             raise Refused(503, "the server is stopping")
+        if len(jobs) > self._limit:
+            raise Refused(422, f"at most {self._limit} texts can wait; send fewer in a request")
         if len(self._waiting) + len(jobs) > self._limit:
             raise Refused(429, f"{len(self._waiting)} texts are waiting; try again", retry=1)
         if self._worker is None:

@@ -76,8 +76,9 @@ class Handler:
             await asyncio.sleep(self._watch_seconds)
             try:
                 await loop.run_in_executor(None, self.models.refresh)
-            except OSError as error:
-                log.warning("the folder of prompts cannot be read: %s", error)
+            except Exception as error:  # a file system that comes back is looked at again
+                name = type(error).__name__
+                log.warning("the folder of prompts cannot be read: %s: %s", name, error)
 
     # === Requests ===
 

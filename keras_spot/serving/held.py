@@ -67,7 +67,12 @@ class PromptFolder:
 
     def poll(self) -> bool:
         """Look at the folder; return whether the prompts are others than before."""
-        marks = dict(self._entries())
+        marks: dict[str, Mark] = {}
+        hidden: dict[str, str] = {}
+        for name, mark in self._entries():
+            if name in marks:
+                hidden[marks[name][0]] = f"has the name of {mark[0]}, which is served"
+            marks[name] = mark
         held = {name: prompt for name, prompt in self.held.items() if name in marks}
         for name, mark in marks.items():
             if mark == self._marks.get(name):
@@ -76,12 +81,15 @@ class PromptFolder:
                 held[name] = self._read(name, mark[0])
                 self.problems.pop(name, None)
                 log.info("prompt %s: %s", name, "replaced" if name in self.held else "taken up")
-            except (OSError, ValueError, ImportError) as error:
-                self.problems[name] = str(error)
-                log.warning("prompt %s is not taken up: %s", name, error)
+            except Exception as error:  # whatever is wrong with one, the others are served
+                self.problems[name] = str(error) or type(error).__name__
+                log.warning("prompt %s is not taken up: %s", name, self.problems[name])
         for name in set(self.held) - set(marks):
             log.info("prompt %s: removed", name)
-        self.problems = {n: problem for n, problem in self.problems.items() if n in marks}
+        for file in set(hidden) - set(self.problems):
+            log.warning("prompt %s %s", file, hidden[file])
+        known = {n: problem for n, problem in self.problems.items() if n in marks}
+        self.problems = {**known, **hidden}
         changed = held != self.held
         self.held, self._marks = held, marks
         return changed
@@ -96,15 +104,21 @@ class PromptFolder:
             stem, suffix = os.path.splitext(entry.name)
             if entry.name.startswith("."):
                 continue
+            stem = stem if suffix in _SUFFIXES else entry.name
             try:
                 if entry.is_dir():
+                    stem = entry.name
                     inside = sorted(os.scandir(entry.path), key=lambda file: file.name)
-                    stats = [_mark(file.name, file.stat()) for file in inside]
-                    yield urllib.parse.unquote(entry.name), (entry.name, *stats)
+                    mark = (entry.name, *(_mark(file.name, file.stat()) for file in inside))
                 elif suffix in _SUFFIXES:
-                    yield urllib.parse.unquote(stem), (entry.name, _mark("", entry.stat()))
-            except FileNotFoundError:  # removed while we look
-                continue
+                    mark = entry.name, _mark("", entry.stat())
+                else:
+                    continue
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and not entry.is_symlink():
+                    continue  # removed while we look
+                mark = entry.name, str(error)  # reading it will say the same
+            yield urllib.parse.unquote(stem), mark
 
     def _read(self, name: str, file: str) -> HeldPrompt:
         prompt = prompts.read(self.path / file)
@@ -125,4 +139,5 @@ class PromptFolder:
 
 
 def _mark(name: str, known: os.stat_result) -> Mark:
-    return name, known.st_ino, known.st_mtime_ns, known.st_size
+    # What becomes readable has another time of change, and the same content.
+    return name, known.st_ino, known.st_mtime_ns, known.st_ctime_ns, known.st_size

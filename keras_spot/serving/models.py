@@ -67,6 +67,8 @@ class Models:
             name: Served(name, self.engines[0], prompt, prompt.card)
             for name, prompt in self.folder.held.items()
         }
+        if held.pop(EVERY, None) is not None:
+            self.folder.problems[EVERY] = "must have another name, which is that of all prompts"
         self._served = {**self._exported, **held}
         return True
 

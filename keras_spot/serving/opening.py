@@ -35,13 +35,15 @@ def open_all(
 ) -> tuple[list[Engine], str]:
     """Return engines for what is to be served, and in one line which they are and why.
 
+    All prompts share an engine, the first where the first path is one; else it is the last.
+
     Args:
         paths: folders that `keras-spot export` wrote (or that hold one in a folder of its version's
             number), and prompts: runs, files, adapters, addresses.
         engine: a name out of `ENGINES`, or "auto": for prompts the one that measures fastest here.
         scratch: folder for what is exported to be served. Default: none may be needed.
         backbone: of prompts that do not say theirs.
-        takes_prompts: whether prompts will come that were never exported.
+        takes_prompts: whether prompts will come that were never exported, for the first model.
         batch_size: texts computed at once. Default 32.
 
     Raises:
@@ -63,9 +65,11 @@ def open_all(
         if scratch is None:
             raise invalid("models", "must be exported folders", prompts[0])
         export = functools.partial(_exported, prompts, Path(scratch), backbone, batch_size)
-        chosen, reason = _of_prompts(export, engine, takes_prompts)
-        engines.insert(0, chosen)
-        reasons.insert(0, reason)
+        is_first = str(paths[0]) in prompts  # the first takes the prompts that will come
+        chosen, reason = _of_prompts(export, engine, takes_prompts and is_first)
+        place = 0 if is_first else len(engines)
+        engines.insert(place, chosen)
+        reasons.insert(place, reason)
     for one in engines:
         warm_up(one)
     if takes_prompts and not engines[0].takes_prompts:

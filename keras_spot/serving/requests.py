@@ -6,8 +6,9 @@
 | `:predict` | `{"inputs": ...}`, a list, or columns by name | `{"outputs": {...}}` |
 | `:classify` | `{"examples": [...]}` | `{"results": [[[label, probability], ...], ...]}` |
 
-A row is a text that is ready, or an object with the fields of the task's template. `signature_name`
-of `:predict` is `serving_default`, `classify` or `score`; the last takes `candidates`.
+A row is a text that is ready, or an object with the fields of the task's template; fields that all
+`examples` share may stand in a `context`. `signature_name` of `:predict` is `serving_default`,
+`classify` or `score`; the last takes `candidates`.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ __all__ = ["SIGNATURES", "Question", "Request", "Signature", "answer_of", "parse
 
 Signature = Literal["serving_default", "classify", "score"]
 SIGNATURES = ("serving_default", "classify", "score")
-PROMPT, CANDIDATES = "prompt", "candidates"
+PROMPT, CANDIDATES, CONTEXT = "prompt", "candidates", "context"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +71,10 @@ def parse(verb: str, body: bytes, names_prompts: bool, limits: Limits) -> Reques
     """
     record = _json(body)
     forms = ("examples",) if verb == "classify" else ("instances", "inputs")
-    keys = (*forms, "context" if verb == "classify" else "", "signature_name")
+    keys = (*forms, *((CONTEXT,) if verb == "classify" else ()), "signature_name")
     for key in record:
         if key not in keys:
-            raise Refused(422, str(unknown("body", key, [name for name in keys if name])))
+            raise Refused(422, str(unknown("body", key, keys)))
     given = [form for form in forms if form in record]
     if len(given) != 1:
         raise _wrong("body", f"must have one of {', '.join(forms)}", list(record))
@@ -85,6 +86,8 @@ def parse(verb: str, body: bytes, names_prompts: bool, limits: Limits) -> Reques
     rows = _columns(record[form], limits) if form == "inputs" else record[form]
     if not isinstance(rows, list):
         raise _wrong(form, "must be a list", rows)
+    if CONTEXT in record:
+        rows = _in_context(rows, record[CONTEXT])
     if not rows:
         raise _wrong(form, "must hold at least one row", rows)
     if len(rows) > limits.instances:
@@ -143,6 +146,13 @@ def _columns(given: Any, limits: Limits) -> Any:
         sizes = {name: len(values) for name, values in columns.items()}
         raise _wrong("inputs", "must be lists of one length", sizes)
     return [{**dict(zip(columns, row)), **shared} for row in zip(*columns.values())]
+
+
+def _in_context(rows: list[Any], context: Any) -> list[Any]:
+    """Return rows with the fields that they share; their own stand before these."""
+    if not isinstance(context, dict):
+        raise _wrong(CONTEXT, "must be an object with fields", context)
+    return [{**context, **row} if isinstance(row, dict) else row for row in rows]
 
 
 def _question(

@@ -121,6 +121,8 @@ def bind(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        # From here on nobody else may bind it, though it does not listen yet.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except (OSError, OverflowError) as error:
         sock.close()
         raise invalid("port", "must be free at `host`", f"{host}:{port} ({error})") from None
@@ -149,6 +151,8 @@ def run(handler: Handler, sock: socket.socket, ready: Callable[[], object] = lam
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
+            # Connections that end shall not keep the address from the next server.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             await super().startup(sockets)
             ready()
 

@@ -1,5 +1,6 @@
 """A prompt as P more words: the folders for transformers and CTranslate2."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -84,6 +85,31 @@ def test_transformers_gives_the_logits_and_answers_of_the_model(tmp_path, tokeni
     np.testing.assert_allclose(logits[..., :known], expected, 1e-3, 2e-3)
 
 
+def test_what_computes_in_less_precision_is_merged_in_float32(tmp_path, tokenizer):
+    import toy
+
+    from keras_spot.backbones.converters import huggingface
+    from keras_spot.model.build import build
+    from keras_spot.model.export.merged import in_float32
+
+    backbone = toy.shallow(tokenizer.vocabulary_size() + 28, dtype="bfloat16")
+    prompt = np.random.default_rng(1).normal(0, 4, (3, 16))
+    model = build(backbone, prompt, tokenizer=tokenizer, input_length=24, target_length=5)
+    same = in_float32(model)
+    assert in_float32(same) is same
+    own = np.asarray(backbone.token_embedding.embeddings.value)
+    assert np.array_equal(np.asarray(same.backbone.token_embedding.embeddings.value), own)
+    assert np.array_equal(same.prompt, model.prompt.astype(own.dtype))
+    if importlib.util.find_spec("ctranslate2"):
+        model.export(tmp_path / "fast", "ctranslate2")  # what it writes is compared with the model
+    model.export(tmp_path / "hf", "transformers")
+    loaded = huggingface.load(tmp_path / "hf", "bfloat16").token_embedding.embeddings.value
+    assert np.array_equal(np.asarray(loaded)[: len(own)], own)
+    count = sum(weight.shape.num_elements() for weight in backbone.weights)
+    # It is stored as the backbone keeps it.
+    assert (tmp_path / "hf" / "model.safetensors").stat().st_size < 2.5 * count
+
+
 def test_a_merged_folder_is_a_backbone_again(tmp_path, tokenizer, style):
     model = toy_model(tokenizer, style)
     model.export(tmp_path / "served", "transformers")
@@ -137,5 +163,5 @@ def test_the_readme_of_a_ctranslate2_folder_runs(tmp_path, tokenizer):
         encoding="utf-8",
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    expected = model.generate("movies sentence: a text", max_length=32)
+    expected = model.generate("movies sentence: a text")
     assert run.stdout.rstrip("\n") == expected

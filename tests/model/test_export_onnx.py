@@ -1,6 +1,7 @@
 """The ONNX folder: the model's own answers and scores from onnxruntime alone."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from export_toys import STYLES, TEXTS, P, toy_model
 
 from keras_spot.base.errors import InvalidArgument
 from keras_spot.tasks import Task
+from keras_spot.tasks.card import TaskCard
 
 pytest.importorskip("onnx", reason="graphs are written with onnx")
 pytest.importorskip("onnxruntime", reason="onnxruntime runs what was exported for it")
@@ -59,6 +61,17 @@ def test_long_texts_and_long_answers(tmp_path, tokenizer):
     assert open_engine(tmp_path / "served").generate(texts, max_length=160) == expected
 
 
+def test_labels_longer_than_inputs_are_whole(tmp_path, tokenizer):
+    from keras_spot.serving.engines import open_engine
+
+    model = toy_model(tokenizer, "exact", input_length=1)
+    model.export(tmp_path / "served", "onnx")
+    labels = ["a fine film", "a fine street"]
+    scores = open_engine(tmp_path / "served").scores(TEXTS[:1], labels)
+    assert scores[0, 0] != scores[0, 1]
+    np.testing.assert_allclose(scores, model.ranker.log_likelihoods(TEXTS[:1], labels), 1e-3)
+
+
 def test_another_prompt_without_another_export(tmp_path, tokenizer):
     from keras_spot.model.export.onnx.answer import Answerer
 
@@ -72,20 +85,32 @@ def test_another_prompt_without_another_export(tmp_path, tokenizer):
 
 
 def test_the_copied_program_answers_alone(tmp_path, tokenizer):
-    model = toy_model(tokenizer, names=["one", "two"])
-    task = Task("movies", input="movies sentence: {sentence}", labels=("bad", "good"))
-    model.export(tmp_path / "served", "onnx", tasks={"one": task})
+    odd = "two '$(touch x)` \"é"
+    model = toy_model(tokenizer, names=[odd, "two"])
+    task = Task("movies", input='movies "{sentence}" $HOME', labels=("bad", "good"))
+    model.export(
+        tmp_path / "served", "onnx", tasks={odd: task, "two": TaskCard("t", max_target_length=2)}
+    )
     command = [sys.executable, "-I", "answer.py", "two", TEXTS[0], TEXTS[2]]
     options = {"capture_output": True, "text": True, "encoding": "utf-8"}
     run = subprocess.run(command, cwd=tmp_path / "served", **options)
-    assert run.stdout.splitlines() == model.generate([TEXTS[0], TEXTS[2]], prompt="two")
+    # A prompt whose answers are shorter has them here, too.
+    expected = model.generate([TEXTS[0], TEXTS[2]], prompt="two", max_length=2)
+    assert run.stdout.splitlines() == expected
     readme = (tmp_path / "served" / "README.md").read_text(encoding="utf-8")
     code = readme.split("```python\n")[1].split("```")[0]
     check = "\nimport sys\nheavy = {'keras_spot', 'keras', 'tensorflow', 'torch', 'onnx'}\n"
     check += "assert not heavy & set(sys.modules)"
     run = subprocess.run([sys.executable, "-c", code + check], cwd=tmp_path / "served", **options)
     assert run.returncode == 0, run.stderr[-2000:]
-    assert run.stdout.strip() == str(model.generate(["movies sentence: a text"], prompt="one"))
+    (expected,) = model.generate(['movies "a text" $HOME'], prompt=odd)
+    assert run.stdout.strip() == str([expected])
+    line = readme.split("```bash\n")[1].split("\n```")[0]
+    assert shlex.split(line)[1:] == ["answer.py", odd, 'movies "a text" $HOME']
+    run = subprocess.run(
+        [sys.executable, *shlex.split(line)[1:]], cwd=tmp_path / "served", **options
+    )
+    assert run.stdout.rstrip("\n") == expected
 
 
 def test_int8_is_close_and_rows_do_not_change_each_other(tmp_path, tokenizer):

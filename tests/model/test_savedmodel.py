@@ -56,6 +56,13 @@ def bank(request, tokenizer, tmp_path_factory):
     return model, loaded(folder / "7"), folder / "7"
 
 
+def test_what_no_task_can_be_is_no_card(tokenizer, tmp_path):
+    for card in (TaskCard("a", labels=("", "b")), TaskCard("a", "{text!r}"), TaskCard("", "{b")):
+        with pytest.raises(InvalidArgument):
+            made(tokenizer).export(tmp_path / "model", tasks=card)
+    assert not list(tmp_path.iterdir())
+
+
 def test_answers(bank):
     model, ask, _ = bank
     expected = model.generate(TEXTS, prompt=WHICH)

@@ -74,6 +74,11 @@ def test_prompts_that_will_come_need_an_engine_that_takes_them(stubs, tmp_path):
     assert "ctranslate2 takes no prompts that were not exported" in reason
     with pytest.raises(InvalidArgument, match="must be one that takes prompts"):
         opening.open_all(["run"], "ctranslate2", tmp_path, takes_prompts=True)
+    # They lie beside the first model, be it exported or not.
+    (tmp_path / "task.json").write_text("{}")
+    engines, reason = opening.open_all([tmp_path, "run"], "auto", tmp_path, takes_prompts=True)
+    assert [engine.name for engine in engines] == ["x", "ctranslate2"]
+    assert reason.index("x runs") < reason.index("ctranslate2, the fastest")
 
 
 def test_the_newest_version_of_a_folder(tmp_path):

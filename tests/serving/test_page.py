@@ -69,8 +69,10 @@ def test_tasks_side_by_side_by_keyboard_alone(server):
 
 def test_an_answer_an_error_and_another_page_s_words(server):
     with chromium.Browser() as page:
-        page.open(f"{server.address}/#free")
+        page.open(f"{server.address}/#free&100%")
         page.until("document.querySelector('.card')")
+        shell = "/v1/models/it%27s%20%28a%29/b%2a:predict"  # nothing that a shell would read
+        assert page.run("path(`it's (a)/b*`)") == shell
         page.run("document.querySelector('textarea').focus()")
         page.write("<img src=x onerror=alert(1)>")
         page.press("Enter", ctrl=True)

@@ -1,5 +1,6 @@
 """The server around an engine that computes nothing, in a process of its own."""
 
+import gzip
 import json
 import os
 import random
@@ -7,6 +8,7 @@ import re
 import socket
 import time
 import urllib.parse
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,9 @@ pytest.importorskip("prometheus_client")
 from serving_client import echo, together
 
 from keras_spot import prompts
+from keras_spot.base.errors import InvalidArgument
+from keras_spot.serving import held, models
+from keras_spot.serving import server as server_module
 
 SST2 = "glue/sst2:predict"
 
@@ -57,6 +62,13 @@ def test_labels(server):
     assert first == second
     assert [label for label, _ in first] == ["yes", "no", "perhaps"]
     assert sum(share for _, share in first) == pytest.approx(1)
+    # What examples share may stand once.
+    shared = {"premise": "it rains", "hypothesis": "?"}
+    examples = [{"hypothesis": "it is wet"}, {"premise": "no", "hypothesis": "no"}]
+    answer = server.ask("pair:classify", {"context": shared, "examples": examples})[1]
+    assert answer["results"][0] == first != answer["results"][1]
+    asked = {"context": ["it rains"], "examples": examples}
+    assert server.ask("pair:classify", asked)[0] == 422
     asked = {"signature_name": "classify", "instances": [fields]}
     (row,) = server.ask("pair:predict", asked)[1]["predictions"]
     assert list(map(list, zip(row["labels"], row["probabilities"]))) == first
@@ -236,7 +248,21 @@ def test_other_hosts_pages_and_headers(server):
         assert "default-src 'self'" in names["content-security-policy"]
         assert body
     assert server.raw("GET", "/page/../app.py")[0] == 404
-    assert server.raw("DELETE", "/v1/models/free")[0] == 405
+    for method, path, expected in (
+        ("DELETE", "/v1/models/free", 405),
+        ("OPTIONS", f"/v1/models/{SST2}", 405),
+        ("GET", f"/v1/models/{SST2}", 405),
+        ("POST", "/healthz", 405),
+        ("GET", "/v2/health/live", 404),
+    ):
+        status, headers, body = server.raw(method, path)
+        assert (status, list(json.loads(body))) == (expected, ["error"]), path
+        names = {name.lower(): value for name, value in headers.items()}
+        assert ("allow" in names) == (status == 405)
+    assert "POST" in server.raw("PUT", f"/v1/models/{SST2}")[1]["allow"]
+    body = gzip.compress(b'{"instances": ["a"]}')
+    status, answer = server.ask(SST2, body, headers={"Content-Encoding": "gzip"})
+    assert (status, "gzip" in answer["error"]) == (415, True)
 
 
 def test_numbers_for_prometheus(server):
@@ -300,7 +326,12 @@ def test_a_full_queue_and_a_late_answer():
         headers = next(headers for status, headers, _ in results if status == 429)
         assert {name.lower(): value for name, value in headers.items()}["retry-after"] == "1"
         assert server.ask(SST2, {"instances": ["a"] * 4})[0] == 200
-        assert server.ask(SST2, {"instances": ["a"] * 5})[0] == 429
+        # What can never wait is not asked to try again.
+        status, answer = server.ask(SST2, {"instances": ["a"] * 5})
+        assert (status, answer["error"]) == (
+            422,
+            "at most 4 texts can wait; send fewer in a request",
+        )
     with echo("--delay", "3", "--seconds", "0.3") as server:
         status, answer = server.ask(SST2, {"instances": ["a"]})
         assert (status, answer) == (504, {"error": "no answer within 0.3 seconds"})
@@ -370,6 +401,40 @@ def test_prompts_come_and_go_while_serving(tmp_path):
         (folder / "entry").mkdir()
         prompts.write(folder / "entry" / "prompt.npz", np.ones((1, 4)), {"task": "glue/sst2"})
         answer("entry", {"sentence": "x"}, "4|sst2 sentence: x")
+
+
+def test_what_cannot_be_taken_up_keeps_no_other_prompt_out(tmp_path):
+    folder = held.PromptFolder(tmp_path, {"width": 4})
+    engine = SimpleNamespace(name="echo", cards={})
+    served = models.Models([engine], folder)
+    os.symlink("loop.npz", tmp_path / "loop.npz")
+    os.symlink("nowhere", tmp_path / "gone.npz")
+    for number, name in enumerate(["good.npz", "good.npy", "keras_spot.npz"]):
+        prompts.write(tmp_path / name, np.full((2, 4), float(number)))
+    (tmp_path / "odd.npz").write_bytes(b"PK\x05\x06" + bytes(18))
+    served.refresh()
+    assert list(served.served) == ["good"]
+    assert served.get("good").prompt.values[0, 0] == 0
+    assert set(folder.problems) == {"loop", "gone", "good.npy", "keras_spot", "odd"}
+    assert "good.npz" in folder.problems["good.npy"]
+    for name in ("loop.npz", "gone.npz", "good.npz", "keras_spot.npz", "odd.npz"):
+        os.remove(tmp_path / name)
+    served.refresh()
+    assert (served.get("good").prompt.values[0, 0], folder.problems) == (1, {})
+
+
+def test_an_address_is_one_server_s(tmp_path):
+    first = server_module.bind("127.0.0.1", 0)  # it does not listen yet, and has the address
+    with first, pytest.raises(InvalidArgument, match="`port` must be free"):
+        server_module.bind(*first.getsockname())
+    # Connections that a server has closed keep nobody out.
+    with echo() as running:
+        place = urllib.parse.urlsplit(running.address)
+        with socket.create_connection((place.hostname, place.port)) as connection:
+            running.get("/healthz")
+            assert running.stop() == 0
+            assert connection.recv(1) == b""
+        server_module.bind(place.hostname, place.port).close()
 
 
 def test_prompts_change_under_load(tmp_path):

@@ -66,8 +66,8 @@ def export_ctranslate2(
         spec.save(str(folder))
         facts = {"words": merged.words, "quantization": stored}
         merged.write_card(folder, max_length, **facts)
-        write_readme(folder, merged)
-        _check(Trial(model), ctranslate2.Translator(str(folder)), merged, stored, path)
+        write_readme(folder, merged, merged.target_length(max_length))
+        _check(Trial(merged.model), ctranslate2.Translator(str(folder)), merged, stored, path)
 
 
 def vocabulary(merged: Merged) -> list[str]:

@@ -1,5 +1,6 @@
 """What an exported model says of itself in its `task.json`, whichever its format."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,8 @@ def cards_of(model: Any, tasks: Any = None) -> dict[str, TaskCard]:
             of K, or a mapping from prompts' names. Default: not known; callers give ready texts.
 
     Raises:
-        InvalidArgument: an unknown task, or tasks of another number than prompts.
+        InvalidArgument: an unknown task, a card of what no task can be, or tasks of another number
+            than prompts.
     """
     names = ("prompt",) if model.prompt_names is None else model.prompt_names
     if isinstance(tasks, Mapping):
@@ -36,6 +38,8 @@ def cards_of(model: Any, tasks: Any = None) -> dict[str, TaskCard]:
         rule = f"must be {len(names)}, one for each prompt"
         raise invalid("tasks", rule, f"{len(given)}")
     cards = {name: _card(task, name) for name, task in zip(names, given)}
+    for card in cards.values():  # what nobody could read again
+        TaskCard.from_record(dataclasses.asdict(card))
     if model.prompt_names is None:
         (card,) = cards.values()
         return {card.name: card}

@@ -44,6 +44,7 @@ class Merged:
         tasks: what the prompts were trained on, see `described.cards_of`.
 
     Attributes:
+        model: the same in float32, which is what these forms compute in.
         architecture: the shape of the backbone, as its own table has it.
         cards: the prompts' names and how each is asked.
         prompts: float32 `[K, P, H]`.
@@ -68,7 +69,8 @@ class Merged:
         if not isinstance(model.sampler, keras_hub.samplers.GreedySampler):
             rule = f"must be greedy to become {form}, whose engines decode so (or be a SavedModel)"
             raise invalid("sampler", rule, f"a model compiled with {type(model.sampler).__name__}")
-        self.model, self.form = model, form
+        self.form, self._stored = form, model.backbone.token_embedding.embeddings.dtype
+        self.model = model = in_float32(model)
         self.architecture = architecture_of(model.backbone, form)
         self.cards = cards_of(model, tasks)
         prompts = model.prompt
@@ -106,18 +108,24 @@ class Merged:
         return {name: words_of(name, rows) for name, rows in zip(self.cards, self.prompts)}
 
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield Hugging Face's name and the numbers of every weight of the backbone, in turn."""
+        """Yield Hugging Face's name and the numbers of every weight of the backbone, in turn.
+
+        They have the precision in which the backbone keeps them.
+        """
         for name, path in HUGGING_FACE.expand(self.architecture).items():
             variable = functools.reduce(_step, path.split("."), self.model.backbone)
             values = ops.convert_to_numpy(variable)
             if path.rsplit(".", 1)[-1] in HUGGING_FACE.transposed:
                 values = values.T
-            yield name, np.ascontiguousarray(values)
+            yield name, np.ascontiguousarray(values.astype(self._stored))
+
+    def target_length(self, max_length: int | None) -> int:
+        """Return the target tokens at most; by default the preprocessor's."""
+        return max_length or self.model.preprocessor.decoder_sequence_length
 
     def write_card(self, folder: Path, max_length: int | None, **facts: Any) -> None:
         """Write `task.json`, with more facts of the form, and the tokeniser's `spiece.model`."""
-        length = max_length or self.model.preprocessor.decoder_sequence_length
-        facts = {**facts_of(self.model, length), **facts}
+        facts = {**facts_of(self.model, self.target_length(max_length)), **facts}
         write_cards(folder / TASK_FILE, self.cards, form=self.form, **facts)
         (folder / VOCABULARY).write_bytes(self.tokenizer.proto)
 
@@ -131,6 +139,26 @@ def quantization(quantize: str | None) -> str:
     if quantize not in (None, *TOLERANCES):
         raise unknown("quantize", quantize, TOLERANCES)
     return quantize or "float32"
+
+
+def in_float32(model: Any) -> Any:
+    """Return a `PromptedT5` that computes in float32, with the same weights; itself if it does.
+
+    Its prompt is the one that the model computes with, which is rounded to less precision.
+    """
+    backbone, precision = model.backbone, model.backbone.compute_dtype
+    if precision == "float32":
+        return model
+    same = type(backbone).from_config({**backbone.get_config(), "dtype": "float32"})
+    for variable, own in zip(same.variables, backbone.variables, strict=True):
+        variable.assign(ops.cast(own, "float32"))
+    names = ("prompt_attention", "num_prompts", "prompt_names")
+    facts = {name: getattr(model, name) for name in names}
+    twin = type(model)(same, model.preprocessor, model.prompt_length, **facts)
+    rounded = ops.cast(model.soft_prompt.stacked(precision), "float32")
+    for variable, values in zip(twin.soft_prompt.prompts, rounded, strict=True):
+        variable.assign(values)
+    return twin
 
 
 def architecture_of(backbone: Any, form: str) -> Architecture:

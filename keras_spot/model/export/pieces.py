@@ -6,6 +6,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_text
 
+from keras_spot.model.texts import label_length
+
 __all__ = ["Pieces"]
 
 _STEP = 8  # tokens
@@ -16,14 +18,18 @@ class Pieces(tf.Module):
 
     Args:
         preprocessor: KerasHub's, with tokenizer and input length.
+        target_length: tokens of a target at most; the input length, where that is more.
         buckets: widths to which inputs are padded. Default: to the next multiple of 8 of their
             longest, since TensorFlow keeps something for every shape that it has met.
     """
 
-    def __init__(self, preprocessor: Any, buckets: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, preprocessor: Any, target_length: int, buckets: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         tokenizer = preprocessor.tokenizer
         self.limit = preprocessor.encoder_sequence_length
+        self._target_limit = label_length(self.limit, target_length)
         self._buckets = buckets and tf.constant(sorted(buckets), tf.int64)
         self._end, self._pad = tokenizer.end_token_id, tokenizer.pad_token_id
         self._known = tokenizer.vocabulary_size()
@@ -41,8 +47,12 @@ class Pieces(tf.Module):
         return rows.to_tensor(self._pad, shape=tf.stack([-1, width])), mask
 
     def targets(self, texts: tf.Tensor) -> tf.Tensor:
-        """Return ids `[N, D]` of texts `[N]`, end token last, padded with 0; of "" only padding."""
-        ids = self._with_end(self._pieces.tokenize(texts)).to_tensor(self._pad)
+        """Return ids `[N, D]` of texts `[N]`, end token last, padded with 0; of "" only padding.
+
+        Without a limit a long one of a request would take memory by the square of its length.
+        """
+        rows = self._pieces.tokenize(texts)[:, : self._target_limit - 1]
+        ids = self._with_end(rows).to_tensor(self._pad)
         return tf.where(texts[:, None] == "", 0, ids)
 
     def texts(self, ids: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:

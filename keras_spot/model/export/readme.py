@@ -1,7 +1,7 @@
 """The README of an exported folder: what is in it, and three lines for its engine."""
 
+import shlex
 from pathlib import Path
-from typing import Any
 
 from keras_spot.model.export.merged import Merged
 
@@ -51,7 +51,9 @@ model = ctranslate2.Translator("{folder}")
 pieces = sentencepiece.SentencePieceProcessor("{folder}/spiece.model")
 words = json.load(open("{folder}/task.json"))["words"][{name!r}]
 tokens = words + pieces.encode({text!r}, out_type=str) + ["</s>"]
-answer = model.translate_batch([tokens], beam_size=1, max_input_length=0, max_decoding_length=32)
+answer = model.translate_batch(
+    [tokens], beam_size=1, max_input_length=0, max_decoding_length={answer_length}
+)
 print(pieces.decode(answer[0].hypotheses[0]))
 ```
 """
@@ -69,7 +71,7 @@ print(answerer.generate([{text!r}], [{name!r}]))
 ```
 
 ```bash
-python answer.py "{name}" "{text}"
+python answer.py {command}
 ```
 
 Other programs run the two graphs themselves. Letters: B texts of T tokens, end token last, padded
@@ -91,11 +93,17 @@ with 0; P prompt tokens; n heads of width d; D target tokens; i each layer.
 """
 
 
-def write_readme(folder: Path, merged: Merged, **more: Any) -> None:
-    """Write `README.md` for the form that `merged` becomes."""
+def write_readme(folder: Path, merged: Merged, max_length: int) -> None:
+    """Write `README.md` for the form that `merged` becomes.
+
+    Args:
+        folder: of the form.
+        merged: what is exported.
+        max_length: target tokens at most, of prompts that say nothing else.
+    """
     body = {"transformers": _TRANSFORMERS, "ctranslate2": _CTRANSLATE2, "onnx": _ONNX}[merged.form]
     name, card = next(iter(merged.cards.items()))
-    fields = dict.fromkeys(card.fields, "a text")
+    text = card.text(dict.fromkeys(card.fields, "a text"))
     rows = [
         f"| {_cell(name)} | {_cell(card.input)} | {_cell(', '.join(card.labels))} |"
         for name, card in merged.cards.items()
@@ -111,11 +119,11 @@ def write_readme(folder: Path, merged: Merged, **more: Any) -> None:
         "first": merged.architecture.vocabulary_size,
         "folder": ".",
         "name": name,
-        "text": card.text(fields),
-        **more,
+        "text": text,
+        "command": shlex.join([name, text]),
+        "answer_length": card.max_target_length or max_length,
     }
-    text = (_HEAD + body).format(**facts)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text((_HEAD + body).format(**facts), encoding="utf-8")
 
 
 def _cell(text: str) -> str:

@@ -15,7 +15,7 @@
 Of a bank the first three also take `prompt` [B], the name of each text's prompt, and `generate_ids`
 takes `prompt_index` [B]. `error` is empty where a row was answered; a row that cannot be says why,
 and the others are answered all the same. `scores` are log-likelihoods, sums over an answer's
-tokens with the end of sequence.
+tokens with the end of sequence; answers longer than inputs and targets may be are cut.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class Signatures(tf.Module):
         buckets: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self._pieces = Pieces(model.preprocessor, buckets)
+        self._pieces = Pieces(model.preprocessor, max_length, buckets)
         core = Core(model, max_length, jit_compile=bool(buckets) and bool(model.jit_compile))
         # A SavedModel only holds the variables and resources that hang from its root.
         self._variables = core.variables

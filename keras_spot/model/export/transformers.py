@@ -55,7 +55,7 @@ def export_transformers(
     with merged.folder(path, overwrite) as folder:
         rows = merged.architecture.vocabulary_size
         shape = dataclasses.replace(merged.architecture, vocabulary_size=rows + len(merged.rows))
-        length = max_length or model.preprocessor.decoder_sequence_length
+        length = merged.target_length(max_length)
         _write_weights(folder, _with_prompts(merged))
         _write_json(folder / huggingface.CONFIG, huggingface.config_of(shape))
         _write_json(folder / "generation_config.json", _generation(merged, length))
@@ -63,8 +63,8 @@ def export_transformers(
         words = merged.words
         write_tokenizer(folder, merged.tokenizer.proto, rows, [*words.values()], limit)
         merged.write_card(folder, max_length, words=words)
-        write_readme(folder, merged)
-        trial = Trial(model)
+        write_readme(folder, merged, length)
+        trial = Trial(merged.model)
         trial.check(_logits(folder, trial, merged), str(path))
 
 

@@ -145,7 +145,8 @@ class Engine(abc.ABC):
     ) -> np.ndarray:
         """Return the log-likelihood of every candidate after every text, float32 `[B, C]`.
 
-        The sum over a candidate's tokens, end of sequence included.
+        The sum over a candidate's tokens, end of sequence included. Candidates are cut to
+        `max_input_length` or `max_target_length`, what is more.
 
         Raises:
             InvalidArgument: no candidate, what are no texts, or unknown prompts.
@@ -287,7 +288,10 @@ class TokenEngine(Engine):
     ) -> np.ndarray:
         if not candidates:
             raise invalid("candidates", "must hold at least one text", f"{candidates!r}")
-        rows, targets = self.token_rows(texts), self.token_rows(candidates, "candidates")
+        rows = self.token_rows(texts)
+        targets = self.token_rows(
+            candidates, "candidates", max(self.facts[name] for name in _LENGTHS)
+        )
         prompts = self.prompts_of_rows(prompt, len(rows))
 
         def compute(part: Sequence[int]) -> np.ndarray:
@@ -299,9 +303,11 @@ class TokenEngine(Engine):
                 result[part] = scores
         return result
 
-    def token_rows(self, texts: Sequence[str], argument: str = "texts") -> list[list[int]]:
-        """Return token ids for each text: cut to the input length, end token last."""
-        limit = self.facts["max_input_length"] - 1
+    def token_rows(
+        self, texts: Sequence[str], argument: str = "texts", limit: int | None = None
+    ) -> list[list[int]]:
+        """Return token ids for each text: cut to `limit` (the input length), end token last."""
+        limit = (limit or self.facts["max_input_length"]) - 1
         rows = self.pieces.encode(clean(argument, texts))
         return [[*row[:limit], self.end] for row in rows]
 

@@ -67,7 +67,9 @@ class TensorFlowEngine(Engine):
     ) -> np.ndarray:
         if not candidates:
             raise invalid("candidates", "must hold at least one text", f"{candidates!r}")
-        texts, candidates = clean("texts", texts), clean("candidates", candidates)
+        texts = clean("texts", texts)
+        # "" is no candidate to the model, and a blank one an answer without words.
+        candidates = [one or " " for one in clean("candidates", candidates)]
         prompts = self.prompts_of_rows(prompt, len(texts))
         result = np.zeros((len(texts), len(candidates)), "float32")
         for places in self._batches(texts, prompts):

@@ -8,8 +8,19 @@ const chosen = new Map(); // name -> its card
 const words = new Map(); // field -> what was last written into a field of that name
 let models = new Map();
 
-const path = (name) =>
-  `/v1/models/${name.split("/").map(encodeURIComponent).join("/")}:predict`;
+// Apostrophes and the like, too, which a shell would take for its own.
+const encoded = (part) =>
+  encodeURIComponent(part).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
+const path = (name) => `/v1/models/${name.split("/").map(encoded).join("/")}:predict`;
+
+// What stands behind # may be anything.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -178,7 +189,7 @@ async function start() {
     byId("summary").textContent = "The server does not answer.";
     return;
   }
-  const asked = location.hash.slice(1).split("&").filter(Boolean).map(decodeURIComponent);
+  const asked = location.hash.slice(1).split("&").filter(Boolean).map(decoded);
   const names = asked.filter((name) => models.has(name));
   for (const name of names.length ? names : [...models.keys()].slice(0, 1)) choose(name, false);
   showTasks();

@@ -72,13 +72,25 @@ class Answerer:
         Args:
             texts: a list of texts.
             prompts: the name of each text's prompt. Default: the first.
-            max_length: target tokens at most. Default: what `task.json` says.
+            max_length: target tokens at most. Default: what `task.json` says of each prompt.
+
+        Raises:
+            ValueError: an unknown prompt, or another number of them than of texts.
         """
-        names = prompts or [self.prompts[0]] * len(texts)
-        numbers = [self.prompts.index(name) for name in names]
-        length = max_length or self.facts["max_target_length"]
+        names = [self.prompts[0]] * len(texts) if prompts is None else list(prompts)
+        unknown = [name for name in names if name not in self.prompts]
+        if unknown or len(names) != len(texts):
+            known = ", ".join(self.prompts)
+            raise ValueError(f"`prompts` must be one of {known} for each text. Received: {names}")
+        if not texts:
+            return []
+        general = self.facts["max_target_length"]
+        own = [self.facts["prompts"][name].get("max_target_length") for name in names]
+        limits = [max_length or length or general for length in own]
         rows = [self.tokens(text) for text in texts]
-        return [self.text(ids) for ids in self.generate_ids(rows, numbers, length)]
+        numbers = [self.prompts.index(name) for name in names]
+        answers = self.generate_ids(rows, numbers, max(limits))
+        return [self.text(ids[:limit]) for ids, limit in zip(answers, limits)]
 
     def tokens(self, text: str) -> list[int]:
         """Return the token ids of a text: cut to the input length, end token last."""

@@ -61,12 +61,12 @@ def export_onnx(
         weights = WeightFile(folder)
         for file, add in ((ENCODER, add_encoder), (DECODER, add_decoder)):
             graph = Graph(Path(file).stem, weights)
-            add(graph, model, merged.architecture.activation, stored == "int8")
+            add(graph, merged.model, merged.architecture.activation, stored == "int8")
             graph.save(folder / file)
         merged.write_card(folder, max_length, quantization=stored)
         shutil.copy(answer.__file__, folder / "answer.py")
-        write_readme(folder, merged)
-        _check(Trial(model), folder, str(path), TOLERANCES[stored])
+        write_readme(folder, merged, merged.target_length(max_length))
+        _check(Trial(merged.model), folder, str(path), TOLERANCES[stored])
 
 
 def _check(trial: Trial, folder: Path, shown: str, tolerance: float) -> None:
