@@ -8,6 +8,7 @@ from benchmarks.cases import (
     generate,
     kernels,
     memory,
+    methods,
     rank,
     serve,
     slopes,
@@ -28,6 +29,7 @@ CASES = {
     "startup": startup,
     "slopes": slopes,
     "kernels": kernels,
+    "methods": methods,
 }
 
 

@@ -231,7 +231,7 @@ def fingerprint(backbone: Backbone) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_fingerprint(prompt: HasProvenance, expected: str) -> None:
+def check_fingerprint(prompt: HasProvenance, expected: str, argument: str = "prompt_init") -> None:
     """Raise InvalidArgument for a `prompts.Prompt` that was trained on another backbone."""
     recorded = prompt.provenance.get("backbone")
     if recorded and recorded != expected:
@@ -239,7 +239,7 @@ def check_fingerprint(prompt: HasProvenance, expected: str) -> None:
             f"must come from this backbone ({expected}); "
             "to use its numbers all the same, pass the array"
         )
-        raise invalid("prompt_init", rule, f"backbone={recorded} in {prompt.path}")
+        raise invalid(argument, rule, f"backbone={recorded} in {prompt.path}")
 
 
 def freeze(backbone: T5Backbone, dropout: float) -> None:

@@ -115,6 +115,14 @@ def train_bank_command(
         list[str] | None,
         typer.Option(help="A name for each prompt. Default: what tells them apart."),
     ] = None,
+    prompt_init_multitask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADAPTER",
+            help="Go on from a multitask adapter of PEFT, its tasks in turn, by default with its "
+            "shared prompt and factors (--reparameterization shared). Default: from --prompt-init.",
+        ),
+    ] = None,
     restart: Restart = False,
     **given: Any,
 ) -> None:
@@ -123,6 +131,8 @@ def train_bank_command(
     An option that is given once is for all prompts, one that is given once for each prompt is
     theirs in turn.
     """
+    if prompt_init_multitask is not None:
+        given = _from_multitask(prompt_init_multitask, given)
     run = run_of({**given, "names": name}, bank=True)
     prepare_tensorflow()
     from keras_spot.base import progress
@@ -133,6 +143,21 @@ def train_bank_command(
     for of_prompt, trained in bank.runs.items():
         best = f" {_best(trained)}" if trained.best else ""
         typer.echo(f"{of_prompt}:{best} run: {trained.run_dir}")
+
+
+def _from_multitask(adapter: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return options with the initial prompts of an adapter's tasks, and what trains them."""
+    if given["prompt_init"]:
+        rule = "must not be given with `prompt_init_multitask`"
+        raise invalid("prompt_init", rule, f"prompt_init={given['prompt_init'][0]!r}")
+    prepare_tensorflow()
+    from keras_spot.prompts import initializers
+
+    starts = initializers.multitask(adapter)
+    given = {**given, "prompt_init": starts}
+    if given["reparameterization"] is None:
+        given["reparameterization"] = {"shared": {"rank": starts[0].rank}}
+    return given
 
 
 def _best(trained: "TrainedRun") -> str:

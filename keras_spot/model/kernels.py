@@ -10,6 +10,7 @@ from keras_spot.base import devices
 from keras_spot.base.choices import KERNELS, Kernels
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.types import Record, Tensor
+from keras_spot.model.distillation import Distillation
 from keras_spot.model.gradient_check import check_embedding
 from keras_spot.model.plain.forward import PlainT5
 from keras_spot.model.soft_prompt import SoftPrompt
@@ -46,6 +47,7 @@ class ForwardPass(keras.layers.Layer):
         super().__init__(dtype=backbone.dtype_policy, name="forward_pass")
         self.choose(kernels)
         self.backbone, self.soft_prompt = backbone, soft_prompt
+        self.distillation: Distillation | None = None
         self._whole_steps = False
         self._options = prompt_attention, remat
         self._distributed = devices.current() is not None
@@ -149,15 +151,20 @@ class ForwardPass(keras.layers.Layer):
         if training:
             check_embedding(self.backbone)
         forward = self.chosen if training else self.plain
+        distillation = self.distillation if training else None
         states, mask = forward.encode(
             inputs["encoder_token_ids"],
             inputs["encoder_padding_mask"],
             inputs.get("prompt_index"),
-            joined=False,
+            joined=distillation is not None,
         )
-        return forward.decode(
-            inputs["decoder_token_ids"], inputs["decoder_padding_mask"], states, mask
-        )
+        targets = inputs["decoder_token_ids"], inputs["decoder_padding_mask"]
+        if distillation is None:
+            return forward.decode(*targets, states, mask)
+        hidden = forward.decoder_states(*targets, states, mask)
+        logits = forward.logits(hidden)
+        self.add_loss(distillation.loss(inputs, states, hidden, logits))
+        return logits
 
     def get_config(self) -> Record:
         """Raise: this layer is made by its model, whose backbone and prompt it works with.

@@ -60,6 +60,16 @@ def bank_loss(losses, sample_weight, prompt_index, metrics):
     count = replicas()  # whose parts a metric averages
     for number, metric in enumerate(metrics):
         metric.update_state(losses[number] * count, sample_weight=present[number])
+    return sum_shown_as_mean(losses, present)
+
+
+def sum_shown_as_mean(losses, present):
+    """Return the mean of K losses whose gradient is that of their sum.
+
+    Args:
+        losses: `[K]` float32.
+        present: `[K]`, 1 for those that count in the mean, else 0.
+    """
     total = ops.sum(losses)
     mean = ops.stop_gradient(total / ops.maximum(ops.sum(present), 1.0))
     return mean + (total - ops.stop_gradient(total))

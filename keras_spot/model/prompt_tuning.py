@@ -135,7 +135,8 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
         """
         if self.num_prompts is not None:
             losses = self.loss.call(y, y_pred)
-            return bank_loss(losses, sample_weight, x["prompt_index"], self._prompt_losses)
+            own = bank_loss(losses, sample_weight, x["prompt_index"], self._prompt_losses)
+            return own + sum(map(self._aggregate_additional_loss, self.losses))  # of `distill`
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if not training and sample_weight is not None and isinstance(self.loss, TokenCrossEntropy):
             mean = next(metric for metric in self.metrics if metric.name == "loss")

@@ -20,6 +20,7 @@ from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Initializer, PathLike, Record, Tensor
 from keras_spot.model import export, reparameterizations, texts
+from keras_spot.model.distillation import WEIGHT, teach
 from keras_spot.model.generate_functions import INPUTS
 from keras_spot.model.generation import Generator
 from keras_spot.model.kernels import ForwardPass
@@ -58,11 +59,9 @@ class PromptedT5(PromptTuning):
             divided by the weights of its own targets. A prompt without rows in a batch has the
             gradient 0. Default: None, one prompt.
         prompt_names: K names for a bank's prompts. Default: `"0"`, `"1"`, ...
-        remat: compute the encoder's states again in the backward pass instead of keeping
-            them: less memory for about a third more work. Default False.
-        kernels: how the numbers are computed: `"auto"` (default): fast where it is right and
-            gains, a large frozen backbone on one TensorFlow CPU; `"plain"`; `"fast"`, refused
-            where it cannot be right.
+        remat: compute the encoder's states again in the backward pass: less memory, more work.
+        kernels: `"auto"` (default): fast where it is right and gains, a large frozen backbone on
+            one TensorFlow CPU; `"plain"`; `"fast"`, refused where it cannot be right.
         reparameterization: what is trained in the prompt's place, see `SoftPrompt`. Default: None,
             the prompt itself.
         **kwargs: `name`, `compile`.
@@ -143,11 +142,7 @@ class PromptedT5(PromptTuning):
 
     @property
     def kernels_used(self) -> Literal["plain", "fast"]:
-        """`"plain"` or `"fast"`: what `kernels` comes to, as things are now.
-
-        Raises:
-            InvalidArgument: `kernels="fast"` where that cannot be right.
-        """
+        """`"plain"` or `"fast"`: what `kernels` comes to; raises where `"fast"` cannot be right."""
         return self.forward_pass.kernels_used
 
     @property
@@ -159,6 +154,10 @@ class PromptedT5(PromptTuning):
     def quantization(self) -> str | None:
         """`"int8"` or `"int4"` of a backbone that is so quantised, see `build`."""
         return backbones.quantization(self.backbone)
+
+    def distill(self, teachers: Any, weight: float = WEIGHT) -> None:
+        """Let `fit` also learn from the answers of trained prompts, see `distillation.teach`."""
+        teach(self, teachers, weight)
 
     # === Answers ===
 

@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Any
 
-__all__ = ["KINDS", "Cell"]
+__all__ = ["KINDS", "LEARNED", "Cell"]
 
 KINDS = ("tuning", "source", "scratch", "transfer")
+LEARNED = "learned"
+"""In a source's place: a mixture of all sources, whose weights are learned."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Cell:
         kind: `"source"` trains a source prompt, `"transfer"` a target prompt from it, and
             `"scratch"` the same target prompt for the same steps from the recipe's initial one;
             `"tuning"` trains on a source with one of a method's learning rates.
-        source: name of the source task; None from scratch.
+        source: name of the source task, or `LEARNED`; None from scratch.
         target: name of the target task; None for a source.
         examples: training examples of the target; None for all of its split.
         seed: of the initial prompt, of the order of the examples and, where they are few, of

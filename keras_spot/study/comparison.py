@@ -1,9 +1,10 @@
-"""Which of a study's methods is better than its first, and no chance (NumPy alone).
+"""Which of a study's methods is better than another, and no chance (NumPy alone).
 
 All runs of a comparison start from the same prompt, make the same steps on the same examples in the
 same order; what differs is the method. They are paired by target, seed and number of examples.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +12,26 @@ from typing import Any
 import numpy as np
 
 from keras_spot.study.analysis import Record, compared
+from keras_spot.study.cells import LEARNED
 from keras_spot.study.methods import Method
 
-__all__ = ["CLAIMED", "SCRATCH", "compare", "of_method", "share_of_steps", "sign_test", "verdict"]
+__all__ = [
+    "CLAIMED",
+    "OWN_SOURCE",
+    "SCRATCH",
+    "Means",
+    "compare",
+    "means",
+    "of_method",
+    "references",
+    "share_of_steps",
+    "sign_test",
+    "verdict",
+]
 
 SCRATCH = "scratch"
+OWN_SOURCE = "its source"
+"""The start of runs of which each target has a source of its own."""
 CLAIMED = 0.05
 """Sign-test p from which on a difference is claimed."""
 
@@ -25,43 +41,78 @@ def of_method(rows: Sequence[dict[str, Any]], method: str | None) -> list[dict[s
     return [row for row in rows if row["kind"] != "tuning" and row.get("method") == method]
 
 
-def compare(rows: Sequence[dict[str, Any]], methods: Mapping[str, Method]) -> list[Record]:
-    """Return a record for every method and start that has runs beside the first method's.
+def references(methods: Mapping[str, Method]) -> dict[str, list[str]]:
+    """Return the methods that others are compared with, and which those are.
 
-    `method`; `start`, `"scratch"` or the name of the source; `examples`; `reference`, the first
-    method; `rate`; `targets` and `seeds`, their numbers; `score` and `baseline` with their spreads,
-    of the means over the targets by seed; `gain` and `gain_spread`, paired by seed; `better` and
-    `worse`, the numbers of seeds whose mean over the targets is; `p`, of the two-sided sign test on
-    those; `runs_better` and `runs_worse`, of single runs; `reached`, the share of runs that reach
-    the first method's last score; `steps`, the median share of its steps that they need for that
-    (NaN where no half of them does); and `verdict`.
+    All others are compared with the first method; those that are more than a plain prompt also with
+    the plain prompts of other lengths.
+    """
+    first, *others = methods
+    plain = [n for n in others if not methods[n].reparameterization and not methods[n].transfer]
+    more = [name for name in others if name not in plain]
+    return {first: others, **{name: more for name in plain if more}}
+
+
+def compare(
+    rows: Sequence[dict[str, Any]], methods: Mapping[str, Method], own_sources: bool = False
+) -> list[Record]:
+    """Return a record for every method, start and reference that have runs beside each other.
+
+    `method`; `start`, `"scratch"` or the name of the source; `examples`; `reference`, the method
+    it is compared with; `rate`; `targets` and `seeds`, their numbers; `score` and `baseline` with
+    their spreads, of the means over the targets by seed; `gain` and `gain_spread`, paired by seed;
+    `better` and `worse`, the numbers of seeds whose mean over the targets is; `p`, of the two-sided
+    sign test on those; `runs_better` and `runs_worse`, of single runs; `reached`, the share of runs
+    that reach the reference's last score; `steps`, the median share of its steps that they need for
+    that (NaN where no half of them does); `own_steps`, what the reference itself needs, which is
+    less than 1 where it has settled before or its score swings; and `verdict`.
 
     Args:
         rows: a study's rows.
-        methods: its methods by name, the first one what the others are compared with.
+        methods: its methods by name; see `references`.
+        own_sources: whether each target has one source of its own, so that the runs from all of
+            these are compared together, as `"its source"`. Default False.
     """
-    reference, *others = methods
-    grids = {name: _runs(rows, name) for name in methods}
+    grids = {name: _runs(rows, name, own_sources) for name in methods}
     records = []
-    starts = dict.fromkeys((start, size) for start, size, _, _ in grids[reference])
-    for start, size in starts:
-        for name in others:
-            pairs = [
-                (key, grids[reference][key], grids[name][key])
-                for key in grids[reference]
-                if key[:2] == (start, size) and key in grids[name]
-            ]
-            if pairs:
-                record = {"method": name, "start": start, "examples": size, "reference": reference}
-                records.append({**record, **_compared(pairs)})
+    for reference, others in references(methods).items():
+        base = grids[reference]
+        starts = dict.fromkeys((start, size) for start, size, _, _ in base)
+        for start, size in starts:
+            for name in others:
+                own = _beside(grids[name], start, size)
+                pairs = [
+                    (key, base[key], own[key[2:]])
+                    for key in base
+                    if key[:2] == (start, size) and key[2:] in own
+                ]
+                if pairs:
+                    record = {"method": name, "start": start, "examples": size}
+                    records.append({**record, "reference": reference, **_compared(pairs)})
     return records
 
 
+def _beside(
+    runs: Mapping[tuple[str, int | None, str, int], Mapping[str, Any]], start: str, size: int | None
+) -> dict[tuple[str, int], Mapping[str, Any]]:
+    """Return by target and seed the runs that stand beside those from a start.
+
+    A learned mixture of all sources stands beside every single one.
+    """
+    starts = (start,) if start == SCRATCH else (start, LEARNED)
+    return {key[2:]: row for key, row in runs.items() if key[0] in starts and key[1] == size}
+
+
 def _runs(
-    rows: Sequence[dict[str, Any]], method: str
+    rows: Sequence[dict[str, Any]], method: str, own_sources: bool
 ) -> dict[tuple[str, int | None, str, int], Mapping[str, Any]]:
+    def start(row: Mapping[str, Any]) -> str:
+        source = row["source"]
+        is_own = own_sources and source != LEARNED
+        return SCRATCH if source is None else OWN_SOURCE if is_own else str(source)
+
     return {
-        (row["source"] or SCRATCH, row["examples"], row["target"], row["seed"]): row
+        (start(row), row["examples"], row["target"], row["seed"]): row
         for row in of_method(rows, method)
         if row["target"] is not None
     }
@@ -91,6 +142,7 @@ def _compared(pairs: Sequence[tuple[Any, Mapping[str, Any], Mapping[str, Any]]])
         "runs_worse": sum(single < 0 for single in singles),
         "reached": sum(math.isfinite(share) for share in shares) / len(shares),
         "steps": _median(shares),
+        "own_steps": _median([share_of_steps(first, first) for _, first, _ in pairs]),
     }
     return {**record, "verdict": verdict(record)}
 
@@ -133,3 +185,80 @@ def _median(shares: Sequence[float]) -> float:
     ordered = sorted(shares)
     middle = [ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]]
     return sum(middle) / 2 if math.isfinite(middle[1]) else math.nan
+
+
+# === What pictures show ===
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """Means over the targets, of runs of one start, one number of examples and the same seeds.
+
+    Attributes:
+        start: `"scratch"`, the name of a source, or `"its source"`.
+        examples: of the targets; None for all.
+        targets: their number.
+        scores: method -> one score a seed.
+        curves: method -> one curve a seed, of (step, score).
+    """
+
+    start: str
+    examples: int | None
+    targets: int
+    scores: Mapping[str, list[float]]
+    curves: Mapping[str, list[list[tuple[int, float]]]]
+
+
+def means(
+    rows: Sequence[dict[str, Any]], methods: Mapping[str, Method], own_sources: bool = False
+) -> list[Means]:
+    """Return the means over the targets by seed, of every start that two methods have run from.
+
+    Of each method those seeds count that all of these methods have run on every target. Methods
+    without runs from scratch come last, so that the others have one place in all.
+
+    Args:
+        rows, methods, own_sources: as for `compare`.
+    """
+    names = sorted(methods, key=lambda name: methods[name].transfer is not None)
+    grids = {name: _runs(rows, name, own_sources) for name in names}
+    starts = dict.fromkeys(key[:2] for grid in grids.values() for key in grid if key[0] != LEARNED)
+    return [one for start in starts if (one := _means(grids, *start)) is not None]
+
+
+def _means(grids: Mapping[str, Any], start: str, size: int | None) -> Means | None:
+    here = {name: _beside(grid, start, size) for name, grid in grids.items()}
+    targets = {target for runs in here.values() for target, _ in runs}
+    whole = {}
+    for name, runs in here.items():
+        seeds = dict.fromkeys(seed for _, seed in runs)
+        whole[name] = [s for s in seeds if all((target, s) in runs for target in targets)]
+    whole = {name: seeds for name, seeds in whole.items() if seeds}
+    if len(whole) < 2:
+        return None
+    first, *others = whole.values()
+    common = [seed for seed in first if all(seed in other for other in others)]
+    if not common:
+        return None
+    of_seed = {
+        name: [[here[name][target, seed] for target in sorted(targets)] for seed in common]
+        for name in whole
+    }
+    return Means(
+        start,
+        size,
+        len(targets),
+        {name: [_mean_score(runs) for runs in each] for name, each in of_seed.items()},
+        {name: [_mean_curve(runs) for runs in each] for name, each in of_seed.items()},
+    )
+
+
+def _mean_score(runs: Sequence[Mapping[str, Any]]) -> float:
+    return float(np.mean([run["score"] for run in runs]))
+
+
+def _mean_curve(runs: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    return [
+        (points[0][0], float(np.mean([score for _, score in points])))
+        for points in zip(*(run["curve"] for run in runs))
+    ]

@@ -13,7 +13,7 @@ from keras_spot.base.choices import KERNELS, METHODS, Kernels
 from keras_spot.base.errors import invalid, missing_file, unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.study import methods as methods_module
-from keras_spot.study.cells import Cell
+from keras_spot.study.cells import LEARNED, Cell
 from keras_spot.study.entries import StudyTask, entries, name_in
 from keras_spot.study.methods import Method
 
@@ -27,6 +27,7 @@ _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _NUMBERS = (
     "source_steps",
     "target_steps",
+    "tuning_steps",
     "embedding_steps",
     "evaluations",
     "validation_limit",
@@ -74,8 +75,8 @@ class Study:
             first is what the others are compared with. A source's prompt of each length is trained
             by the first method of that length and starts all of its methods. Rates are chosen on
             the sources. Default: none to compare.
-        tuned_on: names of the sources that rates are chosen on, by runs of `target_steps`. Default:
-            all.
+        tuned_on: names of the sources that rates are chosen on. Default: all.
+        tuning_steps: steps of the runs that rates are chosen by. Default: `target_steps`.
 
     Raises:
         InvalidArgument: a value that breaks its rule, an unknown name (with the closest match), a
@@ -104,6 +105,7 @@ class Study:
     data_dir: str | None = None
     methods: Mapping[str, object] | None = None
     tuned_on: Sequence[str] | None = None
+    tuning_steps: int | None = None
 
     def __post_init__(self) -> None:
         for field in ("sources", "targets"):
@@ -125,16 +127,37 @@ class Study:
         for name in self.tuned_on or ():
             if name not in names:
                 raise unknown("tuned_on", name, names)
+        for source in self.sources:
+            if source.sources is not None:
+                raise invalid("sources", "must be given of a target alone", source.name)
+        for target in self.targets:
+            for name in target.sources or ():
+                if name not in names:
+                    raise unknown("sources", name, names)
         object.__setattr__(self, "backbone", str(self.backbone))
         object.__setattr__(self, "recipe", dict(self.recipe))
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", str(self.data_dir))
         self._fill_steps()
+        self._check_mixed()
         grid = len(self.targets) * len(self.seeds) * len(self.examples) * len(self.methods or " ")
         if len(self.sources) + grid * (1 + len(self.sources)) > _MOST_RUNS:
             rule = f"must have at most {_MOST_RUNS} runs"
             received = f"{len(self.sources)} sources, {grid} runs of a target each"
             raise invalid("study", rule, received)
+
+    def _check_mixed(self) -> None:
+        """Raise unless there is what methods that mix the sources' prompts need."""
+        for name, method in self.prompt_methods.items():
+            if not method.transfer:
+                continue
+            if len(self.sources) < 2:
+                rule = "must have a method that mixes sources only with two of them or more"
+                raise invalid("methods", rule, name)
+            others = [m for m in self.prompt_methods.values() if not m.transfer]
+            if method.prompt_length not in [other.prompt_length for other in others]:
+                rule = "must have another method of the same prompt length, to train the sources"
+                raise invalid("methods", rule, name)
 
     def _fill_steps(self) -> None:
         recipe = self.full_recipe  # whose values are checked, too
@@ -151,6 +174,10 @@ class Study:
             if getattr(self, field) < self.evaluations:
                 rule = f"must be at most {field} ({getattr(self, field)})"
                 raise invalid("evaluations", rule, f"evaluations={self.evaluations}")
+        least = max(self.embedding_steps or 0, self.evaluations)
+        if self.tuning_steps is not None and self.tuning_steps < least:
+            rule = f"must be at least {least}, as embedding_steps and evaluations need"
+            raise invalid("tuning_steps", rule, f"tuning_steps={self.tuning_steps}")
 
     @property
     def full_recipe(self) -> Recipe:
@@ -171,6 +198,8 @@ class Study:
     def steps(self, cell: Cell) -> int:
         """The training steps of a cell."""
         steps = self.source_steps if cell.kind == "source" else self.target_steps
+        if cell.kind == "tuning" and self.tuning_steps is not None:
+            steps = self.tuning_steps
         assert steps is not None
         return steps
 
@@ -188,27 +217,43 @@ class Study:
         ]
         # Of several methods every seed is run with all of them before the next one, so that an
         # unfinished study compares what it has.
+        mixed = [m for m in methods if m is not None and self.prompt_methods[m].transfer]
+        alone = [m for m in methods if m not in mixed]
         for places in [[place] for place in grid] if self.prompt_methods else [grid]:
-            cells += [Cell("scratch", None, *place, m) for place in places for m in methods]
+            cells += [Cell("scratch", None, *place, m) for place in places for m in alone]
             cells += [
-                Cell("transfer", source.name, target, size, seed, method)
+                Cell("transfer", source, target, size, seed, method)
                 for target, size, seed in places
-                for source in self.sources
-                for method in methods
-                if source.name != target
+                for source in self.sources_of(target)
+                for method in alone
             ]
+            cells += [Cell("transfer", LEARNED, *place, m) for place in places for m in mixed]
         return cells
 
-    def start(self, cell: Cell) -> Cell | None:
-        """The cell whose prompt a cell starts from."""
-        if cell.kind != "transfer":
-            return None
-        return self._source_cell(cell.source, self._source_method(cell.method))
+    def sources_of(self, target: str) -> list[str]:
+        """The names of the sources that a target is started from."""
+        entry = next(entry for entry in self.targets if entry.name == target)
+        names = [source.name for source in self.sources]
+        return [n for n in names if n != target and (entry.sources is None or n in entry.sources)]
+
+    @property
+    def has_own_sources(self) -> bool:
+        """Whether every target has one source, and not all of them the same."""
+        own = [self.sources_of(target.name) for target in self.targets]
+        return all(len(names) == 1 for names in own) and len({names[0] for names in own}) > 1
+
+    def starts(self, cell: Cell) -> list[Cell]:
+        """The cells whose prompts a cell starts from: none, one, or those it mixes."""
+        mixes = cell.method is not None and self.prompt_methods[cell.method].transfer
+        if mixes and cell.kind in ("transfer", "tuning"):
+            names = [source.name for source in self.sources if source.name != cell.task]
+        else:
+            names = [cell.source or ""] if cell.kind == "transfer" else []
+        return [self._source_cell(name, self._source_method(cell.method)) for name in names]
 
     def needs(self, cell: Cell) -> list[Cell]:
         """The cells that must be finished before a cell."""
-        start = self.start(cell)
-        needed = [] if start is None else [start]
+        needed = self.starts(cell)
         if cell.method is None or cell.kind == "tuning":
             return needed
         return [*needed, *self.tuning(self.prompt_methods[cell.method])]
@@ -229,7 +274,9 @@ class Study:
             return None
         length = self.prompt_methods[method].prompt_length
         return next(
-            name for name, one in self.prompt_methods.items() if one.prompt_length == length
+            name
+            for name, one in self.prompt_methods.items()
+            if one.prompt_length == length and not one.transfer
         )
 
     def _source_cell(self, name: str | None, method: str | None) -> Cell:

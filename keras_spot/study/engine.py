@@ -38,6 +38,7 @@ class Outcome:
         examples: training examples there were.
         backbone: fingerprint of the frozen backbone.
         majority: score of always giving the commonest training answer; None without labels.
+        weights: of the prompts of a mixture, at the last step; None of others.
     """
 
     curve: list[tuple[int, float]]
@@ -49,13 +50,19 @@ class Outcome:
     examples: int
     backbone: str
     majority: float | None = None
+    weights: list[float] | None = None
 
 
 class Trainer(Protocol):
     """What runs a cell: `trainer.CellTrainer`, or something quicker in a test."""
 
     def __call__(self, cell: Cell, start: np.ndarray | None, partial: Path) -> Outcome:
-        """Run a cell from a prompt (None: the recipe's), its state kept in a folder `partial`."""
+        """Run a cell, its state kept in a folder `partial`.
+
+        Args:
+            start: a prompt `[P, H]`, or `[k, P, H]` of which a mixture is learned; None: the
+                recipe's.
+        """
 
 
 def work(
@@ -131,10 +138,17 @@ def _claim(
     return None
 
 
+def _start(study: Study, cell: Cell, values: list[np.ndarray]) -> np.ndarray | None:
+    """Return what a `Trainer` starts a cell from, given the prompts of `Study.starts`."""
+    mixes = cell.method is not None and study.prompt_methods[cell.method].transfer
+    return None if not values else np.stack(values) if mixes else values[0]
+
+
 def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> None:
     began = time.monotonic()
-    needed = study.start(cell)
-    start = None if needed is None else prompts.read(folder.prompt(needed)).values
+    needed = study.starts(cell)
+    values = [prompts.read(folder.prompt(one)).values for one in needed]
+    start = _start(study, cell, values)
     if cell.method is not None and cell.kind != "tuning":
         method = study.prompt_methods[cell.method]
         tuning = [folder.row(one) for one in study.tuning(method)]
@@ -182,5 +196,7 @@ def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> Non
         "scores": dict(outcome.scores),
         "curve": [list(point) for point in outcome.curve],
     }
+    if outcome.weights is not None:
+        row["weights"] = {str(one.source): w for one, w in zip(needed, outcome.weights)}
     folder.finish(cell, row)
     shutil.rmtree(folder.partial(cell), ignore_errors=True)

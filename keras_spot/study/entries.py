@@ -22,18 +22,26 @@ class StudyTask:
         split: what to train on, a split or TFDS slice. Default `"train"`.
         validation: what to score, a split or slice. Default: the task's validation splits.
         method: how to answer. Default: the study's.
+        sources: of a target, the names of those of the study's sources that it is started from.
+            Default: all.
     """
 
     task: Any
     split: str = "train"
     validation: str | None = None
     method: str | None = None
+    sources: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.task, (str, os.PathLike)):
             object.__setattr__(self, "task", _find(self.task))
         if self.method is not None and self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
+        if self.sources is not None:
+            if isinstance(self.sources, str) or not isinstance(self.sources, Sequence):
+                rule = "must be a list of names of sources"
+                raise invalid("sources", rule, f"sources={self.sources!r} of {self.name}")
+            object.__setattr__(self, "sources", tuple(self.sources))
 
     @property
     def name(self) -> str:
@@ -52,11 +60,13 @@ class StudyTask:
             rule = "must name its preprocess, as other processes read it from the study's folder"
             raise invalid("task", rule, self.name)
         task = self.name if known else dataclasses.asdict(self.task)
+        own = {} if self.sources is None else {"sources": list(self.sources)}
         return {
             "task": task,
             "split": self.split,
             "validation": self.validation,
             "method": self.method,
+            **own,
         }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.study.cells import LEARNED
 from keras_spot.training.options import check_reparameterization
 
 __all__ = ["Method", "best_rate", "entries"]
@@ -24,6 +25,9 @@ class Method:
             None, the prompt itself.
         prompt_length: P. Default: the recipe's.
         learning_rates: the rates to choose from, on the sources. Default: the recipe's alone.
+        transfer: `"learned"`: there are no runs from scratch or from one source, but one from the
+            mean of all sources' prompts, whose weights are trained with the prompt (see
+            `reparameterizations.SourceMixture`). Default: None, from each source.
 
     Raises:
         InvalidArgument: a value that breaks its rule.
@@ -33,12 +37,18 @@ class Method:
     reparameterization: Any = None
     prompt_length: int | None = None
     learning_rates: Sequence[float] | None = None
+    transfer: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             rule = "must be named by small letters, digits and hyphens"
             raise invalid("methods", rule, f"{self.name!r}")
         check_reparameterization(self.reparameterization)
+        if self.transfer not in (None, LEARNED):
+            raise unknown("methods", self.transfer, [LEARNED])
+        if self.transfer is not None and self.reparameterization is not None:
+            rule = "must have a reparameterization or a transfer, not both"
+            raise invalid("methods", rule, self.name)
         length, rates = self.prompt_length, self.learning_rates
         if length is not None and (type(length) is not int or length < 1):
             raise invalid("methods", "must have positive prompt lengths", f"{self.name}: {length}")
@@ -78,6 +88,9 @@ def entries(values: Any) -> dict[str, Method]:
         rule = "must have the same number of learning rates each, to be tuned alike"
         shown = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise invalid("methods", rule, shown)
+    if next(iter(methods.values())).transfer is not None:
+        rule = "must begin with one that has runs from scratch, which others are compared with"
+        raise invalid("methods", rule, next(iter(methods)))
     return methods
 
 

@@ -97,7 +97,9 @@ def gather(
     if not any(row["target"] is not None for row in first):
         raise invalid("folder", "must have at least one finished run on a target", place.path)
     parts = [_part(place, study, grid, by) for grid in analysis.grids(first)]
-    compared = comparing.compare(rows, study.prompt_methods) if study.prompt_methods else []
+    compared: list[Record] = []
+    if study.prompt_methods:
+        compared = comparing.compare(rows, study.prompt_methods, study.has_own_sources)
     return Results(study, status(place), rows, parts, _metrics(first), compared)
 
 

@@ -39,13 +39,13 @@ class CellTrainer:
     def __init__(self, study: Study):
         self.study = study
         self.session: Session | None = None
-        self._sessions: dict[str | None, Session] = {}
+        self._sessions: dict[tuple[str | None, bytes | None], Session] = {}
 
     def __call__(self, cell: Cell, start: np.ndarray | None, partial: Path) -> Outcome:
         """Run a cell; `partial` is the folder in which an interrupted one goes on."""
         study = self.study
         run = self.run(cell, start)
-        self.session = self._session(cell, run)
+        self.session = self._session(cell, start, run)
         steps, count = study.steps(cell), study.evaluations
         scored = {round(steps * (i + 1) / count) for i in range(count)}
         assert study.embedding_steps is not None
@@ -59,20 +59,26 @@ class CellTrainer:
         )
         return self._outcome(cell, run, trained.runs[cell.task])
 
-    def _session(self, cell: Cell, run: Run) -> Session:
-        """Return the session of a cell's method; all of them have the one backbone."""
-        if cell.method not in self._sessions:
+    def _session(self, cell: Cell, start: np.ndarray | None, run: Run) -> Session:
+        """Return the session of a cell's method; all of them have the one backbone.
+
+        A mixture has its prompts built in.
+        """
+        mixed = start.tobytes() if start is not None and start.ndim == 3 else None
+        key = cell.method, mixed
+        if key not in self._sessions:
             study = self.study
             members = [entry.task for entry in (*study.sources, *study.targets)]
             other = self.session
             loaded = None if other is None else (other.model.backbone, other.tokenizer)
             options: dict[str, Any] = {"keep": True, "scored_at_once": SCORED_AT_ONCE}
-            self._sessions[cell.method] = Session(run, loaded=loaded, members=members, **options)
-        return self._sessions[cell.method]
+            self._sessions[key] = Session(run, loaded=loaded, members=members, **options)
+        return self._sessions[key]
 
     def run(self, cell: Cell, start: np.ndarray | None) -> Run:
-        """Return the run of a cell from a prompt, None for the recipe's."""
+        """Return the run of a cell; `start` is that of an `engine.Trainer`."""
         from keras_spot.base.devices import here
+        from keras_spot.model.reparameterizations import SourceMixture
 
         study, entry = self.study, self.study.entry(cell)
         recipe, reparameterization = study.full_recipe, None
@@ -82,6 +88,9 @@ class CellTrainer:
             rate = cell.rate or recipe.learning_rate
             recipe = dataclasses.replace(recipe, prompt_length=length, learning_rate=rate)
             reparameterization = method.reparameterization
+        if start is not None and start.ndim == 3:
+            reparameterization = SourceMixture(start, joint=True)
+            start = start.mean(axis=0)
         return Run(
             task=entry.task,
             seed=cell.seed,
@@ -132,6 +141,7 @@ class CellTrainer:
             examples=len(kept.subset(cell.examples, cell.seed)),
             backbone=session.model.fingerprint,
             majority=self._majority(study.entry(cell), run),
+            weights=_weights(session),
         )
 
     def _majority(self, entry: StudyTask, run: Run) -> float | None:
@@ -153,6 +163,14 @@ class CellTrainer:
         rows = examples(entry.task, numbered(read))
         counts = collections.Counter(example.target for example in rows)
         return counts.most_common(1)[0][0]
+
+
+def _weights(session: Session) -> list[float] | None:
+    """Return the weights of the mixture that a session trains, None of anything else."""
+    from keras_spot.model.reparameterizations import SourceMixture
+
+    layer = session.model.soft_prompt.reparameterization
+    return [float(w) for w in layer.shares()] if isinstance(layer, SourceMixture) else None
 
 
 def _mean_loss(history: list[dict[str, Any]]) -> float:

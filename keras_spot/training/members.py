@@ -8,7 +8,7 @@ from keras_spot import tasks
 from keras_spot.base.errors import invalid
 from keras_spot.prompts import names as prompt_names
 
-__all__ = ["Member", "members_of"]
+__all__ = ["Member", "check_teachers", "members_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Member:
         seed: of its sampled initial prompt, its dropout and the order of its examples.
         learning_rate: its constant rate.
         prompt_init: what it starts from, see `build`.
+        teacher: the trained prompt that it also learns from, see `PromptedT5.distill`; or None.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Member:
     seed: int
     learning_rate: float
     prompt_init: Any
+    teacher: Any = None
 
     @property
     def tasks(self) -> tuple[tasks.Task, ...]:
@@ -48,7 +50,8 @@ def members_of(
     """Return the prompts of a run.
 
     Args:
-        given: `task`, `seed`, `learning_rate` and `prompt_init`, each one for all or a list of K.
+        given: `task`, `seed`, `learning_rate`, `prompt_init` and `teacher`, each one for all or a
+            list of K.
         names: of a bank, K names. Default: what tells the prompts apart.
         is_bank: whether it is a bank, perhaps of one.
 
@@ -73,6 +76,17 @@ def members_of(
     return tuple(Member(name, *row) for name, row in zip(checked, rows))
 
 
+def check_teachers(members: Sequence[Member], weight: float | None) -> None:
+    """Raise InvalidArgument unless all prompts have a teacher, or none has one and its weight."""
+    taught = [member.teacher is not None for member in members]
+    if any(taught) and not all(taught):
+        names = [member.name for member in members if member.teacher is None]
+        raise invalid("teacher", "must be one for each prompt, or none", f"none for {names[0]}")
+    if weight is not None and not any(taught):
+        rule = "must be given with a teacher"
+        raise invalid("distillation_weight", rule, f"distillation_weight={weight}")
+
+
 def _task(task: Any, is_bank: bool) -> tasks.Task | tasks.Mixture:
     if not isinstance(task, tasks.Mixture):
         return tasks.get(task)
@@ -85,7 +99,7 @@ def _task(task: Any, is_bank: bool) -> tasks.Task | tasks.Mixture:
 
 def _telling_names(rows: Sequence[tuple[Any, ...]]) -> list[str]:
     """Return names that say in what a bank's prompts differ."""
-    parts = [(task.name, f"seed{seed}", f"rate{rate:g}") for task, seed, rate, _ in rows]
+    parts = [(task.name, f"seed{seed}", f"rate{rate:g}") for task, seed, rate, *_ in rows]
     telling = [column for column in zip(*parts) if len(set(column)) > 1] or [next(zip(*parts))]
     names = ["-".join(parts) for parts in zip(*telling)]
     if len(set(names)) == len(names):

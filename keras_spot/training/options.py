@@ -58,6 +58,7 @@ class CommonOptions(TypedDict, total=False):
     quantize: Quantize | None
     kernels: Kernels
     skip_nonfinite: int
+    distillation_weight: float | None
     reparameterization: Reparameterized
 
 
@@ -65,6 +66,7 @@ class RunOptions(CommonOptions, total=False):
     """The fields of `Run` that `train` takes by keyword."""
 
     prompt_init: Start
+    teacher: Start
     seed: int
     learning_rate: float | None
 
@@ -74,6 +76,7 @@ class BankOptions(CommonOptions, total=False):
 
     names: Sequence[str] | None
     prompt_init: Start | Sequence[Start]
+    teacher: Start | Sequence[Start]
     seed: int | Sequence[int]
     learning_rate: float | Sequence[float] | None
 

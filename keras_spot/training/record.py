@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["fields_of", "record_of"]
 
 _TOLD_OTHERWISE = (
-    *("task", "names", "seed", "learning_rate", "prompt_init"),  # of each prompt
+    *("task", "names", "seed", "learning_rate", "prompt_init", "teacher"),  # of each prompt
     *("backbone", "tokenizer"),  # by name or place
     *("data_dir", "devices"),  # where a run is made does not make it another one
 )
 """Fields of `Run` that its record does not have as they are."""
-_WHERE_GIVEN = ("prompt_attention", "quantize")
+_WHERE_GIVEN = ("prompt_attention", "quantize", "distillation_weight")
 """Fields that are left out where they are None: the model says what that comes to."""
 
 
@@ -71,6 +71,8 @@ def _member_record(member: Member, default: str) -> dict[str, Any]:
     }
     if isinstance(member.task, tasks.Mixture):
         record["mixture"] = dataclasses.asdict(member.task)
+    if member.teacher is not None:
+        record["teacher"] = _described_start(member.teacher, default)
     return record
 
 
@@ -131,9 +133,11 @@ def fields_of(record: Mapping[str, Any], known: Collection[str]) -> dict[str, An
 
 def _member_fields(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `Run` for one prompt of a record."""
-    start, name = row["prompt_init"], row["task"]
+    start, name, teacher = row["prompt_init"], row["task"], row.get("teacher")
     if not isinstance(start, str) or start.startswith("array "):
         raise invalid("record", "must name its initial prompt", f"prompt_init={start!r}")
+    if teacher is not None and (not isinstance(teacher, str) or teacher.startswith("array ")):
+        raise invalid("record", "must name its teacher", f"teacher={teacher!r}")
     if "mixture" in row:
         task: tasks.Task | tasks.Mixture = tasks.Mixture(**row["mixture"])
     elif name not in record["tasks"]:
@@ -145,4 +149,5 @@ def _member_fields(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[st
         files = {split: of_split["path"] for split, of_split in facts.items()}
         task = tasks.Task(**record["tasks"][name], files=files)
     rate = row.get("learning_rate", record["recipe"]["learning_rate"])
-    return {"task": task, "seed": row["seed"], "learning_rate": rate, "prompt_init": start}
+    own = {"task": task, "seed": row["seed"], "learning_rate": rate, "prompt_init": start}
+    return own if teacher is None else {**own, "teacher": teacher}

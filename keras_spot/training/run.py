@@ -20,7 +20,7 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.fields import POSITIVE, RATE, TEXT, WHOLE, about
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
-from keras_spot.training.members import Member, members_of
+from keras_spot.training.members import Member, check_teachers, members_of
 from keras_spot.training.options import (
     REPARAMETERIZATIONS,
     DevicesLike,
@@ -75,6 +75,10 @@ class Run:
             undo at most, with a warning for each; one more stops the run. Default 0.
         reparameterization: what is trained in the prompts' place, see `build`. Default: None, the
             prompts themselves.
+        teacher: a trained prompt from whose answers this one also learns, see
+            `PromptedT5.distill`; of a bank a list of K. Default: None.
+        distillation_weight: of what is learned from the teachers, beside the task's loss. Default:
+            0.9 where there are any.
 
     Raises:
         InvalidArgument: a value that breaks its rule, an unknown name, or lists of several lengths.
@@ -230,6 +234,19 @@ class Run:
             metavar="NAME",
         ),
     )
+    teacher: Start | Sequence[Start] = dataclasses.field(
+        default=None,
+        metadata=about(
+            "Also learn from this trained prompt's answers. Default: none.",
+            option=str,
+            metavar="PROMPT",
+            several=True,
+        ),
+    )
+    distillation_weight: float | None = dataclasses.field(
+        default=None,
+        metadata=about("Weight of what teachers teach. Default: 0.9.", rule=RATE, option=float),
+    )
     skip_nonfinite: int = dataclasses.field(
         default=0,
         metadata=about(
@@ -251,12 +268,14 @@ class Run:
             "seed": self.seed,
             "learning_rate": self.learning_rate or recipe.learning_rate,
             "prompt_init": self.prompt_init,
+            "teacher": self.teacher,
         }
         members = members_of(given, self.names, self.is_bank)
         rates = {member.learning_rate for member in members}
         if len(rates) > 1 and shares_a_part(self.reparameterization):
             rule = "must be one for all prompts that share a part"
             raise invalid("learning_rate", rule, f"{self.learning_rate!r}")
+        check_teachers(members, self.distillation_weight)
         object.__setattr__(self, "_members", members)
         if self.examples is not None and self.is_mixture:
             rule = "must not be given with a mixture"
@@ -284,7 +303,7 @@ class Run:
     @property
     def is_bank(self) -> bool:
         """Whether this is a bank's run."""
-        several = (self.task, self.seed, self.learning_rate, self.prompt_init)
+        several = (self.task, self.seed, self.learning_rate, self.prompt_init, self.teacher)
         return self.names is not None or any(isinstance(v, (list, tuple)) for v in several)
 
     @property

@@ -17,6 +17,7 @@ from keras_spot.data.dataset import Shape
 from keras_spot.data.kept import KeptSplit
 from keras_spot.model import optimizers
 from keras_spot.model.build import build
+from keras_spot.model.distillation import WEIGHT
 from keras_spot.prompts import initializers
 from keras_spot.prompts.initializers import PromptInitializer
 from keras_spot.training.checkpoints import random_states
@@ -81,6 +82,7 @@ class Session:
                 reparameterization=run.reparameterization,
             )
             self._compile(run)
+            self._distill(run)
         if self.model.preprocessor is None:
             raise invalid("tokenizer", "must be given with a backbone object", "tokenizer=None")
         self.tokenizer = self.model.preprocessor.tokenizer
@@ -108,6 +110,12 @@ class Session:
             model.backbone.count_params(), model.backbone.compute_dtype, run.total_steps
         ):
             model.compile(jit_compile=True)
+
+    def _distill(self, run: Run) -> None:
+        teachers = [member.teacher for member in run.members]
+        if None not in teachers:
+            weight = run.distillation_weight or WEIGHT
+            self.model.distill(_one_or_all(run, teachers), weight)
 
     @property
     def input_length(self) -> int:

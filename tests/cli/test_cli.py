@@ -111,6 +111,46 @@ def test_train_a_bank_and_serve_it(keras_spot, preset, data_dir, tmp_path):
     assert answers["outputs"].shape == (2,)
 
 
+def test_prompts_of_a_multitask_adapter_go_on_and_learn_from_teachers(
+    keras_spot, preset, data_dir, tmp_path
+):
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(4)
+    shapes = {"prompt_embeddings": (3, 16), "prefix_task_cols": (2, 3, 2)}
+    shapes["prefix_task_rows"] = (2, 2, 16)
+    drawn = {name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    save_file(drawn, adapter / "adapter_model.safetensors")
+    config = {"peft_type": "MULTITASK_PROMPT_TUNING", "num_virtual_tokens": 3, "num_ranks": 2}
+    config |= {"task_type": "SEQ_2_SEQ_LM", "num_transformer_submodules": 1}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    both = ["--task", "synthetic/movies", "--task", "synthetic/products"]
+    common = ["--backbone", preset, "--data-dir", data_dir, "--validation-split", ""]
+    bank = ["train-bank", *both, *common, "--run-dir", tmp_path / "bank"]
+    code, _, err = keras_spot(*bank, "--prompt-init-multitask", adapter, "--steps", 2)
+    assert (code, err) == (0, "")
+    record = json.loads((tmp_path / "bank" / "run.json").read_text())
+    assert record["reparameterization"]["shared"]["rank"] == 2
+    shared = prompts.read(tmp_path / "bank", 2).values
+    assert 0 < np.abs(shared - drawn["prompt_embeddings"]).max() < 2
+    code, _, err = keras_spot(*bank, "--prompt-init-multitask", adapter, "--prompt-init", adapter)
+    assert (code, "`prompt_init` must not be given with" in err) == (2, True)
+    one = ["train-bank", *both, "--task", "synthetic/topic", *common, "--run-dir", tmp_path / "no"]
+    code, _, err = keras_spot(*one, "--prompt-init-multitask", adapter)
+    assert (code, "must be one for all prompts, or a list of" in err) == (2, True)
+
+    folders = [tmp_path / "bank" / f"synthetic.{name}" for name in ("movies", "products")]
+    taught = [word for folder in folders for word in ("--teacher", folder)]
+    words = [*both, *common, "--prompt-init", tmp_path / "bank", "--reparameterization", "shared"]
+    words += [*taught, "--run-dir", tmp_path / "taught", "--steps", 1]
+    assert keras_spot("train-bank", *words)[0] == 0
+    untaught = [word for word in words if word not in taught]
+    code, _, err = keras_spot("train-bank", *untaught)
+    assert (code, "must be new or hold a run with the same" in err) == (2, True)
+
+
 def test_a_task_record_of_ones_own(keras_spot, preset, tmp_path):
     rows = "text,label\n" + "a fine film,good\na dull film,bad\n" * 8
     for split in ("train", "dev"):

@@ -21,7 +21,7 @@ METHODS = {
     "residual": {"reparameterization": "residual", "learning_rates": [0.1, 0.3]},
     "short": {"prompt_length": 2, "learning_rates": [0.01, 0.3]},
 }
-GAINS = {"plain": 0.0, "residual": 2.0, "short": -1.0}
+GAINS = {"plain": 0.0, "residual": 2.0, "short": -1.0, "learned": 1.0}
 
 
 def describe(**options):
@@ -62,6 +62,7 @@ class FakeTrainer:
             loss=1.0,
             examples=10,
             backbone="0123456789abcdef",
+            weights=[0.75, 0.25][: len(start)] if np.ndim(start) == 3 else None,
         )
 
 
@@ -111,10 +112,17 @@ def test_methods_of_a_length_start_from_the_same_source_prompt(whole):
 
 def test_the_comparison_is_by_pairs(whole):
     _, rows = whole
-    records = comparison.compare(rows, describe().prompt_methods)
+    every = comparison.compare(rows, describe().prompt_methods)
+    records = [record for record in every if record["reference"] == "plain"]
+    starts = ("scratch", "mr", "snli")
     assert [(r["method"], r["start"]) for r in records] == [
-        (method, start) for start in ("scratch", "mr", "snli") for method in ("residual", "short")
+        (method, start) for start in starts for method in ("residual", "short")
     ]
+    others = every[len(records) :]  # against the plain prompt of another length
+    assert [(r["reference"], r["method"], r["start"]) for r in others] == [
+        ("short", "residual", start) for start in starts
+    ]
+    assert all(r["gain"] == pytest.approx(3.0) and r["verdict"] == "better" for r in others)
     by_id = {row["id"]: row for row in rows}
     for record in records:
         kind = "scratch" if record["start"] == "scratch" else "transfer"
@@ -135,6 +143,7 @@ def test_the_comparison_is_by_pairs(whole):
         assert record["reached"] == (1.0 if better else 0.0)
         # A gain of 2 is there at half of the steps, where the score is 1 lower.
         assert record["steps"] == 0.5 if better else math.isnan(record["steps"])
+        assert record["own_steps"] == 1.0
 
 
 def test_the_sign_test_is_the_binomial_test():
@@ -153,6 +162,77 @@ def test_a_seed_without_all_targets_and_few_seeds_claim_nothing(whole):
     text = report.answer(comparison.compare(some, describe().prompt_methods))
     assert text.startswith("Nothing can be claimed: with 1 paired seeds")
     assert report.answer([]) == "No pair of runs of two methods has finished yet."
+
+
+def test_targets_with_a_source_each_are_compared_together(tmp_path):
+    targets = [
+        {"task": "glue/sst2", "sources": ["mr"]},
+        {"task": "glue/rte", "sources": ["snli"]},
+    ]
+    plan = describe(targets=targets, tuning_steps=6, embedding_steps=4)
+    assert plan.has_own_sources
+    assert not describe().has_own_sources
+    assert study.Study.from_record(plan.record()).cells() == plan.cells()
+    assert {plan.steps(cell) for cell in plan.cells() if cell.kind == "tuning"} == {6}
+    rows = study.run(plan, tmp_path / "study", make_trainer=FakeTrainer)
+    pairs = {(row["source"], row["target"]) for row in rows if row["kind"] == "transfer"}
+    assert pairs == {("mr", "glue/sst2"), ("snli", "glue/rte")}
+    records = comparison.compare(rows, plan.prompt_methods, plan.has_own_sources)
+    assert {(r["start"], r["targets"]) for r in records} == {("scratch", 2), ("its source", 2)}
+    text = (write_report(tmp_path / "study").parent / "summary.md").read_text("utf-8")
+    assert "residual from its source (+2.0 ± 0.0, p 0.031)" in text
+    assert "after 6 steps; no target" in text
+    for name in ("methods-all", "methods-curves-scratch-all", "methods-curves-its-source-all"):
+        assert f"pictures/{name}.svg" in text
+
+
+def test_weights_of_the_sources_are_learned_beside_each_single_one(tmp_path):
+    methods = {
+        "plain": {"learning_rates": [0.1, 0.3]},
+        "learned": {"transfer": "learned", "learning_rates": [0.1, 0.3]},
+    }
+    plan = describe(methods=methods, tuned_on=None)
+    assert study.Study.from_record(plan.record()).cells() == plan.cells()
+    rows = study.run(plan, tmp_path / "study", make_trainer=FakeTrainer)
+    mixed = [row for row in rows if row["method"] == "learned" and row["target"]]
+    assert {(row["kind"], row["source"]) for row in mixed} == {("transfer", "learned")}
+    assert len(mixed) == 2 * 6
+    place = study.StudyFolder(tmp_path / "study")
+    sources = [Cell("source", name, None, None, 0, "plain") for name in ("mr", "snli")]
+    values = [prompts.read(place.prompt(source)).values for source in sources]
+    np.testing.assert_array_equal(FakeTrainer.starts[mixed[0]["id"]], np.stack(values))
+    tuning = Cell("tuning", "mr", None, None, 0, "learned", 0.1)  # by the other sources alone
+    assert [cell.source for cell in plan.starts(tuning)] == ["snli"]
+    np.testing.assert_array_equal(FakeTrainer.starts[tuning.id], values[1:])
+    assert mixed[0]["weights"] == {"mr": 0.75, "snli": 0.25}
+    records = comparison.compare(rows, plan.prompt_methods)
+    assert [(r["start"], r["seeds"]) for r in records] == [("mr", 6), ("snli", 6)]
+    text = (write_report(tmp_path / "study").parent / "summary.md").read_text("utf-8")
+    assert "the prompt and the weights of the sources it starts from" in text
+    assert "pictures/weights-learned-glue.sst2.svg" in text
+    assert [len(one.scores) for one in comparison.means(rows, plan.prompt_methods)] == [2, 2]
+
+
+def test_means_are_of_the_seeds_that_all_methods_have(whole):
+    _, rows = whole
+    plan = describe()
+    missing = ("scratch--glue.rte--all--0--short", "scratch--glue.sst2--all--5--plain")
+    some = [row for row in rows if row["id"] not in missing]
+    every = comparison.means(some, plan.prompt_methods)
+    assert [(one.start, one.targets) for one in every] == [
+        (start, 2) for start in ("scratch", "mr", "snli")
+    ]
+    assert {len(runs) for runs in every[0].scores.values()} == {4}
+    assert {len(runs) for runs in every[1].scores.values()} == {6}
+    by_id = {row["id"]: row["score"] for row in rows}
+    both = [by_id[f"scratch--{target}--all--1--plain"] for target in ("glue.sst2", "glue.rte")]
+    assert every[0].scores["plain"][0] == pytest.approx(np.mean(both))
+    assert every[0].curves["plain"][0] == [
+        (2, pytest.approx(np.mean(both) - 1)),
+        (4, pytest.approx(np.mean(both))),
+    ]
+    alone = [row for row in rows if row["method"] == "plain"]
+    assert comparison.means(alone, plan.prompt_methods) == []
 
 
 def test_the_report_says_which_method_is_better(whole):
@@ -207,7 +287,40 @@ def test_a_description_survives_and_may_grow():
             "`methods` must have the same number of learning rates each, to be tuned alike. "
             "Received: a 2, b 1",
         ),
+        (
+            {"methods": {"a": {"transfer": "learned"}, "b": {}}},
+            "`methods` must begin with one that has runs from scratch",
+        ),
+        (
+            {"methods": {"a": {}, "b": {"transfer": "learned", "prompt_length": 2}}},
+            "`methods` must have another method of the same prompt length, to train the sources",
+        ),
+        ({"methods": {"a": {}, "b": {"transfer": "learnt"}}}, "`methods` must be a known name."),
+        (
+            {"methods": {"a": {}, "b": {"transfer": "learned", "reparameterization": "residual"}}},
+            "`methods` must have a reparameterization or a transfer, not both. Received: b",
+        ),
+        (
+            {
+                "methods": {"a": {}, "b": {"transfer": "learned"}},
+                "sources": ["mr"],
+            },
+            "`methods` must have a method that mixes sources only with two of them or more.",
+        ),
         ({"tuned_on": ["cb"]}, "`tuned_on` must be a known name."),
+        ({"tuning_steps": 2}, "`tuning_steps` must be at least 4, as embedding_steps and"),
+        (
+            {"targets": [{"task": "glue/rte", "sources": ["sst2"]}]},
+            "`sources` must be a known name.",
+        ),
+        (
+            {"targets": [{"task": "glue/rte", "sources": "mr"}]},
+            "`sources` must be a list of names of sources.",
+        ),
+        (
+            {"sources": [{"task": "mr", "sources": ["mr"]}], "tuned_on": None},
+            "`sources` must be given of a target alone. Received: mr",
+        ),
     ],
 )
 def test_bad_methods(options, message):

@@ -50,6 +50,9 @@ def draw(kind, path, count):
         return plots.top_k_curve(RETRIEVAL, path)
     if kind == "source_weights":
         return plots.source_weights(tasks, rng.normal(size=len(tasks)), path)
+    if kind == "method_scores":
+        starts = {start: {name: rng.normal(size=3) for name in tasks} for start in ("a", "b")}
+        return plots.method_scores(starts, path, title="methods")
     return plots.learning_curves(CURVES, path, title="title", ylabel="accuracy", majority=52.0)
 
 

@@ -267,7 +267,7 @@ def test_the_kept_study_says_what_its_table_says():
     assert report.check_report(kept)  # the command of its header writes it anew
     actual = results.gather(kept)
     nothing = Drawn(gains=[], curves=[], top_k=[], similarity=[], tasks=[])
-    text = markdown.render(content.compose(actual, [nothing]), kept, "pictures")
+    text = markdown.render(content.compose(actual, [nothing], []), kept, "pictures")
     assert lines(text) == lines((kept / "summary.md").read_text(encoding="utf-8"))
     for start in ("**Start", "- "):
         shown = [line for line in text.splitlines() if line.startswith(start)]

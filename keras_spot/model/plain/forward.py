@@ -200,6 +200,12 @@ class PlainT5(T5Layers):
             states: encoder states from `encode`, joined or not.
             mask: `[B, P + T]` from `encode`.
         """
+        return self.logits(self.decoder_states(token_ids, padding_mask, states, mask))
+
+    def decoder_states(
+        self, token_ids: Tensor, padding_mask: Tensor, states: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Return the decoder's last states `[B, D, H]`, before their norm; see `decode`."""
         backbone = self.backbone
         shared, states = states if isinstance(states, (list, tuple)) else (None, states)
         absorb = self.absorbs(token_ids.shape[1], states.shape[1])
@@ -209,7 +215,7 @@ class PlainT5(T5Layers):
         x = backbone.decoder_embedding_dropout(backbone.token_embedding(token_ids))
         for layer in layers:
             x = self.decoder_layer(layer, x, bias, states, across, shared, absorb)
-        return self.logits(x)
+        return x
 
     def decoder_layer(
         self,

@@ -17,7 +17,7 @@ from keras_spot.prompts.forms import peft
 from keras_spot.prompts.initializers import base
 from keras_spot.prompts.prompt import Prompt, as_prompt
 
-__all__ = ["FromNumpy", "from_numpy", "mean_of", "multitask"]
+__all__ = ["FromNumpy", "OfMultitask", "from_numpy", "mean_of", "multitask"]
 
 
 @keras.saving.register_keras_serializable("keras_spot")
@@ -78,13 +78,18 @@ class FromNumpy(base.PromptInitializer):
 from_numpy = FromNumpy
 
 
-class _OfMultitask(FromNumpy):
+class OfMultitask(FromNumpy):
     """A task's prompt of a multitask adapter, with the parts that it is made of."""
 
     parts: tuple[np.ndarray, np.ndarray, np.ndarray]
 
+    @property
+    def rank(self) -> int:
+        """The rank of the adapter's factors."""
+        return int(self.parts[1].shape[1])
 
-def multitask(adapter: PathLike) -> list[FromNumpy]:
+
+def multitask(adapter: PathLike) -> "list[OfMultitask]":
     """Return an initialiser for each task of a multitask adapter of PEFT.
 
     With `reparameterization={"shared": {"rank": r}}` and the adapter's rank r the bank goes on from
@@ -100,10 +105,10 @@ def multitask(adapter: PathLike) -> list[FromNumpy]:
     shared, cols, rows = peft.read_parts(peft.locate(Path(remote.fetch(adapter))))
     starts = []
     for number, parts in enumerate(zip(cols, rows)):
-        start = _OfMultitask(store.read(adapter, task_id=number))
+        start = OfMultitask(store.read(adapter, task_id=number))
         start.parts = (shared, *parts)
         starts.append(start)
-    return list(starts)
+    return starts
 
 
 def mean_of(prompts: Mapping[str, float] | Sequence[PathLike | Array | Prompt]) -> FromNumpy:

@@ -14,11 +14,13 @@ from keras_spot.study.plots.bars import source_weights
 from keras_spot.study.plots.curves import learning_curves, top_k_curve
 from keras_spot.study.plots.matrices import gain_matrix, similarity_heatmap
 from keras_spot.study.plots.points import gain_scatter, task_map
+from keras_spot.study.plots.spreads import method_scores
 
 __all__ = [
     "gain_matrix",
     "gain_scatter",
     "learning_curves",
+    "method_scores",
     "similarity_heatmap",
     "source_weights",
     "task_map",

@@ -139,15 +139,16 @@ def top_k_curve(
 
 def _line(axes: Any, x: Sequence[int], y: Any, place: int, count: int, label: str) -> Any:
     """Draw one of several lines: the first is the widest and lowest, the last thin and on top."""
+    below = (count - 1 - place) * min(1.0, 3 / max(count - 1, 1))
     (line,) = axes.plot(
         x,
         y,
         label=label,
         color=style.COLOURS[place % len(style.COLOURS)],
-        linewidth=1.6 + 1.5 * (count - 1 - place),
+        linewidth=1.6 + 1.5 * below,
         linestyle=style.DASHES[place % len(style.DASHES)],
         marker=style.MARKERS[place % len(style.MARKERS)],
-        markersize=4.5 + 2.5 * (count - 1 - place),
+        markersize=4.5 + 2.5 * below,
         markeredgecolor=style.PAPER,
         markeredgewidth=0.7,
         zorder=2 + 0.1 * place,

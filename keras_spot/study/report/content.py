@@ -16,7 +16,7 @@ from keras_spot.study.report.document import (
     Section,
     Table,
 )
-from keras_spot.study.report.pictures import Drawn
+from keras_spot.study.report.pictures import Captioned, Drawn
 from keras_spot.study.report.words import around, capital, number, percent, several, signed
 from keras_spot.study.results import Part, Results, size_name
 
@@ -25,17 +25,18 @@ __all__ = ["NONE", "answer", "compose", "reason"]
 NONE = "none: train from scratch"
 
 
-def compose(results: Results, drawn: Sequence[Drawn]) -> Document:
+def compose(results: Results, drawn: Sequence[Drawn], of_methods: Captioned) -> Document:
     """Return the report of a study.
 
     Args:
         results: what the study says.
         drawn: the pictures of every part.
+        of_methods: those of the methods that it compares.
     """
     sections = []
     for part, pictures in zip(results.parts, drawn):
         sections += [_answer(results, part, pictures), *_behind(part, pictures)]
-    sections = [*methods.sections(results), *sections, *_runs(results)]
+    sections = [*methods.sections(results, of_methods), *sections, *_runs(results)]
     return Document(results.study.name, _lead(results), sections)
 
 

@@ -5,20 +5,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_spot.study import comparison
-from keras_spot.study.report.document import Block, Paragraph, Section, Table
+from keras_spot.study.methods import Method
+from keras_spot.study.report.document import Block, Paragraph, Pictures, Section, Table
+from keras_spot.study.report.pictures import Captioned
 from keras_spot.study.report.words import DASH, around, number, percent, signed
 from keras_spot.study.results import Results, size_name
 
 __all__ = ["answer", "sections"]
 
 
-def sections(results: Results) -> list[Section]:
-    """Return the section of the methods, none where a study compares none."""
+def sections(results: Results, drawn: Captioned) -> list[Section]:
+    """Return the section of the methods, none where a study compares none.
+
+    Args:
+        results: what the study says.
+        drawn: the pictures of the methods.
+    """
     methods = results.study.prompt_methods
     if not methods:
         return []
     blocks: list[Block] = [
         Paragraph(answer(results.comparison), important=True),
+        *([Pictures(drawn)] if drawn else []),
         _methods(results),
         _compared(results.comparison),
     ]
@@ -26,7 +34,7 @@ def sections(results: Results) -> list[Section]:
 
 
 def answer(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return in a sentence or two which methods are better or worse than the first.
+    """Return in a few sentences which methods are better or worse than what they are compared with.
 
     Args:
         records: of `comparison.compare`.
@@ -40,13 +48,16 @@ def answer(records: Sequence[Mapping[str, Any]]) -> str:
             f"a sign-test p of {comparison.sign_test(seeds, 0):.2f}, above {comparison.CLAIMED}."
         )
     sentences = []
-    for verdict in ("better", "worse"):
-        named = [_named(record) for record in records if record["verdict"] == verdict]
-        if named:
-            sentences.append(f"{verdict.capitalize()} than {records[0]['reference']}: {named[0]}")
-            sentences[-1] += "".join(f"; {one}" for one in named[1:]) + "."
-    reference = records[0]["reference"]
-    return " ".join(sentences) or f"No method differs from {reference} beyond chance (sign test)."
+    for reference in dict.fromkeys(record["reference"] for record in records):
+        own = [record for record in records if record["reference"] == reference]
+        told = []
+        for verdict in ("better", "worse"):
+            named = [_named(record) for record in own if record["verdict"] == verdict]
+            if named:
+                told.append(f"{verdict.capitalize()} than {reference}: {'; '.join(named)}.")
+        none = f"No method differs from {reference} beyond chance (sign test)."
+        sentences += told or [none]
+    return " ".join(sentences)
 
 
 def _named(record: Mapping[str, Any]) -> str:
@@ -62,7 +73,7 @@ def _methods(results: Results) -> Table:
         rate = rates.get(name) or (recipe.learning_rate if name in rates else None)
         cells = [
             name,
-            str(method.reparameterization or "the prompt itself"),
+            _trained(method),
             str(method.prompt_length or recipe.prompt_length),
             ", ".join(tried),
             DASH if rate is None else f"{rate:g}",
@@ -70,10 +81,17 @@ def _methods(results: Results) -> Table:
         rows.append(cells)
     note = (
         "The rate is the one of the best mean score on the sources after "
-        f"{results.study.target_steps} steps; no target was looked at to choose it."
+        f"{results.study.tuning_steps or results.study.target_steps} steps; no target was looked "
+        "at to choose it."
     )
     head = ["method", "trained", "prompt tokens", "rates tried", "rate chosen"]
     return Table(head, rows, note)
+
+
+def _trained(method: Method) -> str:
+    if method.transfer is not None:
+        return "the prompt and the weights of the sources it starts from"
+    return str(method.reparameterization or "the prompt itself")
 
 
 _FINAL = ("scratch", "transfer")
@@ -83,6 +101,7 @@ def _compared(records: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
         [
             record["method"],
+            record["reference"],
             record["start"],
             size_name(record["examples"]),
             around(record["baseline"], record["baseline_spread"]),
@@ -92,18 +111,24 @@ def _compared(records: Sequence[Mapping[str, Any]]) -> Table:
             number(record["p"], 3),
             f"{record['runs_better']} / {record['runs_worse']}",
             percent(record["reached"]),
-            DASH if math.isnan(record["steps"]) else f"{record['steps']:.2f}",
+            *(_share(record[name]) for name in ("steps", "own_steps")),
             record["verdict"],
         ]
         for record in records
     ]
-    head = ["method", "start", "examples", "first method", "score", "gain", "seeds better / worse"]
-    head += ["sign test p", "runs better / worse", "reach its score", "share of steps", "verdict"]
+    head = ["method", "against", "start", "examples", "its score", "score", "gain"]
+    head += ["seeds better / worse", "sign test p", "runs better / worse", "reach its score"]
+    head += ["share of steps", "its own share", "verdict"]
     note = (
-        "Means over the targets; ± is one standard deviation over the seeds. Gain: over the first "
+        "Means over the targets; ± is one standard deviation over the seeds. Gain: over the other "
         "method from the same start with the same seed, steps and examples. Share of steps: the "
-        "median, over the runs, of the share of the steps after which the first method's last "
-        "score is reached, by the scored checkpoints. A difference is claimed where the sign test "
-        f"over the seeds has a p of at most {comparison.CLAIMED}."
+        "median, over the runs, of the share of the steps after which the other's last score is "
+        "reached, by the scored checkpoints; its own share is the same of the other itself. A "
+        "difference is claimed where the sign test over the seeds has a p of at most "
+        f"{comparison.CLAIMED}."
     )
     return Table(head, rows, note, sortable=True)
+
+
+def _share(share: float) -> str:
+    return DASH if math.isnan(share) else f"{share:.2f}"

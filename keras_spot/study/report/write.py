@@ -10,6 +10,7 @@ from keras_spot.base.atomic import atomic_folder, atomic_write
 from keras_spot.base.ownership import Kind
 from keras_spot.study.report import markdown, page
 from keras_spot.study.report.content import compose
+from keras_spot.study.report.method_pictures import draw_methods
 from keras_spot.study.report.pictures import draw
 from keras_spot.study.results import gather
 from keras_spot.study.table import StudyFolder
@@ -64,7 +65,7 @@ def write_report(
     check_report(folder, overwrite)
     place.write_table(overwrite)
     with atomic_folder(place.path / "pictures", PICTURES, overwrite) as scratch:
-        report = compose(results, draw(results, scratch))
+        report = compose(results, draw(results, scratch), draw_methods(results, scratch))
         html, summary = page.render(report), markdown.render(report, scratch, "pictures")
     for name, text in (("summary.md", summary), (_PAGE, html)):
         with atomic_write(place.path / name, "w", TEXT, overwrite) as file:
