@@ -7,7 +7,7 @@ same order; what differs is the method. They are paired by target, seed and numb
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -58,14 +58,17 @@ def compare(
 ) -> list[Record]:
     """Return a record for every method, start and reference that have runs beside each other.
 
-    `method`; `start`, `"scratch"` or the name of the source; `examples`; `reference`, the method
-    it is compared with; `rate`; `targets` and `seeds`, their numbers; `score` and `baseline` with
-    their spreads, of the means over the targets by seed; `gain` and `gain_spread`, paired by seed;
-    `better` and `worse`, the numbers of seeds whose mean over the targets is; `p`, of the two-sided
-    sign test on those; `runs_better` and `runs_worse`, of single runs; `reached`, the share of runs
-    that reach the reference's last score; `steps`, the median share of its steps that they need for
-    that (NaN where no half of them does); `own_steps`, what the reference itself needs, which is
-    less than 1 where it has settled before or its score swings; and `verdict`.
+    References are the methods of `references` from the same start; and, for every method from a
+    source, the first method's runs from scratch, `"NAME from scratch"`.
+
+    `method`; `start`, `"scratch"` or the name of the source; `examples`; `reference`; `rate`;
+    `targets` and `seeds`, their numbers; `score` and `baseline` with their spreads, of the means
+    over the targets by seed; `gain` and `gain_spread`, paired by seed; `better` and `worse`, the
+    numbers of seeds whose mean over the targets is; `p`, of the two-sided sign test on those;
+    `runs_better` and `runs_worse`, of single runs; `reached`, the share of runs that reach the
+    reference's last score; `steps`, the median share of its steps that they need for that (NaN
+    where no half of them does); `own_steps`, what the reference itself needs, which is less than 1
+    where it has settled before or its score swings; and `verdict`.
 
     Args:
         rows: a study's rows.
@@ -74,27 +77,34 @@ def compare(
             these are compared together, as `"its source"`. Default False.
     """
     grids = {name: _runs(rows, name, own_sources) for name in methods}
-    records = []
+    records: list[Record] = []
+
+    def add(name: str, start: str, size: int | None, reference: str, base: _Runs) -> None:
+        own = _beside(grids[name], start, size)
+        pairs = [(key, base[key], own[key]) for key in base if key in own]
+        if pairs:
+            record = {"method": name, "start": start, "examples": size, "reference": reference}
+            records.append({**record, **_compared(pairs)})
+
     for reference, others in references(methods).items():
-        base = grids[reference]
-        starts = dict.fromkeys((start, size) for start, size, _, _ in base)
-        for start, size in starts:
+        for start, size in dict.fromkeys(key[:2] for key in grids[reference]):
             for name in others:
-                own = _beside(grids[name], start, size)
-                pairs = [
-                    (key, base[key], own[key[2:]])
-                    for key in base
-                    if key[:2] == (start, size) and key[2:] in own
-                ]
-                if pairs:
-                    record = {"method": name, "start": start, "examples": size}
-                    records.append({**record, "reference": reference, **_compared(pairs)})
+                add(name, start, size, reference, _beside(grids[reference], start, size))
+    first = next(iter(methods))
+    for name in methods:
+        for start, size in dict.fromkeys(key[:2] for key in grids[name] if key[0] != SCRATCH):
+            base = _beside(grids[first], SCRATCH, size)
+            add(name, start, size, f"{first} from {SCRATCH}", base)
     return records
+
+
+_Runs: TypeAlias = Mapping[tuple[str, int], Mapping[str, Any]]
+"""The row of each target and seed."""
 
 
 def _beside(
     runs: Mapping[tuple[str, int | None, str, int], Mapping[str, Any]], start: str, size: int | None
-) -> dict[tuple[str, int], Mapping[str, Any]]:
+) -> _Runs:
     """Return by target and seed the runs that stand beside those from a start.
 
     A learned mixture of all sources stands beside every single one.
@@ -118,12 +128,15 @@ def _runs(
     }
 
 
-def _compared(pairs: Sequence[tuple[Any, Mapping[str, Any], Mapping[str, Any]]]) -> Record:
-    """Return what is known of pairs (key, row of the first method, row of another)."""
-    targets = list(dict.fromkeys(key[2] for key, _, _ in pairs))
+_Pair: TypeAlias = tuple[tuple[str, int], Mapping[str, Any], Mapping[str, Any]]
+
+
+def _compared(pairs: Sequence[_Pair]) -> Record:
+    """Return what is known of pairs (target and seed, row of the reference, row of another)."""
+    targets = list(dict.fromkeys(target for (target, _), _, _ in pairs))
     by_seed: dict[int, list[tuple[float, float]]] = {}
-    for key, first, other in pairs:
-        by_seed.setdefault(key[3], []).append((first["score"], other["score"]))
+    for (_, seed), first, other in pairs:
+        by_seed.setdefault(seed, []).append((first["score"], other["score"]))
     # A seed counts where every target has its pair: means over other targets say nothing.
     whole = [np.mean(runs, axis=0) for runs in by_seed.values() if len(runs) == len(targets)]
     means = np.array(whole).reshape(-1, 2)

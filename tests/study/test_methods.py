@@ -118,11 +118,18 @@ def test_the_comparison_is_by_pairs(whole):
     assert [(r["method"], r["start"]) for r in records] == [
         (method, start) for start in starts for method in ("residual", "short")
     ]
-    others = every[len(records) :]  # against the plain prompt of another length
+    others = every[len(records) :][:3]  # against the plain prompt of another length
     assert [(r["reference"], r["method"], r["start"]) for r in others] == [
         ("short", "residual", start) for start in starts
     ]
     assert all(r["gain"] == pytest.approx(3.0) and r["verdict"] == "better" for r in others)
+    against_scratch = every[len(records) + 3 :]  # what a source and a method do together
+    assert [(r["reference"], r["method"], r["start"]) for r in against_scratch] == [
+        ("plain from scratch", method, start)
+        for method in ("plain", "residual", "short")
+        for start in ("mr", "snli")
+    ]
+    assert [round(r["gain"], 6) for r in against_scratch] == [0, 0, 2, 2, -1, -1]
     by_id = {row["id"]: row for row in rows}
     for record in records:
         kind = "scratch" if record["start"] == "scratch" else "transfer"
@@ -179,6 +186,7 @@ def test_targets_with_a_source_each_are_compared_together(tmp_path):
     assert pairs == {("mr", "glue/sst2"), ("snli", "glue/rte")}
     records = comparison.compare(rows, plan.prompt_methods, plan.has_own_sources)
     assert {(r["start"], r["targets"]) for r in records} == {("scratch", 2), ("its source", 2)}
+    assert {r["start"] for r in records if " " in r["reference"]} == {"its source"}
     text = (write_report(tmp_path / "study").parent / "summary.md").read_text("utf-8")
     assert "residual from its source (+2.0 ± 0.0, p 0.031)" in text
     assert "after 6 steps; no target" in text
@@ -206,7 +214,13 @@ def test_weights_of_the_sources_are_learned_beside_each_single_one(tmp_path):
     np.testing.assert_array_equal(FakeTrainer.starts[tuning.id], values[1:])
     assert mixed[0]["weights"] == {"mr": 0.75, "snli": 0.25}
     records = comparison.compare(rows, plan.prompt_methods)
-    assert [(r["start"], r["seeds"]) for r in records] == [("mr", 6), ("snli", 6)]
+    assert [(r["method"], r["start"], r["seeds"]) for r in records] == [
+        ("learned", "mr", 6),
+        ("learned", "snli", 6),
+        ("plain", "mr", 6),  # against plain from scratch
+        ("plain", "snli", 6),
+        ("learned", "learned", 6),
+    ]
     text = (write_report(tmp_path / "study").parent / "summary.md").read_text("utf-8")
     assert "the prompt and the weights of the sources it starts from" in text
     assert "pictures/weights-learned-glue.sst2.svg" in text
