@@ -1,7 +1,7 @@
 """Prompts that learn from the answers of trained prompts."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from keras import ops
@@ -9,16 +9,22 @@ from keras import ops
 from keras_spot import backbones
 from keras_spot.base.devices import replicas
 from keras_spot.base.errors import invalid
-from keras_spot.base.types import Tensor
+from keras_spot.base.types import Array, PathLike, Tensor
 from keras_spot.model.losses import per_prompt, sum_shown_as_mean
 from keras_spot.model.plain.forward import PlainT5
 from keras_spot.model.soft_prompt import SoftPrompt
 from keras_spot.prompts.initializers import FromNumpy
+from keras_spot.prompts.prompt import Prompt
 
-__all__ = ["WEIGHT", "Distillation", "teach"]
+__all__ = ["WEIGHT", "Distillation", "Teachers", "teach"]
 
 WEIGHT = 0.9
 """Of what is learned from the teachers, beside the task's own loss."""
+
+
+Teacher: TypeAlias = PathLike | Array | Prompt
+Teachers: TypeAlias = Teacher | Sequence[Teacher] | None
+"""A trained prompt, or of a bank one for each; None for no longer."""
 
 
 class Distillation:
@@ -111,7 +117,7 @@ class Distillation:
         return self.teachers.norm(self.backbone.decoder_layer_norm, hidden)
 
 
-def teach(model: Any, teachers: Any, weight: float = WEIGHT) -> None:
+def teach(model: Any, teachers: Teachers, weight: float = WEIGHT) -> None:
     """Let a model's `fit` also learn from the answers of trained prompts.
 
     The teachers are no part of the model and are not saved with it.
@@ -130,7 +136,7 @@ def teach(model: Any, teachers: Any, weight: float = WEIGHT) -> None:
     """
     made = None
     if teachers is not None:
-        given = list(teachers) if isinstance(teachers, (list, tuple)) else [teachers]
+        given: list[Any] = [*teachers] if isinstance(teachers, (list, tuple)) else [teachers]
         count = model.soft_prompt.count
         if len(given) != count:
             raise invalid("teachers", f"must be {count}, one for each prompt", f"{len(given)}")

@@ -20,7 +20,7 @@ from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Initializer, PathLike, Record, Tensor
 from keras_spot.model import export, reparameterizations, texts
-from keras_spot.model.distillation import WEIGHT, teach
+from keras_spot.model.distillation import WEIGHT, Teachers, teach
 from keras_spot.model.generate_functions import INPUTS
 from keras_spot.model.generation import Generator
 from keras_spot.model.kernels import ForwardPass
@@ -155,7 +155,7 @@ class PromptedT5(PromptTuning):
         """`"int8"` or `"int4"` of a backbone that is so quantised, see `build`."""
         return backbones.quantization(self.backbone)
 
-    def distill(self, teachers: Any, weight: float = WEIGHT) -> None:
+    def distill(self, teachers: Teachers, weight: float = WEIGHT) -> None:
         """Let `fit` also learn from the answers of trained prompts, see `distillation.teach`."""
         teach(self, teachers, weight)
 
