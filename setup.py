@@ -32,6 +32,7 @@ SERVE = [
 CTRANSLATE2 = ["ctranslate2>=4.5,<5", "sentencepiece>=0.2"]
 ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.19,<2", "sentencepiece>=0.2"]
 JAX = ["jax>=0.9,<0.11"]  # on accelerators besides jax[cuda12] or jax[tpu] of the same version
+TPU = ["jax[tpu]>=0.9,<0.11"]  # with the libtpu of its own version; Linux on x86
 # Newer torch wheels bring CUDA, several gigabytes.
 PARITY = ["peft>=0.17", "torch>=2.6,<2.14", "transformers>=5"]
 # From 0.0.74 on it needs a package that not every index serves.
@@ -94,6 +95,7 @@ setup(
         "ctranslate2": CTRANSLATE2,
         "onnx": ONNX,
         "jax": JAX,
+        "tpu": TPU,
         "parity": PARITY,
         "docs": DOCS,
         "dev": PLOTS + RAY + T5X + GCS + CTRANSLATE2 + ONNX + SERVE + DEV,

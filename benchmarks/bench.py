@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,19 @@ class Bench:
 
     # === Workers ===
 
-    def fresh(self, side: str) -> Worker:
-        """Return a new worker, for whoever wants a process of its own."""
+    def fresh(
+        self, side: str, module: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> Worker:
+        """Return a new worker, for whoever wants a process of its own.
+
+        Args:
+            module: default, the side's own.
+            environment: further variables of it.
+        """
         python = self._pythons[side]
         if python is None:
             raise Skip("needs the peer")
-        return Worker(f"benchmarks.{side}", python, self.threads)
+        return Worker(module or f"benchmarks.{side}", python, self.threads, environment)
 
     def ask(self, side: str, name: str, /, **arguments: Any) -> Any:
         """Let a side do something; a worker that died before is replaced."""

@@ -7,6 +7,30 @@ from benchmarks.workload import Shape
 
 
 @dataclasses.dataclass(frozen=True)
+class Chip:
+    """What to measure on an accelerator.
+
+    Attributes:
+        kinds: what counts as one.
+        shapes: models that train on it, the largest last.
+        batch: (B, T, D) of their steps.
+        steps: steps in a lap, of which the mean counts.
+        gemm: rows of the square matrices.
+    """
+
+    kinds: tuple[str, ...] = ("gpu", "tpu")
+    shapes: dict[str, Shape] = dataclasses.field(
+        default_factory=lambda: {
+            "base": Shape(layers=12, width=768, inner=2048, heads=12),
+            "large": Shape(layers=24, width=1024, inner=2816, heads=16),
+        }
+    )
+    batch: tuple[int, int, int] = (32, 512, 16)
+    steps: int = 10
+    gemm: int = 8192
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """What to measure; the defaults are those of a full run.
 
@@ -35,6 +59,7 @@ class Settings:
         slopes: what is varied to its values.
         slope_base: the others' values meanwhile.
         gemm: rows of the square matrices.
+        chip: what is measured on an accelerator.
     """
 
     shape: Shape = dataclasses.field(default_factory=Shape)
@@ -80,9 +105,11 @@ class Settings:
         default_factory=lambda: {"T": 64, "P": 100, "B": 16, "L": 8}
     )
     gemm: int = 2048
+    chip: Chip = dataclasses.field(default_factory=Chip)
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Return all but the chip's, which stand in the names of its measurements."""
+        return {name: size for name, size in dataclasses.asdict(self).items() if name != "chip"}
 
 
 QUICK = Settings(
@@ -110,4 +137,11 @@ QUICK = Settings(
     slopes={"T": (4, 8), "P": (3, 6), "B": (2, 4), "L": (1, 2), "K": (1, 2)},
     slope_base={"T": 6, "P": 5, "B": 4, "L": 2},
     gemm=256,
+    chip=Chip(
+        kinds=("gpu", "tpu", "cpu"),
+        shapes={"toy": Shape(layers=1, width=32, inner=48, heads=2, head_width=16, vocabulary=96)},
+        batch=(4, 6, 3),
+        steps=2,
+        gemm=256,
+    ),
 )

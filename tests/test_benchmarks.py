@@ -68,6 +68,34 @@ def test_every_piece_of_the_fast_kernels_is_measured():
     assert own - set(cases.kernels.PIECES) == {"cached_decoder"}  # by generation
 
 
+@pytest.mark.slow  # four processes, each of which compiles a step
+def test_an_accelerator_and_both_backends(tmp_path):
+    """A CPU stands in for the accelerator: with toy sizes everything else is the same."""
+    pytest.importorskip("jax", reason="the other backend")
+    asked = ["--no-peer", "--part", "accelerator", "--part", "JAX against"]
+    measured, printed = run(tmp_path, *asked)
+    ours, *chips = measured.values()
+    assert set(ours["sides"]) == {"jax", "tensorflow"}, printed
+    modes = [list(modes) for modes in cases.accelerator.MODES.values()]
+    assert [list(chip["sides"]) for chip in chips] == modes
+    for chip in chips:
+        losses = [float(note.split("loss ")[1]) for note in chip["notes"][1:]]
+        np.testing.assert_allclose(losses, losses[0], rtol=1e-2)
+        assert min(chip["gemm"]["bfloat16"].values()) > 0
+        assert "of its own product" in chip["notes"][0]
+    assert "| recomputed |" in (tmp_path / "results.md").read_text()
+
+
+@pytest.mark.slow  # imports TensorFlow once more
+def test_without_an_accelerator_its_case_is_skipped():
+    worker = Worker("benchmarks.backend", environment={"CUDA_VISIBLE_DEVICES": "-1"})
+    try:
+        with pytest.raises(Skip, match=r"^tensorflow sees no accelerator, only CPU$"):
+            worker.request("hello", kinds=["gpu", "tpu"])
+    finally:
+        worker.stop()
+
+
 @pytest.mark.slow  # compiles a step for each size
 def test_slopes(tmp_path):
     measured, printed = run(tmp_path, "--no-peer", "--part", "slopes: B, prompt")

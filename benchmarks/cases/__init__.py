@@ -2,6 +2,7 @@
 
 from benchmarks.bench import Part
 from benchmarks.cases import (
+    accelerator,
     bank,
     engines,
     epoch,
@@ -30,6 +31,7 @@ CASES = {
     "slopes": slopes,
     "kernels": kernels,
     "methods": methods,
+    "accelerator": accelerator,
 }
 
 

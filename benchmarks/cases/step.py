@@ -1,14 +1,18 @@
 """One training step on one padded batch: forward, backward and update."""
 
+import dataclasses
 import functools
+import importlib.util
 from typing import Any
 
 from benchmarks import flops
 from benchmarks.bench import PRECISIONS, Bench, Part, in_turn, without_loss
+from benchmarks.protocol import Skip
 from benchmarks.settings import Settings
 
 TARGET = 0.70
 SHARED_TARGET = 0.38
+JAX_TARGET = 1.1
 AGREEMENT = 1e-4
 """Largest relative difference of the two sides' first losses in float32."""
 
@@ -22,7 +26,10 @@ def parts(settings: Settings) -> list[Part]:
     ]
     rows, tokens = settings.batches[-1]
     name = f"B={rows} T={tokens} float32, shared prefix against full"
-    return [*parts, Part("step", name, functools.partial(shared_prefix, rows, tokens))]
+    parts.append(Part("step", name, functools.partial(shared_prefix, rows, tokens)))
+    rows, tokens = settings.batches[0]
+    name = f"B={rows} T={tokens} float32, JAX against TensorFlow, plain"
+    return [*parts, Part("step", name, functools.partial(backends, rows, tokens))]
 
 
 def against_peer(rows: int, tokens: int, precision: str, bench: Bench) -> dict[str, Any]:
@@ -80,4 +87,35 @@ def shared_prefix(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
             )
             for name in turns
         },
+    }
+
+
+def backends(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
+    """Time the plain step with JAX and with TensorFlow, the mean of several steps of a `fit`."""
+    if importlib.util.find_spec("jax") is None:
+        raise Skip("needs jax")
+    settings = bench.settings
+    batch = bench.batch(rows, tokens)
+    model = {"shape": dataclasses.asdict(settings.shape), "prompt": settings.prompt}
+    workers = {}
+    try:
+        for backend in ("jax", "tensorflow"):
+            variables = {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+            worker = workers[backend] = bench.fresh("ours", "benchmarks.backend", variables)
+            worker.request("load", **model, mode="plain", dtype="float32")
+            worker.request("step", **batch, count=2)  # compiles
+        turns = {
+            backend: functools.partial(bench.watched, worker, "step", **batch, count=10)
+            for backend, worker in workers.items()
+        }
+        samples = in_turn(turns, settings.rounds)
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    operations = flops.training_step(settings.shape, settings.prompt, **batch)
+    return {
+        "sides": {side: without_loss(sample) for side, sample in samples.items()},
+        "comparisons": [["jax", "tensorflow", JAX_TARGET]],
+        "precision": "float32",
+        "operations": dict.fromkeys(samples, operations),
     }

@@ -28,6 +28,7 @@ __all__ = [
     "RECORD",
     "build",
     "configure",
+    "configure_shapes",
     "empty",
     "megabytes",
     "one_by_one",
@@ -144,6 +145,23 @@ def _out_of_sight() -> Iterator[None]:
     finally:
         if is_ours:
             gc.unfreeze()
+
+
+def configure_shapes(backbone: T5Backbone, mode: str) -> None:
+    """Give the projections of a backbone quantised kernels without a look at their numbers.
+
+    For a backbone whose weights have no values, see `keras.StatelessScope`.
+    """
+    config = _config(mode)
+    policy = mode if mode == "int8" else f"{mode}/{BLOCK}"
+    for layer in _projections(backbone):
+        shape = layer._kernel.shape
+        layer._tracker.unlock()
+        del layer._kernel
+        layer.quantization_config = config
+        layer.quantized_build(shape, mode, config)
+        layer._tracker.lock()
+        layer.dtype_policy = f"{policy}_from_{layer.dtype_policy.name}"
 
 
 def quantization(backbone: T5Backbone) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_spot.base import hosts, layouts
+from keras_spot.base import hosts, layouts, meshes
 from keras_spot.base.errors import invalid, unknown
 from keras_spot.base.quiet import quiet_logger, without_start_up_notes
 
@@ -96,7 +96,7 @@ def devices(
         return Devices(type(choice).__name__, distribution=choice)
     if not isinstance(choice, str):
         return _of_strategy(choice)
-    axes = layouts.parse(choice)
+    axes = meshes.parse(choice)
     if axes is None and choice not in WORDS:
         raise unknown("devices", choice, WORDS)
     backend = keras.config.backend()
@@ -173,7 +173,7 @@ def _on_jax(choice: str, axes: dict[str, int | None] | None) -> Devices:
     several = len(present) > 1 and (platform != "cpu" or jax.process_count() > 1)
     if choice == "one_device" or (choice == "auto" and not several):
         return Devices("one_device")
-    sizes = layouts.resolve(choice, axes or {layouts.DATA: None}, len(present))
+    sizes = meshes.resolve(choice, axes or {meshes.DATA: None}, len(present))
     name = ",".join(f"{axis}:{size}" for axis, size in sizes.items() if size > 1)
     return Devices(name or "one_device", distribution=layouts.distribution(sizes, present))
 
@@ -181,7 +181,7 @@ def _on_jax(choice: str, axes: dict[str, int | None] | None) -> Devices:
 def _on_tensorflow(choice: str, axes: dict[str, int | None] | None, tpu: str) -> Devices:
     import tensorflow as tf
 
-    if axes is not None and axes != {layouts.DATA: None}:
+    if axes is not None and axes != {meshes.DATA: None}:
         rule = "must be auto, one_device, mirrored, tpu or data with TensorFlow; JAX has the rest"
         raise invalid("devices", rule, repr(choice))
     if choice in ("auto", "tpu"):

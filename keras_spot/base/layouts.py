@@ -6,79 +6,33 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_spot.base.errors import invalid
+from keras_spot.base.meshes import DATA, LAYOUTS, MODEL
 from keras_spot.base.reading.arrays import plain_dtype
 
 __all__ = [
     "T5Parallel",
-    "axes_of",
+    "between_layers",
     "check_sharded",
+    "current_mesh",
     "dealt_out",
     "distribution",
     "gathered",
     "layout_map",
-    "parse",
     "picked",
     "placed",
-    "resolve",
     "rows_at_once",
     "scope",
 ]
 
-DATA, MODEL = "data", "model"
-_WORDS = re.compile(r"(data|model)(?::([1-9][0-9]{0,4}))?")
-
-# Of each matrix, the axis of the mesh that its rows and its columns are spread over. A projection
-# into heads or into the inner width is spread by columns, the one out of them by rows, so that only
-# their sum is exchanged. Keras matches whole paths, and leaves what does not match on all devices.
-_LAYOUTS = {
-    "token_embedding/embeddings": (MODEL, None),
-    "token_embedding/reverse_embeddings": (None, MODEL),
-    ".*/(self|cross)_attention/(query|key|value)_projector/kernel": (None, MODEL),
-    ".*/(self|cross)_attention/output_projector/kernel": (MODEL, None),
-    "transformer_(en|de)coder_layer_[0-9]+/(input|gate)_projector/kernel": (None, MODEL),
-    "transformer_(en|de)coder_layer_[0-9]+/output_projector/kernel": (MODEL, None),
-}
 # Small: the relative biases, and the scales of quantised kernels.
 _REPLICATED = re.compile(r"(.*/)?(self_attention/embeddings|kernel_(scale|zero))")
-
-
-def parse(choice: str) -> dict[str, int | None] | None:
-    """Return the axes that a layout's words name with their sizes, None for other words.
-
-    >>> parse("data:2,model:4"), parse("data"), parse("mirrored")
-    ({'data': 2, 'model': 4}, {'data': None}, None)
-    """
-    axes: dict[str, int | None] = {}
-    for word in choice.split(","):
-        match = _WORDS.fullmatch(word)
-        if match is None or match[1] in axes:
-            return None
-        axes[match[1]] = int(match[2]) if match[2] else None
-    return axes
-
-
-def resolve(choice: str, axes: Mapping[str, int | None], present: int) -> dict[str, int]:
-    """Return the sizes of both axes; at most one size may be open, and takes what is left.
-
-    Raises:
-        InvalidArgument: more devices than there are, or two open sizes.
-    """
-    given = math.prod(size for size in axes.values() if size)
-    open_axes = [name for name, size in axes.items() if size is None]
-    if len(open_axes) > 1:
-        rule = "must give the size of one axis at least, as in data:2,model:4"
-        raise invalid("devices", rule, repr(choice))
-    if given > present or (open_axes and present % given):
-        raise invalid("devices", f"must suit the {present} devices there are", repr(choice))
-    sizes = {name: size or present // given for name, size in axes.items()}
-    return {DATA: sizes.get(DATA, 1), MODEL: sizes.get(MODEL, 1)}
 
 
 def distribution(sizes: Mapping[str, int], devices: Iterable[Any]) -> Any:
@@ -99,19 +53,9 @@ def layout_map(mesh: Any, over_data: bool = False) -> Any:
     """
     layouts = keras.distribution.LayoutMap(mesh)
     other = DATA if over_data else None
-    for path, axes in _LAYOUTS.items():
+    for path, axes in LAYOUTS.items():
         layouts[path] = tuple(axis or other for axis in axes)
     return layouts
-
-
-def axes_of(path: str) -> tuple[str | None, ...]:
-    """Return the axes that the variable of that path is spread over, `()` for none.
-
-    >>> axes_of("transformer_encoder_layer_0/self_attention/query_projector/kernel")
-    (None, 'model')
-    """
-    matches = (axes for pattern, axes in _LAYOUTS.items() if re.fullmatch(pattern, path))
-    return next(matches, ())
 
 
 class T5Parallel(keras.distribution.ModelParallel):
@@ -206,6 +150,41 @@ def _picking(sharding: Any) -> Any:
 def scope(distribution: Any) -> contextlib.AbstractContextManager:
     """Return the scope of a distribution, one without an effect for None."""
     return contextlib.nullcontext() if distribution is None else distribution.scope()
+
+
+def current_mesh() -> Any:
+    """Return the `jax.sharding.Mesh` of the distribution in whose scope this is, None for none."""
+    current = keras.distribution.distribution()
+    if keras.config.backend() != "jax" or not isinstance(current, keras.distribution.ModelParallel):
+        return None
+    return current.device_mesh.backend_mesh
+
+
+def between_layers(mesh: Any) -> Callable[[Any], Any]:
+    """Return what lays states `[.., H]` out as they go from layer to layer of a T5.
+
+    Each device of the model axis keeps some columns of what the backward pass needs of them. The
+    sum over the axis that a layer ends with is then dealt out, and gathered in the next one: as
+    many bytes are exchanged as for whole sums.
+
+    Args:
+        mesh: a `jax.sharding.Mesh`; None, or without several devices for the model: states stay.
+    """
+    devices = 1 if mesh is None else mesh.shape.get(MODEL, 1)
+    if devices == 1:
+        return lambda x: x
+    import jax
+
+    spec = jax.sharding.PartitionSpec
+    free = spec.UNCONSTRAINED
+
+    def lay_out(x: Any) -> Any:
+        if not isinstance(x, jax.core.Tracer) or x.shape[-1] % devices:
+            return x
+        sides = spec(*[free] * (x.ndim - 1), MODEL)
+        return jax.lax.with_sharding_constraint(x, jax.sharding.NamedSharding(mesh, sides))
+
+    return lay_out
 
 
 def rows_at_once(distribution: Any) -> int:

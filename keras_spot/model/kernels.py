@@ -67,9 +67,8 @@ class ForwardPass(keras.layers.Layer):
             InvalidArgument: `kernels="fast"` where that cannot be right.
         """
         self._whole_steps = jit_compile
-        # XLA for CPU drops the barriers that keep what is computed again apart; with `remat` a
-        # layer's inner values are computed again all at once.
-        self.plain.recomputes = jit_compile and devices.on_accelerator() and not self.plain.remat
+        # XLA for CPU drops the barriers that keep what is computed again apart.
+        self.plain.suit(accelerator=jit_compile and devices.on_accelerator())
         _ = self.kernels_used
 
     @functools.cached_property

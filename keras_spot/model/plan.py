@@ -1,7 +1,7 @@
-"""What a training step needs of each chip: compiled for a topology, with no weights at all.
+"""What training and generation need of each chip: compiled for a topology, with no weights at all.
 
-The step is the model's own, lowered by JAX over abstract weights and compiled by libtpu, ahead of
-time and without a TPU, or by XLA for CPU where libtpu is not installed. Nothing of it is run.
+The programs are the model's own; a process of its own lowers and compiles them, see
+`ahead_of_time`. Nothing of them is run.
 """
 
 from __future__ import annotations
@@ -9,32 +9,39 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
 import sys
-import time
-from typing import Any
+import tempfile
+from collections.abc import Callable, Sequence
 
 from keras_spot.backbones.converters.architecture import Architecture
-from keras_spot.base import layouts
-from keras_spot.base.errors import InvalidArgument, invalid, unknown
+from keras_spot.base import meshes
+from keras_spot.base.choices import PROMPT_ATTENTION, QUANTIZE
+from keras_spot.base.errors import InvalidArgument, invalid, missing_extra, unknown
+from keras_spot.base.fields import POSITIVE
 
 __all__ = [
     "CHIPS",
+    "CPU",
     "GIB",
+    "PARTS",
     "SIZES",
+    "WITHOUT_A_TPU",
+    "Cost",
     "Plan",
     "Request",
-    "abstract",
     "architecture",
-    "compile_step",
-    "main",
+    "has_compiler",
     "plan",
     "size_of",
 ]
 
 GIB = 2**30
+CPU = "cpu"
+PARTS = ("step", "generation")
 # Hidden width, layers of each stack, heads, inner width of T5 1.1.
 SIZES = {
     "small": (512, 8, 6, 1024),
@@ -50,7 +57,12 @@ CHIPS = {
     "v5p": (459e12, 2765e9, 95 * GIB),
     "v6e": (918e12, 1640e9, 32 * GIB),
 }
-_TPU = {
+_SIDES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}
+_NAMES = re.compile(r"(.*/)?(flan-)?t5([-_.](v?1[-_.]1|lm100k))*[-_](?P<size>[a-z]+)(-lm-adapt)?")
+_DTYPES = ("bfloat16", "mixed_bfloat16", "float32")
+# Variables that keep libtpu from looking for a TPU and its host, and from refusing a second process.
+WITHOUT_A_TPU = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -63,16 +75,21 @@ class Request:
     """What is planned.
 
     Attributes:
-        backbone: a name that ends in one of `SIZES`, such as `"t5-xxl"`.
+        backbone: the name of a T5 1.1, such as `"t5-xxl"`.
         topology: of libtpu, such as `"v5e:2x4"`, or `"cpu"`.
-        devices: a layout, see `keras_spot.devices`.
+        devices: `"one_device"` or a layout, see `keras_spot.devices`.
         batch: B, rows of the whole batch.
         tokens: T, input tokens.
-        targets: D, target tokens.
+        targets: D, target tokens, and tokens to generate.
         prompt_length: P.
         prompt_attention: see `build`.
         remat: see `build`.
+        quantize: see `build`.
         dtype: dtype policy.
+
+    Raises:
+        InvalidArgument: an unknown name, a size that is no positive integer, or a layout that the
+            topology, the batch or the backbone cannot be dealt out by.
     """
 
     backbone: str = "t5-base"
@@ -84,73 +101,160 @@ class Request:
     prompt_length: int = 100
     prompt_attention: str = "full"
     remat: bool = False
+    quantize: str | None = None
     dtype: str = "bfloat16"
+
+    def __post_init__(self) -> None:
+        size = size_of(self.backbone)
+        for name in ("batch", "tokens", "targets", "prompt_length"):
+            value = getattr(self, name)
+            if not POSITIVE.holds(value):
+                raise invalid(name, POSITIVE.text, f"{name}={value}")
+        if self.prompt_attention not in PROMPT_ATTENTION:
+            raise unknown("prompt_attention", self.prompt_attention, PROMPT_ATTENTION)
+        if self.quantize is not None and self.quantize not in QUANTIZE:
+            raise unknown("quantize", self.quantize, QUANTIZE)
+        if self.dtype not in _DTYPES:
+            raise unknown("dtype", self.dtype, _DTYPES)
+        sizes = self.sizes
+        if self.batch % sizes[meshes.DATA]:
+            rule = f"must be dealt out evenly by devices={self.devices!r}"
+            raise invalid("batch", rule, f"batch={self.batch}")
+        of_backbone = architecture(size)
+        sides = {
+            "heads' width": of_backbone.num_heads * of_backbone.head_dim,
+            "inner width": of_backbone.intermediate_dim,
+            "vocabulary": of_backbone.vocabulary_size,
+        }
+        meshes.check_sides(sides, sizes)
+
+    @property
+    def chip(self) -> str:
+        """The chip's name, `"cpu"` for none."""
+        return self.topology.partition(":")[0]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the mesh's axes."""
+        axes = {meshes.DATA: 1} if self.devices == "one_device" else meshes.parse(self.devices)
+        if axes is None:
+            known = ["one_device", "data", "model", "model:8", "data:2,model:4"]
+            raise unknown("devices", self.devices, known)
+        given = math.prod(size for size in axes.values() if size)
+        return meshes.resolve(self.devices, axes, _chips(self.topology) or given)
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What one chip has to do and to hold in a training step.
+class Cost:
+    """What one chip has to do and to hold in a program; None for what is not known.
 
     Attributes:
-        compiled_for: the chip, or `"cpu"`.
-        parameters: of the frozen backbone.
-        arguments, temporaries, peak: bytes: weights and states; what the step keeps; both at their
-            most, as the compiler tells.
-        operations, traffic: of one step: floating-point operations and bytes moved.
+        arguments, temporaries, peak: bytes: weights, states and the batch; what the program keeps
+            meanwhile; both at their most, as the compiler tells.
+        operations: floating-point operations of all matrix products.
+        traffic: bytes moved, as the compiler tells.
         compile_seconds: how long the compiler took.
-        bound_seconds: the least time that the chip's published speeds allow; None for a CPU.
-        fits: whether the peak fits the chip's memory; None for a CPU.
+        bound_seconds: the least time that the chip's published speeds allow.
+        fits: whether the chip's memory holds it.
     """
 
-    compiled_for: str
-    parameters: int
-    arguments: int
-    temporaries: int
+    arguments: int | None
+    temporaries: int | None
     peak: int
     operations: float
-    traffic: float
+    traffic: float | None
     compile_seconds: float
     bound_seconds: float | None
     fits: bool | None
 
 
-def plan(request: Request) -> Plan:
-    """Compile a request in a process of its own.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one chip has to do and to hold.
+
+    Attributes:
+        compiled_for: the chip, or `"cpu"`.
+        parameters: of the frozen backbone.
+        costs: of `"step"`, a training step, and of `"generation"`: D tokens, greedily, with cached
+            keys and values.
+    """
+
+    compiled_for: str
+    parameters: int
+    costs: dict[str, Cost]
+
+
+def has_compiler() -> bool:
+    """Return whether libtpu is installed, which compiles for a TPU."""
+    return importlib.util.find_spec("libtpu") is not None
+
+
+def plan(
+    request: Request,
+    parts: Sequence[str] = PARTS,
+    report: Callable[[str], object] = lambda stage: None,
+) -> Plan:
+    """Compile a request in a process of its own; without libtpu it is compiled for the CPU.
+
+    Args:
+        request: what is planned.
+        parts: of `PARTS`. Default: both.
+        report: called with what is being done, as it begins.
 
     Raises:
-        InvalidArgument: an unknown size or chip, or a layout that the topology cannot hold.
+        MissingExtra: JAX is not installed.
         RuntimeError: the compiler failed; the message has the end of what it wrote.
     """
-    size_of(request.backbone)
-    if request.topology != "cpu":
-        chip = request.topology.partition(":")[0]
-        if chip not in CHIPS:
-            raise unknown("topology", chip, [*CHIPS, "cpu"])
-        if importlib.util.find_spec("libtpu") is None:
-            rule = "must be 'cpu' without libtpu (pip install libtpu)"
-            raise invalid("topology", rule, repr(request.topology))
-    environment = {**os.environ, **_TPU, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    if importlib.util.find_spec("jax") is None:
+        raise missing_extra("jax", "tpu")
+    environment = {**os.environ, **WITHOUT_A_TPU, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
-    asked = json.dumps(dataclasses.asdict(request))
-    command = [sys.executable, "-W", "ignore", "-c", f"import {__name__} as m; m.main()", asked]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode == 2:
-        raise InvalidArgument(done.stderr.strip().splitlines()[-1])
-    if done.returncode:
-        raise RuntimeError(f"the process that compiles failed: {done.stderr[-2000:]}")
-    return Plan(**json.loads(done.stdout.splitlines()[-1]))
+    if request.topology == CPU or not has_compiler():
+        count = f"--xla_force_host_platform_device_count={math.prod(request.sizes.values())}"
+        environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {count}".strip()
+    words = json.dumps([dataclasses.asdict(request), list(parts)])
+    program = "from keras_spot.model import ahead_of_time; ahead_of_time.main()"
+    command = [sys.executable, "-W", "ignore", "-c", program, words]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,  # that it ends tells the process that nobody waits for it
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        made = None
+        try:
+            for line in process.stdout or ():
+                message = json.loads(line)
+                made = message.get("plan", made)
+                if "stage" in message:
+                    report(message["stage"])
+                if "error" in message:
+                    raise InvalidArgument(message["error"])
+            process.wait()
+        finally:
+            process.kill()
+            process.communicate()
+        if made is None:
+            log.seek(0)
+            text = log.read().decode(errors="replace")
+            raise RuntimeError(f"the process that compiles failed: {text[-2000:]}")
+    costs = {part: Cost(**cost) for part, cost in made["costs"].items()}
+    return Plan(made["compiled_for"], made["parameters"], costs)
 
 
 def size_of(backbone: str) -> str:
-    """Return the size that a backbone's name ends in.
+    """Return the size that a T5 1.1's name ends in.
 
-    >>> size_of("t5_1_1_lm100k_xxl"), size_of("t5-base")
-    ('xxl', 'base')
+    >>> size_of("t5_1_1_lm100k_xxl"), size_of("google/t5-v1_1-base"), size_of("t5-xl-lm-adapt")
+    ('xxl', 'base', 'xl')
     """
-    last = re.split(r"[-_/]", backbone.removesuffix("-lm-adapt"))[-1]
-    if last not in SIZES:
+    match = _NAMES.fullmatch(backbone)
+    if match is None or match["size"] not in SIZES:
         raise unknown("backbone", backbone, [f"t5-{size}" for size in SIZES])
-    return last
+    return match["size"]
 
 
 def architecture(size: str) -> Architecture:
@@ -170,109 +274,18 @@ def architecture(size: str) -> Architecture:
     )
 
 
-def abstract(request: Request) -> Any:
-    """Return the compiled `PromptedT5` of a request; no weight of it has a value."""
-    import keras
-    import numpy as np
-
-    from keras_spot.model.prompted_t5 import PromptedT5
-
-    with keras.StatelessScope(initialize_variables=False):
-        backbone = architecture(size_of(request.backbone)).build(request.dtype)
-        model = PromptedT5(
-            backbone,
-            prompt_length=request.prompt_length,
-            prompt_attention=request.prompt_attention,
-            remat=request.remat,
-            compile=False,
-        )
-    model.compile(jit_compile=True)
-    model.forward_pass.plain.recomputes = not request.remat  # as on the chip
-    model.optimizer.build(model.trainable_variables)
-    shape = (request.batch, request.targets)
-    # Keras' own way to build metrics would give every weight a value first.
-    logits = keras.KerasTensor((*shape, backbone.vocabulary_size), "float32")
-    model._compile_metrics.build(keras.KerasTensor(shape, "int32"), logits)
-    assert np.prod(model.soft_prompt.prompt.shape) > 0
-    return model
+def _chips(topology: str) -> int | None:
+    """Return how many chips a topology has, None for a CPU, which has as many as are asked for."""
+    if topology == CPU:
+        return None
+    chip, _, shape = topology.partition(":")
+    if chip not in CHIPS:
+        raise unknown("topology", topology, [*(f"{c}:{_example(c)}" for c in CHIPS), CPU])
+    if not re.fullmatch(r"[1-9][0-9]{0,3}" + r"x[1-9][0-9]{0,3}" * (_SIDES[chip] - 1), shape):
+        rule = f"must have {_SIDES[chip]} sides of {chip}, as in {chip}:{_example(chip)}"
+        raise invalid("topology", rule, repr(topology))
+    return math.prod(int(side) for side in shape.split("x"))
 
 
-def compile_step(request: Request) -> Plan:
-    """Lower and compile the training step of a request, in this process."""
-    import jax
-    import numpy as np
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-    if request.topology == "cpu":
-        present: Any = jax.devices()
-    else:
-        from jax.experimental import topologies
-
-        present = topologies.get_topology_desc(
-            platform="tpu", topology_name=request.topology
-        ).devices
-    axes = layouts.parse(request.devices)
-    sizes = layouts.resolve(
-        request.devices, {layouts.DATA: 1} if axes is None else axes, len(present)
-    )
-    shape = sizes[layouts.DATA], sizes[layouts.MODEL]
-    chips = np.array(present[: shape[0] * shape[1]]).reshape(shape)
-    mesh = Mesh(chips, (layouts.DATA, layouts.MODEL))
-    model = abstract(request)
-
-    def place(variable: Any) -> Any:
-        spec = PartitionSpec(*layouts.axes_of(variable.path))
-        sharding = NamedSharding(mesh, spec)
-        return jax.ShapeDtypeStruct(tuple(variable.shape), variable.dtype, sharding=sharding)
-
-    state = tuple(
-        [place(variable) for variable in variables]
-        for variables in (
-            model.trainable_variables,
-            model.non_trainable_variables,
-            model.optimizer.variables,
-            model.metrics_variables,
-        )
-    )
-    rows = NamedSharding(mesh, PartitionSpec(layouts.DATA))
-
-    def array(length: int, dtype: str = "int32") -> Any:
-        return jax.ShapeDtypeStruct((request.batch, length), dtype, sharding=rows)
-
-    x = {f"encoder_{name}": array(request.tokens) for name in ("token_ids", "padding_mask")}
-    x |= {f"decoder_{name}": array(request.targets) for name in ("token_ids", "padding_mask")}
-    data = x, array(request.targets), array(request.targets, "float32")
-    lowered = jax.jit(model.train_step, donate_argnums=0).lower(state, data)
-    began = time.monotonic()
-    compiled = lowered.compile()
-    seconds = time.monotonic() - began
-    memory, costs = compiled.memory_analysis(), compiled.cost_analysis()
-    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    peak = int(getattr(memory, "peak_memory_in_bytes", 0) or held)
-    chip = CHIPS.get(request.topology.partition(":")[0])
-    operations, traffic = float(costs["flops"]), float(costs["bytes accessed"])
-    return Plan(
-        compiled_for="cpu" if request.topology == "cpu" else str(chips.flat[0].device_kind),
-        parameters=sum(int(np.prod(v.shape)) for v in model.backbone.variables),
-        arguments=memory.argument_size_in_bytes,
-        temporaries=memory.temp_size_in_bytes,
-        peak=peak,
-        operations=operations,
-        traffic=traffic,
-        compile_seconds=round(seconds, 1),
-        bound_seconds=None if chip is None else max(operations / chip[0], traffic / chip[1]),
-        fits=None if chip is None else peak <= chip[2],
-    )
-
-
-def main() -> None:
-    """Print the plan that `plan` of another process asked for."""
-    from keras_spot.base.errors import USER_ERRORS
-
-    try:
-        made = compile_step(Request(**json.loads(sys.argv[1])))
-    except USER_ERRORS as error:
-        print(" ".join(str(error).splitlines()), file=sys.stderr, flush=True)
-        os._exit(2)
-    print(json.dumps(dataclasses.asdict(made)), flush=True)
-    os._exit(0)  # libtpu's threads would wait for a TPU
+def _example(chip: str) -> str:
+    return "x".join(["2", "2", "1"][: _SIDES[chip]])

@@ -37,6 +37,13 @@ for attention, prompt in json.loads(sys.argv[1]).items():
         return model.loss(y, logits, weight)
 
     value, gradients = jax.value_and_grad(loss)(trainable)
+    plain = model.forward_pass.plain
+    plain.suit(accelerator=True)
+    other, others_gradients = jax.value_and_grad(loss)(trainable)
+    np.testing.assert_allclose(other, value, rtol=1e-5)
+    size = float(abs(gradients[0]).max())
+    np.testing.assert_allclose(others_gradients[0], gradients[0], rtol=0, atol=1e-5 * size)
+    plain.suit(accelerator=False)
     ids = model.make_generate_function()({**x, "decoder_padding_mask": np.eye(1, 3).repeat(4, 0)})
     by_kind[attention] = [float(value), np.asarray(gradients[0]).tolist(), model.kernels_used,
                         np.asarray(ids["decoder_token_ids"]).tolist()]

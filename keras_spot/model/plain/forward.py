@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spot.base import layouts
 from keras_spot.base.choices import PROMPT_ATTENTION
 from keras_spot.base.errors import unknown
 from keras_spot.base.types import Tensor
@@ -55,6 +56,7 @@ class PlainT5(T5Layers):
         self.soft_prompt = soft_prompt
         self.prompt_attention = prompt_attention
         self.remat = remat
+        self.between = layouts.between_layers(layouts.current_mesh())
 
     # === Encoder ===
 
@@ -100,7 +102,7 @@ class PlainT5(T5Layers):
         # gradient is summed over the rows before it goes back through the projections.
         both = self.project(first, prompts), self.project(first, tokens)
         heads = [self._in_front(prompt_index, *each, rows_axis=1) for each in zip(*both)]
-        x = self._in_front(prompt_index, prompts, tokens)
+        x = self.between(self._in_front(prompt_index, prompts, tokens))
         length = ops.shape(x)[1]
         bias = att.position_bias(first.self_attention, length, length)
         bias = bias + att.masked(mask, bias.dtype)[None, :, None, :]
@@ -136,14 +138,14 @@ class PlainT5(T5Layers):
     ) -> Tensor:
         """Return the tokens' states `[B, T, H]`, given the prompts' keys and values."""
         layers, length = self.backbone.encoder_transformer_layers, self.soft_prompt.length
-        tokens = ops.shape(x)[1]
+        x, tokens = self.between(x), ops.shape(x)[1]
         bias = att.position_bias(layers[0].self_attention, tokens, length + tokens, length)
         bias = bias + att.masked(mask, bias.dtype)[None, :, None, :]
         for layer, (key, value) in zip(layers, keys_and_values):
-            if self.soft_prompt.num_prompts is None:
+            if self.soft_prompt.num_prompts is None and not self.joins_keys:
                 x = self._layer(self.layer_sharing_keys, layer)(x, bias, key[:, 0], value[:, 0])
             else:
-                x = self._layer(self.layer_of_a_bank, layer)(x, bias, prompt_index, key, value)
+                x = self._layer(self.layer_joining_keys, layer)(x, bias, prompt_index, key, value)
         return self.norm(self.backbone.encoder_layer_norm, x)
 
     def encoder_layer(self, layer: Any, x: Tensor, bias: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ class PlainT5(T5Layers):
         query, *own = self.project(layer, x)
         return self.after_projections(layer, x, bias, query, own[0], own[1], (key, value))
 
-    def layer_of_a_bank(
+    def layer_joining_keys(
         self,
         layer: Any,
         x: Tensor,
@@ -167,7 +169,10 @@ class PlainT5(T5Layers):
         key: Tensor,
         value: Tensor,
     ) -> Tensor:
-        """Return tokens `x` behind a layer, with the keys and values `[n, K, P, d]` of prompts."""
+        """Return tokens `x` behind a layer, with the keys and values `[n, K, P, d]` of prompts.
+
+        Each row's are put before its own.
+        """
         query, *own = self.project(layer, x)
         key, value = (
             self._in_front(prompt_index, *each, rows_axis=1) for each in zip((key, value), own)

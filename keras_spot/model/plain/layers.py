@@ -16,12 +16,22 @@ class T5Layers:
     """Norms, projections, attention and feed-forward blocks of KerasHub's `T5TransformerLayer`.
 
     Attributes:
+        remat: whether whole layers are computed again in the backward pass.
         recomputes: whether norms, gated activations and attention weights are computed again in
             the backward pass, from what goes into them: on accelerators, whose compiler keeps
             them otherwise, less memory for a few per cent more work. Default False.
+        joins_keys: whether keys that all rows share are repeated for every row, where the scores of
+            shared and own keys would be joined otherwise, which are many more numbers: on
+            accelerators, which multiply many small matrices as fast as one. Default False.
+        between: lays states `[.., H]` out over devices, as they go from layer to layer.
     """
 
-    recomputes = False
+    remat = recomputes = joins_keys = False
+    between: Callable[[Tensor], Tensor]
+
+    def suit(self, accelerator: bool) -> None:
+        """Compute as suits an accelerator, whose compiler gets whole steps, or a CPU."""
+        self.joins_keys, self.recomputes = accelerator, accelerator and not self.remat
 
     def again(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """Return `function` of the inputs, whose inner values are kept or computed again."""
@@ -72,7 +82,8 @@ class T5Layers:
         attention = layer.self_attention
         mixed = self.attend(query, key, value, bias, attention.dropout_layer, shared)
         mixed = attention.output_projector(att.merge_heads(mixed))
-        return self.feed_forward(layer, x + layer.self_attention_dropout(mixed))
+        x = self.between(x + layer.self_attention_dropout(mixed))
+        return self.between(self.feed_forward(layer, x))
 
     def feed_forward(self, layer: Any, x: Tensor) -> Tensor:
         """Return `x` `[.., H]` behind a layer's feed-forward block."""
@@ -83,9 +94,9 @@ class T5Layers:
     def inner(self, layer: Any, y: Tensor) -> Tensor:
         """Return the feed-forward block's inner values `[.., F]` of a normed `[.., H]`."""
         projector, gated = layer.input_projector, layer.use_gated_activation
-        if not self.recomputes or projector.quantization_mode:
+        if not self.recomputes:
             return projector(y) * layer.gate_projector(y) if gated else projector(y)
-        sides = [ops.matmul(y, ops.cast(projector.kernel, y.dtype))]
+        sides = [_not_activated(projector, y)]
         if gated:
             sides.append(layer.gate_projector(y))
 
@@ -94,3 +105,15 @@ class T5Layers:
             return y * gate[0] if gate else y
 
         return self.again(activate, *sides)
+
+
+def _not_activated(projector: Any, y: Tensor) -> Tensor:
+    """Return what a `Dense` layer without bias gives, before its activation."""
+    if projector.quantization_mode is None:
+        return ops.matmul(y, ops.cast(projector.kernel, y.dtype))
+    activation = projector.activation
+    projector.activation = None
+    try:
+        return projector(y)
+    finally:
+        projector.activation = activation
