@@ -11,6 +11,7 @@ import inspect
 import itertools
 import pathlib
 import re
+import sys
 import types
 
 import rooms
@@ -130,6 +131,13 @@ def _signatures() -> str:
     return _table_of(signatures)
 
 
+def _plans() -> str:
+    sys.path.insert(0, str(DOCS.parent))
+    from benchmarks import plans
+
+    return plans.table(list(plans.read().values()))
+
+
 def _table_of(module: types.ModuleType) -> str:
     """Return the table in a module's docstring."""
     lines = (module.__doc__ or "").splitlines()
@@ -148,6 +156,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 TABLES = {
     "metrics": _metrics,
+    "plans": _plans,
     "recipe": lambda: keys(Recipe),
     "reparameterizations": _reparameterizations,
     "rooms": lambda: rooms.table() + "\n",

@@ -60,7 +60,7 @@ CHIPS = {
 _SIDES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}
 _NAMES = re.compile(r"(.*/)?(flan-)?t5([-_.](v?1[-_.]1|lm100k))*[-_](?P<size>[a-z]+)(-lm-adapt)?")
 _DTYPES = ("bfloat16", "mixed_bfloat16", "float32")
-# Variables that keep libtpu from looking for a TPU and its host, and from refusing a second process.
+# Variables that keep libtpu from looking for a TPU, and from refusing a second process.
 WITHOUT_A_TPU = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
