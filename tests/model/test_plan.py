@@ -208,6 +208,7 @@ def test_whoever_stops_it_leaves_no_process(number):
         (child,) = map(int, file.read().split())
     process.send_signal(number)
     process.wait(timeout=20)
+    process.stderr.close()
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     for _ in range(200):
         if not os.path.exists(f"/proc/{child}"):
