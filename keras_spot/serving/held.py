@@ -82,8 +82,10 @@ class PromptFolder:
                 self.problems.pop(name, None)
                 log.info("prompt %s: %s", name, "replaced" if name in self.held else "taken up")
             except Exception as error:  # whatever is wrong with one, the others are served
-                self.problems[name] = str(error) or type(error).__name__
-                log.warning("prompt %s is not taken up: %s", name, self.problems[name])
+                problem = str(error) or type(error).__name__
+                # Callers, who read it, need not know where the folder lies.
+                self.problems[name] = problem.replace(f"{self.path}{os.sep}", "")
+                log.warning("prompt %s is not taken up: %s", name, problem)
         for name in set(self.held) - set(marks):
             log.info("prompt %s: removed", name)
         for file in set(hidden) - set(self.problems):

@@ -2,16 +2,9 @@
 
 import dataclasses
 
-from keras_spot.base.fields import POSITIVE, Rule, about, check
+from keras_spot.base.fields import POSITIVE, RATE, about, check
 
-__all__ = ["SECONDS", "Limits", "Refused"]
-
-
-def _above_zero(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-
-
-SECONDS = Rule("must be a number above 0", _above_zero)
+__all__ = ["Limits", "Refused"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +26,7 @@ class Limits:
     characters: int = dataclasses.field(default=100_000, metadata=about("letters", rule=POSITIVE))
     candidates: int = dataclasses.field(default=256, metadata=about("answers", rule=POSITIVE))
     queue: int = dataclasses.field(default=512, metadata=about("texts", rule=POSITIVE))
-    seconds: float = dataclasses.field(default=30.0, metadata=about("seconds", rule=SECONDS))
+    seconds: float = dataclasses.field(default=30.0, metadata=about("seconds", rule=RATE))
     batch: int = dataclasses.field(default=32, metadata=about("texts", rule=POSITIVE))
 
     def __post_init__(self) -> None:

@@ -146,6 +146,7 @@ def run(handler: Handler, sock: socket.socket, ready: Callable[[], object] = lam
     import uvicorn
 
     from keras_spot.serving.app import LOOPBACK, make_app
+    from keras_spot.serving.protocol import protocol_in_time
 
     host = sock.getsockname()[0]
 
@@ -162,6 +163,7 @@ def run(handler: Handler, sock: socket.socket, ready: Callable[[], object] = lam
 
     config = uvicorn.Config(
         make_app(handler, (*LOOPBACK, host) if is_loopback(host) else None),
+        http=protocol_in_time(handler.limits.seconds),
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -144,6 +144,8 @@ def test_inputs_of_other_shapes_and_numbers_are_refused(bank):
     for text in ("alone", [["a", "b"]]):
         with pytest.raises(wrong, match=r"Shape of tensor text .* not compatible"):
             ask("score", text=text, candidates=["a"], prompt=["free"])
+    with pytest.raises(wrong, match="`candidates` must hold at least one text"):
+        ask("score", text=["a"], candidates=tf.constant([], tf.string), prompt=["free"])
     with pytest.raises(wrong, match=r"Shape of tensor prompt_matrix \[2,3\] is not compatible"):
         ask("generate_with_prompt", text=["a"], prompt_matrix=np.zeros((2, 3), "float32"))
     with pytest.raises(wrong, match="`prompt` must be one name for each"):

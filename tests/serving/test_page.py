@@ -73,6 +73,9 @@ def test_an_answer_an_error_and_another_page_s_words(server):
         page.until("document.querySelector('.card')")
         shell = "/v1/models/it%27s%20%28a%29/b%2a:predict"  # nothing that a shell would read
         assert page.run("path(`it's (a)/b*`)") == shell
+        show = """(p => (showTemplate(p, {input: '{{"q": {{{x}}}}}, {y}'}), p.innerHTML))"""
+        template = page.run(show + "(document.createElement('p'))")
+        assert template == '{"q": {<mark>x</mark>}}, <mark>y</mark>'
         page.run("document.querySelector('textarea').focus()")
         page.write("<img src=x onerror=alert(1)>")
         page.press("Enter", ctrl=True)

@@ -337,6 +337,30 @@ def test_a_full_queue_and_a_late_answer():
         assert (status, answer) == (504, {"error": "no answer within 0.3 seconds"})
 
 
+def test_a_connection_without_a_request_is_closed():
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    def ask(connection):
+        connection.sendall(head)
+        answer = b""
+        while b'"ok"}' not in answer:
+            answer += connection.recv(9999)
+
+    with echo("--seconds", "1") as server:
+        place = urllib.parse.urlsplit(server.address)
+        address = place.hostname, place.port
+        for asks, part in ((False, b""), (False, head[:20]), (True, head[:20])):
+            with socket.create_connection(address, timeout=10) as connection:
+                if asks:
+                    ask(connection)
+                connection.sendall(part)
+                assert connection.recv(9999) == b""
+        with socket.create_connection(address, timeout=10) as connection:
+            for pause in (0, 0.6, 0.6, 1.5):  # one that has asked may wait, as ever
+                time.sleep(pause)
+                ask(connection)
+
+
 def test_a_slow_body_is_late_too():
     with echo("--seconds", "0.5") as server:
 
@@ -417,6 +441,7 @@ def test_what_cannot_be_taken_up_keeps_no_other_prompt_out(tmp_path):
     assert served.get("good").prompt.values[0, 0] == 0
     assert set(folder.problems) == {"loop", "gone", "good.npy", "keras_spot", "odd"}
     assert "good.npz" in folder.problems["good.npy"]
+    assert "Received: odd.npz" in folder.problems["odd"]  # and not where it lies
     for name in ("loop.npz", "gone.npz", "good.npz", "keras_spot.npz", "odd.npz"):
         os.remove(tmp_path / name)
     served.refresh()

@@ -191,6 +191,9 @@ class Core:
     def _rank(self, targets: tf.Tensor, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Return the log-likelihoods `[B, L]` of targets `[B, L, D]`, `NONE` without one."""
         slots = tf.shape(targets)[1]
+        some = tf.debugging.Assert(slots > 0, ["`candidates` must hold at least one text"])
+        with tf.control_dependencies([some]):
+            slots = tf.identity(slots)
 
         def score(slot: tf.Tensor, scores: tf.TensorArray) -> Any:
             own = self.model.ranker.of_targets(states, mask, targets[:, slot])

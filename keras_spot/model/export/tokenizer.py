@@ -19,8 +19,10 @@ def write_tokenizer(
     """Write `tokenizer.json` and `tokenizer_config.json`.
 
     A text becomes the ids that SentencePiece gives it, but for `</s>`, `<pad>` and `<unk>` inside
-    a text, which are these tokens, as in every folder for transformers. Names of rows without a
-    piece are text there (`split_special_tokens`); the prompts' words are words.
+    a text, which are these tokens, as in every folder for transformers; and but for a combining
+    accent behind a compatibility character (a full-width letter), which `Precompiled` loses.
+    Names of rows without a piece are text there (`split_special_tokens`); the prompts' words are
+    words.
 
     Args:
         folder: where to.

@@ -96,9 +96,10 @@ function makeCard(model) {
 }
 
 function showTemplate(place, model) {
-  const parts = model.input.split(/\{([^{}]+)\}/);
-  place.append(...parts.map((part, i) =>
-    i % 2 ? element("mark", { textContent: part }) : part));
+  for (const [part, field] of model.input.matchAll(/\{\{|\}\}|\{([^{}]+)\}|[^{}]+/g)) {
+    if (field) place.append(element("mark", { textContent: field }));
+    else place.append(part === "{{" ? "{" : part === "}}" ? "}" : part);
+  }
 }
 
 // Fields of the same name are one field: the same words, asked of several tasks.
