@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import math
+import shutil
 import signal
 import socket
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_spot.base import leftovers
 from keras_spot.base.errors import invalid, missing_extra
 from keras_spot.base.types import PathLike
 from keras_spot.serving.limits import Limits
@@ -21,9 +23,19 @@ from keras_spot.serving.opening import AUTO, exported_folder, open_all
 if TYPE_CHECKING:
     from keras_spot.serving.handler import Handler
 
-__all__ = ["PROMPTS", "address", "bind", "check_extra", "is_loopback", "run", "serve"]
+__all__ = [
+    "PROMPTS",
+    "address",
+    "bind",
+    "check_extra",
+    "is_loopback",
+    "room_for_exports",
+    "run",
+    "serve",
+]
 
 PROMPTS = "prompts"
+_SCRATCH = ".keras-spot-serve."
 
 
 def serve(
@@ -75,7 +87,7 @@ def serve(
     takes_prompts = prompts is not None
     with (
         bind(host, port) as sock,
-        tempfile.TemporaryDirectory(prefix="keras-spot-serve-") as scratch,
+        room_for_exports() as scratch,
     ):
         is_free = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # the command has its own
         with _handling({signal.SIGTERM: _interrupt} if is_free else {}):
@@ -91,6 +103,16 @@ def serve(
         handler = Handler(served, limits, log_texts)
         run(handler, sock, lambda: report(f"serving at {address(sock)}"))
     report("stopped")
+
+
+@contextlib.contextmanager
+def room_for_exports() -> Iterator[Path]:
+    """Yield a temporary folder; what servers have left that were killed is cleared away first."""
+    for left in leftovers.left_in(tempfile.gettempdir()):
+        if left.name.startswith(_SCRATCH) and not left.is_symlink() and left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix(_SCRATCH)) as scratch:
+        yield Path(scratch)
 
 
 def check_extra() -> None:

@@ -6,8 +6,12 @@ import os
 import random
 import re
 import socket
+import subprocess
+import sys
+import tempfile
 import time
 import urllib.parse
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -446,6 +450,20 @@ def test_what_cannot_be_taken_up_keeps_no_other_prompt_out(tmp_path):
         os.remove(tmp_path / name)
     served.refresh()
     assert (served.get("good").prompt.values[0, 0], folder.problems) == (1, {})
+
+
+def test_what_a_killed_server_has_left_is_cleared_away(tmp_path, monkeypatch):
+    make = "import os; from keras_spot.serving import server\n"
+    make += "room = server.room_for_exports(); print(room.__enter__(), flush=True); os._exit(9)"
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = subprocess.run([sys.executable, "-c", make], capture_output=True, text=True).stdout
+    (Path(left.strip()) / "model").mkdir()
+    (tmp_path / ".keras-spot-serve.of.somebody").mkdir()
+    with server_module.room_for_exports() as own:
+        names = {place.name for place in tmp_path.iterdir()}
+        assert names == {own.name, ".keras-spot-serve.of.somebody"}
+    assert not own.exists()
 
 
 def test_an_address_is_one_server_s(tmp_path):
