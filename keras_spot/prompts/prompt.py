@@ -47,7 +47,8 @@ def as_prompt(values: Array | Sequence[Sequence[float]], argument: str = "prompt
     """
     array = np.asarray(values)
     check_header(array.shape, array.dtype, argument)
-    array = np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is too large is infinite, and refused
+        array = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(array).all():
         bad = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise invalid(argument, "must hold finite numbers only", f"NaN or infinity in row {bad}")

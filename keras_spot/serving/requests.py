@@ -169,7 +169,8 @@ def _question(
         candidates = given.pop(CANDIDATES, None) if isinstance(given, dict) else None
         good = isinstance(candidates, list) and candidates
         if not good or not all(isinstance(one, str) and one and _whole(one) for one in candidates):
-            raise _wrong(f"{place}.candidates", "must be a list of texts", candidates)
+            rule = "must be a list of texts, none empty"
+            raise _wrong(f"{place}.candidates", rule, candidates)
         if len(candidates) > limits.candidates:
             rule = f"must be at most {limits.candidates} texts"
             raise _wrong(f"{place}.candidates", rule, len(candidates))

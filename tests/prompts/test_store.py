@@ -157,6 +157,9 @@ BAD_ARRAYS = {
     "`prompt` must hold finite numbers only. Received: NaN or infinity in row 1": np.array(
         [[1.0, 2.0], [np.nan, 0.0]]
     ),
+    "`prompt` must hold finite numbers only. Received: NaN or infinity in row 0": np.array(
+        [[1e300]]
+    ),
     "`prompt` must not be pickled. Received: dtype=object": np.array([[None]]),
 }
 
