@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import importlib.util
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +67,20 @@ class Bench:
 
     # === Workers ===
 
-    def fresh(
-        self, side: str, module: str | None = None, environment: Mapping[str, str] | None = None
-    ) -> Worker:
-        """Return a new worker, for whoever wants a process of its own.
-
-        Args:
-            module: default, the side's own.
-            environment: further variables of it.
-        """
+    def fresh(self, side: str) -> Worker:
+        """Return a new worker, for whoever wants a process of its own."""
         python = self._pythons[side]
         if python is None:
             raise Skip("needs the peer")
-        return Worker(module or f"benchmarks.{side}", python, self.threads, environment)
+        return Worker(f"benchmarks.{side}", python, self.threads)
+
+    def fresh_with(self, backend: str, **environment: str) -> Worker:
+        """Return a new worker of ours on another backend of Keras', with further variables."""
+        if importlib.util.find_spec(backend) is None:
+            raise Skip(f"needs {backend}")
+        path = os.pathsep.join(filter(None, sys.path))
+        variables = {"KERAS_BACKEND": backend, "PYTHONPATH": path, **environment}
+        return Worker("benchmarks.backend", sys.executable, self.threads, variables)
 
     def ask(self, side: str, name: str, /, **arguments: Any) -> Any:
         """Let a side do something; a worker that died before is replaced."""

@@ -7,14 +7,13 @@ nothing but what goes from layer to layer (`remat`).
 
 import dataclasses
 import functools
-import importlib.util
 import os
 import statistics
 from typing import Any
 
 from benchmarks import flops
 from benchmarks.bench import Bench, Part, without_loss
-from benchmarks.protocol import Skip, gathered
+from benchmarks.protocol import gathered
 from benchmarks.settings import Settings
 
 TARGET = 0.45
@@ -39,13 +38,12 @@ def parts(settings: Settings) -> list[Part]:
 
 def step(name: str, backend: str, bench: Bench) -> dict[str, Any]:
     """Time a step in each mode, each in a process of its own, and its peak of memory."""
-    if importlib.util.find_spec(backend) is None:
-        raise Skip(f"needs {backend}")
     chip, prompt = bench.settings.chip, bench.settings.prompt
     batch = dict(zip(("rows", "tokens", "targets"), chip.batch))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     sides, rates, notes = {}, {}, []
     for mode in MODES[backend]:
-        worker = bench.fresh("ours", "benchmarks.backend", _environment(backend))
+        worker = bench.fresh_with(backend, CUDA_VISIBLE_DEVICES=visible)
         try:
             present = worker.request("hello", kinds=list(chip.kinds))
             rates[mode] = worker.request("gemm", size=chip.gemm)
@@ -74,9 +72,3 @@ def step(name: str, backend: str, bench: Bench) -> dict[str, Any]:
         "gemm": {"bfloat16": rates},
         "notes": [f"{present['name']}: {share:.0%} {of_what}", *notes],
     }
-
-
-def _environment(backend: str) -> dict[str, str]:
-    """Return the variables of a process that sees the accelerators."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
-    return {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": visible}

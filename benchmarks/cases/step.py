@@ -2,12 +2,10 @@
 
 import dataclasses
 import functools
-import importlib.util
 from typing import Any
 
 from benchmarks import flops
 from benchmarks.bench import PRECISIONS, Bench, Part, in_turn, without_loss
-from benchmarks.protocol import Skip
 from benchmarks.settings import Settings
 
 TARGET = 0.70
@@ -92,16 +90,13 @@ def shared_prefix(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
 
 def backends(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
     """Time the plain step with JAX and with TensorFlow, the mean of several steps of a `fit`."""
-    if importlib.util.find_spec("jax") is None:
-        raise Skip("needs jax")
     settings = bench.settings
     batch = bench.batch(rows, tokens)
     model = {"shape": dataclasses.asdict(settings.shape), "prompt": settings.prompt}
     workers = {}
     try:
         for backend in ("jax", "tensorflow"):
-            variables = {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
-            worker = workers[backend] = bench.fresh("ours", "benchmarks.backend", variables)
+            worker = workers[backend] = bench.fresh_with(backend, JAX_PLATFORMS="cpu")
             worker.request("load", **model, mode="plain", dtype="float32")
             worker.request("step", **batch, count=2)  # compiles
         turns = {

@@ -133,8 +133,8 @@ def _cells(cost: Cost) -> list[str]:
         shown(cost.peak, "{:.2f}", gib) + ("" if cost.fits is not False else "!"),
         shown(cost.operations, "{:.1e}"),
         shown(cost.traffic, "{:.1e}"),
-        shown(cost.bound_seconds, "{:.0f} ms", 1e-3),
-        shown(cost.compile_seconds, "{:.0f} s"),
+        shown(cost.bound_seconds, "{:.0f}ms", 1e-3),
+        shown(cost.compile_seconds, "{:.0f}s"),
     ]
 
 

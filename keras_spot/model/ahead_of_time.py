@@ -32,8 +32,8 @@ from keras_spot.model.prompted_t5 import PromptedT5
 __all__ = ["Programs", "abstract", "main", "mesh_of"]
 
 _END = 1  # the token that ends an answer
-# What the compiler says of a program that is too large, in GiB or MiB.
-_USED = re.compile(r"Used ([0-9.]+)([GM]) of [0-9.]+[GM] hbm")
+# What the compiler says of a program that is too large, or of its temporaries alone.
+_USED = re.compile(r"RESOURCE_EXHAUSTED.*?(?:Used |temporaries \()([0-9.]+)([GM])", re.DOTALL)
 
 
 def abstract(request: Request) -> tuple[PromptedT5, int]:
@@ -217,9 +217,8 @@ def cost(request: Request, traced: Any, token: Any = None) -> Cost:
         used = _USED.search(str(error))
         if used is None:
             raise
-        peak = int(float(used[1]) * (planning.GIB if used[2] == "G" else 2**20))
         seconds = round(time.monotonic() - began, 1)
-        return Cost(None, None, peak, operations, None, seconds, None, fits=False)
+        return Cost(None, None, _bytes(*used.groups()), operations, None, seconds, None, fits=False)
     seconds = round(time.monotonic() - began, 1)
     memory, traffic = compiled.memory_analysis(), float(compiled.cost_analysis()["bytes accessed"])
     if one_more is not None:
@@ -237,6 +236,15 @@ def cost(request: Request, traced: Any, token: Any = None) -> Cost:
         bound_seconds=None if chip is None else max(operations / chip[0], traffic / chip[1]),
         fits=None if chip is None else peak <= chip[2],
     )
+
+
+def _bytes(number: str, unit: str) -> int:
+    """Return a size in bytes.
+
+    >>> _bytes("21.5", "G") == 21.5 * 2**30
+    True
+    """
+    return int(float(number) * (planning.GIB if unit == "G" else 2**20))
 
 
 def messages(request: Request, parts: list[str]) -> Iterator[dict[str, Any]]:

@@ -86,6 +86,26 @@ def test_the_largest_batch_is_one_that_was_compiled(monkeypatch, begin, bend):
     assert best.too_large is None or best.too_large > best.batch
 
 
+def test_without_libtpu_it_is_compiled_for_the_cpu_and_said_so(keras_spot, monkeypatch):
+    room = CHIPS["v5e"][2]
+    monkeypatch.setattr(planning, "has_compiler", lambda: False)
+    made = Plan("cpu", 5, {**costs(room // 2, room), "generation": costs(2 * room, room)["step"]})
+    monkeypatch.setattr(planning, "plan", lambda request, report: report("building") or made)
+    code, out, err = keras_spot("plan", "--batch", "4", "--batch", "8")
+    assert code == 0
+    note, *stages = err.splitlines()
+    assert note.startswith("libtpu is not installed (pip install 'keras-spot[tpu]'): compiled for ")
+    assert stages == [f"t5-base, batch {batch}: building" for batch in (4, 8)]
+    rows = [line.replace("│", "").split() for line in out.splitlines() if "│" in line]
+    assert [row[:2] for row in rows[-4:]] == [[p, b] for b in "48" for p in ("step", "answer")]
+    assert [row[4] for row in rows[-4:]] == ["8.00", "32.00!"] * 2
+    assert "compiled for cpu, not run" in out
+    code, out, _ = keras_spot("plan", "--batch", "4", "--json")
+    record = json.loads(out)
+    assert (record["batch"], record["compiled_for"]) == (4, "cpu")
+    assert record["costs"]["generation"]["fits"] is False
+
+
 def test_without_jax_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(errors.MissingExtra) as error:
@@ -188,6 +208,37 @@ print(json.dumps(seen))
     assert seen["again"][0] >= (2 + 1 + 1) + (3 + 1 + 1) + 3 - 3
     ratio = seen["again"][1] / seen["kept"][1]
     assert ratio < 0.8 if on_tpu else 0.9 < ratio < 1.1
+
+
+TOO_LARGE = {
+    "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries "
+    "(21.92G) exceeds available HBM (15.75G).": 21.92,
+    "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
+    "Used 17.50G of 15.75G hbm. Exceeded hbm capacity by 1.75G.": 17.5,
+    "RESOURCE_EXHAUSTED: something else": None,
+    "INTERNAL: Used 17.50G of luck": None,
+}
+
+
+def test_what_does_not_fit_is_no_failure():
+    program = f"""
+class Traced:
+    jaxpr = type("Closed", (), {{"jaxpr": type("Empty", (), {{"eqns": []}})}})
+    def lower(self):
+        return self
+    def compile(self):
+        raise RuntimeError(self.text)
+made = []
+for Traced.text in {list(TOO_LARGE)!r}:
+    try:
+        cost = ahead_of_time.cost(planning.Request(batch=8), Traced())
+        made.append([round(cost.peak / planning.GIB, 2), cost.fits, cost.traffic])
+    except RuntimeError as error:
+        made.append(None)
+print(json.dumps(made))
+"""
+    made = compiled(program)
+    assert made == [size and [size, False, None] for size in TOO_LARGE.values()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
