@@ -18,6 +18,13 @@ from collections.abc import Sequence
 from typing import Any
 
 _ROWS, _TOKENS, _TARGETS, _PROMPT = 8, 64, 8, 20
+_NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
 _HOST = re.compile(r'custom_call @"?(xla_python\w*|\w*[cC]allback\w*|\w*[hH]ost\w*)')
 
 
@@ -97,8 +104,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except importlib.metadata.PackageNotFoundError:
         print("skipped: needs tensorflow-tpu, whose lines to install are in docs/scale.md")
         return 0
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.update({"KERAS_BACKEND": "tensorflow", **_NO_TPU})
 
     import tensorflow as tf
 

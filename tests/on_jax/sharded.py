@@ -1,6 +1,7 @@
 """Run by test_sharded in its own process: eight host devices against one."""
 
 import json
+import pathlib
 import sys
 import tempfile
 
@@ -10,7 +11,9 @@ import toy
 from sharded_toy import CONFIG, ROWS, STEPS, data, generate, make
 
 from keras_spot import PromptCheckpoint, PromptedT5, backbones, build, devices
+from keras_spot.backbones.converters.architecture import Architecture
 from keras_spot.base import layouts
+from tools import load_big
 
 
 def fit(model, folder=None, start=0, end=STEPS):
@@ -69,6 +72,25 @@ def of_texts():
     return answers == other_answers, float(np.abs(ranked - other_ranked).max())
 
 
+def loaded():
+    """Return whether each device of a layout holds its own part of the file's weights alone."""
+    size = Architecture(64, 32, 2, 1, 4, 8, 64, "gelu_new", gated=True, tied=False)
+    folder = pathlib.Path(tempfile.mkdtemp())
+    load_big.write(folder, size, shards=2)
+    whole, _ = backbones.load(folder, dtype="bfloat16")
+    results = {}
+    for layout in ("model:8", "data:2,model:4"):
+        with devices(layout).scope():
+            parts, _ = backbones.load(folder, dtype="bfloat16")
+        layouts.check_sharded(parts.variables)
+        pairs = [*zip(whole.weights, parts.weights, strict=True)]
+        equal = all(np.array_equal(np.asarray(a.value), np.asarray(b.value)) for a, b in pairs)
+        kernel = parts.decoder_transformer_layers[0].cross_attention.query_projector.kernel
+        held = [shard.data.shape[1] for shard in kernel.value.addressable_shards]
+        results[layout] = [equal, held]
+    return results
+
+
 def refused():
     messages = {}
 
@@ -110,5 +132,5 @@ with devices("data:2,model:4").scope():
     backbone = toy.backbone(gain=None, **CONFIG)
     backbones.load(backbone, quantize="int8")
     fit(PromptedT5(backbone, prompt_length=4))
-outcome |= {"resumed": resumed(), "texts": of_texts(), "refused": refused()}
+outcome |= {"resumed": resumed(), "texts": of_texts(), "loaded": loaded(), "refused": refused()}
 print(json.dumps(outcome), file=sys.__stdout__)

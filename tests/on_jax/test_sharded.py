@@ -48,6 +48,10 @@ def test_texts_are_answered_and_ranked_in_uneven_batches(outcome):
     assert difference < 1e-3
 
 
+def test_each_device_loads_its_own_part(outcome):
+    assert outcome["loaded"] == {"model:8": [True, [4] * 8], "data:2,model:4": [True, [8] * 8]}
+
+
 def test_what_a_mesh_cannot_hold_is_refused(outcome):
     assert outcome["refused"] == {
         "too many": "`devices` must suit the 8 devices there are. Received: 'model:16'",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import toy
 
-from keras_spot import PromptedT5, Recipe, backbones
+from keras_spot import PromptedT5, Recipe, backbones, reparameterizations
 from keras_spot.base import devices
 from keras_spot.model import gradient_check
 from keras_spot.prompts import initializers
@@ -81,6 +81,24 @@ def test_accelerators_compute_again_what_would_fill_memory(attention, monkeypatc
     model.fit(*data[:2], sample_weight=data[2], verbose=0)
     # Of each layer the norms, the gated activation and the attention, and the loss.
     assert lowered(model, data).as_text().count("optimization_barrier") >= 18
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"residual": {"bottleneck": 6}}, {"vocabulary-mixture": {"tokens": 4, "vocabulary": 30}}],
+)
+def test_what_trains_in_a_prompts_place_ends_as_a_prompt(spec):
+    x, y, weight = toy.batch()
+    backbone = toy.backbone(num_layers=1)
+    layer = reparameterizations.get(spec)
+    layer = layer.completed(np.random.default_rng(3).normal(size=(64, 16)))
+    model = prompted(backbone, reparameterization=layer, recipe=Recipe(learning_rate=0.03))
+    before = model.prompt
+    model.fit(x, y, sample_weight=weight, batch_size=2, shuffle=False, verbose=0)
+    assert np.abs(model.prompt - before).max() > 1e-4
+    plain = PromptedT5(backbone, prompt_initializer=initializers.from_numpy(model.prompt))
+    logits = [np.asarray(each(x)) for each in (model, plain)]
+    np.testing.assert_allclose(logits[0], logits[1], rtol=0, atol=1e-4 * np.abs(logits[1]).max())
 
 
 @pytest.mark.parametrize("mode", ["int8", "int4"])
