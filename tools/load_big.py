@@ -101,14 +101,14 @@ def measure(folder: str, layout: str, dtype: str, quantize: str | None) -> dict[
     before, began = memory("VmRSS"), time.monotonic()
     with picked.scope():
         backbone, _ = backbones.load(folder, dtype=dtype, quantize=quantize)
-    seconds = time.monotonic() - began
+    seconds, peak = time.monotonic() - began, memory("VmHWM") - before
     weights = backbone.variables
     if keras.config.backend() == "jax":
         shards = [shard for w in weights for shard in w.value.addressable_shards]
         held = sum(shard.data.nbytes for shard in shards)
     else:
         held = sum(w.value.numpy().nbytes for w in weights)
-    return {"peak": memory("VmHWM") - before, "held": held, "seconds": seconds}
+    return {"peak": peak, "held": held, "seconds": seconds}
 
 
 def begin(backend: str, devices: int, *arguments: object) -> dict[str, float]:
