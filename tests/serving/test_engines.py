@@ -11,7 +11,7 @@ import pytest
 from export_toys import TEXTS, P, toy_model
 
 from keras_spot.base.errors import DamagedFile, InvalidArgument
-from keras_spot.serving.engines import open_engine
+from keras_spot.serving.engines import base, open_engine
 from keras_spot.serving.held import HeldPrompt
 from keras_spot.tasks import Task
 from keras_spot.tasks.card import TaskCard
@@ -68,6 +68,12 @@ def test_a_batch_is_dealt_out_to_the_cores(folder, monkeypatch, share, threads):
     engine.start(1, cores=3)
     assert engine.generate(TEXTS, "one") == expected
     np.testing.assert_allclose(engine.scores(TEXTS, ["good", "bad"], "one"), alone, 1e-5)
+    # Of long candidates fewer rows are scored at once.
+    candidates = ["good", "a fine film " * 5]
+    together = engine.scores(TEXTS, candidates, "one")
+    monkeypatch.setattr(base, "LOGITS", 1000)
+    assert engine.rows_at_once([[1] * 30]) == 1
+    np.testing.assert_allclose(engine.scores(TEXTS, candidates, "one"), together, 1e-5)
 
 
 def test_strange_requests_have_a_defined_answer(folder):

@@ -18,11 +18,12 @@ from keras_spot.serving.engines.parts import Parts, usable_cores
 from keras_spot.serving.held import HeldPrompt
 from keras_spot.tasks.card import TASK_FILE, TaskCard, read_cards
 
-__all__ = ["VOCABULARY", "WRITTEN", "Engine", "Prompts", "Rows", "TokenEngine"]
+__all__ = ["LOGITS", "VOCABULARY", "WRITTEN", "Engine", "Prompts", "Rows", "TokenEngine"]
 
 VOCABULARY = "spiece.model"
 WRITTEN = "must be one that keras-spot export wrote"
 _WORTH, _TRIES = 1.5, 4  # how much sooner all cores must answer one text, tried so often
+LOGITS = 1 << 27  # at once, 512 MB of them
 _LENGTHS = ("max_input_length", "max_target_length")
 
 Rows = Sequence[Sequence[int]]
@@ -298,10 +299,15 @@ class TokenEngine(Engine):
             return self.score_ids([rows[i] for i in part], [prompts[i] for i in part], targets)
 
         result = np.zeros((len(rows), len(targets)), "float32")
-        for chunk in self._chunks(rows):
+        for chunk in self._chunks(rows, self.rows_at_once(targets)):
             for part, scores in self._parts(compute, chunk):
                 result[part] = scores
         return result
+
+    def rows_at_once(self, candidates: Rows) -> int:
+        """Return how many rows are scored at once: long candidates have many logits."""
+        of_a_row = max(map(len, candidates)) * self.known
+        return max(1, min(self.batch_size, LOGITS // of_a_row))
 
     def token_rows(
         self, texts: Sequence[str], argument: str = "texts", limit: int | None = None
@@ -316,11 +322,11 @@ class TokenEngine(Engine):
         kept = [int(i) for i in ids if i not in (self.pad, self.end) and i < self.known]
         return str(self.pieces.decode(kept)) if kept else ""
 
-    def _chunks(self, rows: Rows) -> Iterator[list[int]]:
-        """Yield the numbers of the rows of each batch, sorted by length."""
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        for start in range(0, len(order), self.batch_size):
-            yield order[start : start + self.batch_size]
+    def _chunks(self, rows: Rows, size: int | None = None) -> Iterator[list[int]]:
+        """Yield the numbers of the rows of each batch (of `size`), sorted by length."""
+        order, size = sorted(range(len(rows)), key=lambda i: len(rows[i])), size or self.batch_size
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
 
     def _arrange(self, threads: int, cores: int) -> None:
         """Load the model for so many threads a part, and as many parts as there are cores for."""

@@ -83,7 +83,7 @@ class CTranslate2Engine(TokenEngine):
             [source for source in sources for _ in targets],
             targets * len(sources),
             max_input_length=0,
-            max_batch_size=self.batch_size,
+            max_batch_size=self.rows_at_once(candidates),
         )
         sums = [sum(result.log_probs) for result in results]
         return np.array(sums, "float32").reshape(len(sources), len(targets))
