@@ -91,7 +91,11 @@ def _methods(results: Results) -> Table:
 def _trained(method: Method) -> str:
     if method.transfer is not None:
         return "the prompt and the weights of the sources it starts from"
-    return str(method.reparameterization or "the prompt itself")
+    trained = method.reparameterization or "the prompt itself"
+    if not isinstance(trained, Mapping):
+        return str(trained)
+    ((name, settings),) = trained.items()
+    return ", ".join([name, *(f"{key} {value}" for key, value in settings.items())])
 
 
 _FINAL = ("scratch", "transfer")
