@@ -54,7 +54,7 @@ def abstract(request: Request) -> tuple[PromptedT5, int]:
             compile=False,
         )
     model.compile(jit_compile=True)
-    model.forward_pass.plain.suit(accelerator=True)  # as on the chip
+    model.forward_pass.plain.suit(accelerator=request.chip != CPU)
     model.optimizer.build(model.trainable_variables)
     shape = (request.batch, request.targets)
     # Keras' own way to build metrics would give every weight a value first.

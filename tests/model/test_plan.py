@@ -196,18 +196,24 @@ for name, accelerator in (("kept", False), ("again", True)):
     programs.model.forward_pass.plain.suit(accelerator)
     lowered = programs.step().lower()
     count = lowered.as_text().count("optimization_barrier")
-    seen[name] = count, lowered.compile().memory_analysis().temp_size_in_bytes
+    memory = lowered.compile().memory_analysis()
+    seen[name] = count, memory.temp_size_in_bytes, memory.peak_memory_in_bytes
 print(json.dumps(seen))
 """
     on_tpu = planning.has_compiler()
-    sizes = {"topology": "v5e:2x2" if on_tpu else "cpu", "batch": 8, "tokens": 256}
+    # What is small never leaves a TPU's inner memory.
+    sizes = {"topology": "v5e:2x2", "batch": 64, "tokens": 512} if on_tpu else {"topology": "cpu"}
     seen = compiled(program, **sizes)
     assert seen["kept"][0] == 0
     # Norms, activations and attentions of an encoder's and a decoder's layer, the last norms and
     # the loss; what the decoder does before it sees the prompt is not differentiated.
     assert seen["again"][0] >= (2 + 1 + 1) + (3 + 1 + 1) + 3 - 3
-    ratio = seen["again"][1] / seen["kept"][1]
-    assert ratio < 0.8 if on_tpu else 0.9 < ratio < 1.1
+    temporaries, peak = (seen["again"][i] / seen["kept"][i] for i in (1, 2))
+    if on_tpu:
+        assert temporaries < 0.9
+        assert peak < 0.75
+    else:  # XLA for CPU drops the barriers, so that nothing is computed again there
+        assert temporaries > 0.9
 
 
 TOO_LARGE = {
