@@ -7,10 +7,13 @@ shapes that they return. For a large T5 that takes many seconds and a tenth of a
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 __all__ = ["untraced"]
+
+_ALONE = threading.Lock()  # the classes are everybody's
 
 
 @contextlib.contextmanager
@@ -19,7 +22,7 @@ def untraced() -> Iterator[None]:
     from keras_hub.src.models.t5.t5_multi_head_attention import T5MultiHeadAttention
     from keras_hub.src.models.t5.t5_transformer_layer import T5TransformerLayer
 
-    with contextlib.ExitStack() as stack:
+    with _ALONE, contextlib.ExitStack() as stack:
         for owner, method in (
             (T5MultiHeadAttention, _build_attention),
             (T5TransformerLayer, _build_layer),
