@@ -196,6 +196,19 @@ def test_methods_are_runs_of_their_own_shapes_and_rates(plan, tmp_path):
     assert list(prompts.read_run(tmp_path / "moved")["reparameterization"]) == ["low-rank"]
 
 
+def test_a_mixture_of_prompts_learns_their_weights(plan, outcomes, tmp_path):
+    methods = {"plain": {}, "learned": {"transfer": "learned"}}
+    sources = ["synthetic/movies", "synthetic/products"]
+    mixing = dataclasses.replace(plan, sources=sources, methods=methods)
+    cell = next(cell for cell in mixing.cells() if cell.method == "learned")
+    assert [one.source for one in mixing.starts(cell)] == sources
+    start = np.stack([outcomes[SOURCE].prompt, outcomes[SCRATCH].prompt])
+    outcome = CellTrainer(mixing)(cell, start, tmp_path / "mixed")
+    assert sum(outcome.weights) == pytest.approx(1, abs=1e-5)
+    assert abs(outcome.weights[0] - 0.5) > 1e-4
+    assert np.abs(outcome.prompt - np.tensordot(outcome.weights, start, 1)).max() > 1e-3  # jointly
+
+
 def test_a_score_that_is_no_number_is_never_the_best_and_never_a_row(trainer, outcomes, tmp_path):
     run = trainer.run(SOURCE, None)
     folder = tmp_path / "run"
