@@ -2,11 +2,10 @@
 
 from keras_spot.backbones import quantized
 from keras_spot.backbones.converters.shortcuts import SHORTCUTS
+from keras_spot.backbones.fingerprints import check_fingerprint, fingerprint
 from keras_spot.backbones.named import (
     EMBEDDED,
     PRESET,
-    check_fingerprint,
-    fingerprint,
     freeze,
     is_backbone,
     load,
