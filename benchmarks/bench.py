@@ -189,6 +189,27 @@ class Bench:
             pairs.append(["ours, XLA", "peer", target])
         return {"sides": in_turn(turns, self.settings.rounds), "comparisons": pairs}
 
+    def own_in_turn(
+        self, name: str, variants: dict[str, dict[str, Any]], *, warm: int, **asked: Any
+    ) -> dict[str, dict[str, list[float]]]:
+        """Time models of ours in turns; return the laps of each.
+
+        Args:
+            name: what to ask of them, with `asked`.
+            variants: what each is called, and its options of `load`.
+            warm: how many laps of each are not counted.
+        """
+        for key, options in variants.items():
+            self.load("ours", key=key, **options)
+            self.ask("ours", name, **asked, key=key, count=warm)
+        count = self.settings.laps
+        turns = {
+            key: functools.partial(self.ask, "ours", name, **asked, key=key, count=count)
+            for key in variants
+        }
+        samples = in_turn(turns, self.settings.rounds)
+        return {key: without_loss(sample) for key, sample in samples.items()}
+
     def batch(self, rows: int, tokens: int) -> dict[str, int]:
         """Return the arguments of a `step` that say what to train on."""
         return {"rows": rows, "tokens": tokens, "targets": self.settings.targets}

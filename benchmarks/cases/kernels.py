@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from benchmarks import flops
-from benchmarks.bench import Bench, Part, in_turn, without_loss
+from benchmarks.bench import Bench, Part
 from benchmarks.cases.memory import peak
 from benchmarks.settings import Settings
 
@@ -45,17 +45,10 @@ def step(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
     """Time a training step of each side, in turns."""
     settings = bench.settings
     batch = bench.batch(rows, tokens)
-    turns = {}
-    for side, options in _sides().items():
-        bench.load("ours", key=side, **options)
-        bench.ask("ours", "step", **batch, key=side, count=2)
-        turns[side] = functools.partial(
-            bench.ask, "ours", "step", **batch, key=side, count=settings.laps
-        )
-    samples = in_turn(turns, settings.rounds)
+    samples = bench.own_in_turn("step", _sides(), warm=2, **batch)
     operations = flops.training_step(settings.shape, settings.prompt, **batch)
     return {
-        "sides": {side: without_loss(sample) for side, sample in samples.items()},
+        "sides": samples,
         "comparisons": _comparisons(),
         "precision": "float32",
         "operations": dict.fromkeys(samples, operations),
@@ -73,17 +66,9 @@ def memory(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
 
 def generation(rows: int, length: int, bench: Bench) -> dict[str, Any]:
     """Time greedy generation of both sides, in turns."""
-    settings = bench.settings
-    asked = {"rows": rows, "tokens": settings.generation_tokens, "length": length}
-    turns = {}
-    for kernels in ("fast", "plain"):
-        bench.load("ours", key=kernels, kernels=kernels)
-        bench.ask("ours", "generate", **asked, key=kernels, count=1)
-        turns[kernels] = functools.partial(
-            bench.ask, "ours", "generate", **asked, key=kernels, count=settings.laps
-        )
-    samples = in_turn(turns, settings.rounds)
+    asked = {"rows": rows, "tokens": bench.settings.generation_tokens, "length": length}
+    variants = {kernels: {"kernels": kernels} for kernels in ("fast", "plain")}
     return {
-        "sides": {side: without_loss(sample) for side, sample in samples.items()},
+        "sides": bench.own_in_turn("generate", variants, warm=1, **asked),
         "comparisons": [["fast", "plain", None]],
     }

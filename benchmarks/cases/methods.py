@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from benchmarks.bench import Bench, Part, in_turn, without_loss
+from benchmarks.bench import Bench, Part
 from benchmarks.settings import Settings
 
 TARGET = 1.05
@@ -20,17 +20,9 @@ def parts(settings: Settings) -> list[Part]:
 
 def step(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
     """Time a step of each method and of the plain prompt, in turns."""
-    settings = bench.settings
-    batch = bench.batch(rows, tokens)
-    turns = {}
-    for name in (*METHODS, "plain"):
-        bench.load("ours", key=name, reparameterization=None if name == "plain" else name)
-        bench.ask("ours", "step", **batch, key=name, count=2)
-        turns[name] = functools.partial(
-            bench.ask, "ours", "step", **batch, key=name, count=settings.laps
-        )
-    samples = in_turn(turns, settings.rounds)
+    variants: dict[str, dict[str, Any]] = {name: {"reparameterization": name} for name in METHODS}
+    variants["plain"] = {"reparameterization": None}
     return {
-        "sides": {side: without_loss(sample) for side, sample in samples.items()},
+        "sides": bench.own_in_turn("step", variants, warm=2, **bench.batch(rows, tokens)),
         "comparisons": [[name, "plain", TARGET] for name in METHODS],
     }

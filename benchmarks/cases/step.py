@@ -63,18 +63,14 @@ def shared_prefix(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
     """Time our step with `prompt_attention="prompt"` and with `"full"`, without and with XLA."""
     settings = bench.settings
     batch = bench.batch(rows, tokens)
-    turns = {}
-    for how in ("", ", XLA"):
-        for name, attention in (("shared prefix", "prompt"), ("full", "full")):
-            key = name + how
-            bench.load("ours", key=key, prompt_attention=attention, xla=bool(how))
-            bench.ask("ours", "step", **batch, key=key, count=2)
-            turns[key] = functools.partial(
-                bench.ask, "ours", "step", **batch, key=key, count=settings.laps
-            )
-    samples = in_turn(turns, settings.rounds)
+    variants = {
+        name + how: {"prompt_attention": attention, "xla": bool(how)}
+        for how in ("", ", XLA")
+        for name, attention in (("shared prefix", "prompt"), ("full", "full"))
+    }
+    samples = bench.own_in_turn("step", variants, warm=2, **batch)
     return {
-        "sides": {side: without_loss(sample) for side, sample in samples.items()},
+        "sides": samples,
         "comparisons": [
             [f"shared prefix{how}", f"full{how}", SHARED_TARGET] for how in ("", ", XLA")
         ],
@@ -83,7 +79,7 @@ def shared_prefix(rows: int, tokens: int, bench: Bench) -> dict[str, Any]:
             name: flops.training_step(
                 settings.shape, settings.prompt, **batch, shared=name.startswith("shared")
             )
-            for name in turns
+            for name in samples
         },
     }
 
