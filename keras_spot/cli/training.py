@@ -57,6 +57,19 @@ def train_command(
     ] = None,
     k: Annotated[int, typer.Option("--k", help="How many prompts to transfer from.")] = 3,
     similarity: Similarity = "per_token_cosine",
+    weights: Annotated[
+        Literal["softmax", "free"] | None,
+        typer.Option(
+            help="Of --transfer learned: shares of sum 1, or any numbers. Default: softmax."
+        ),
+    ] = None,
+    train_weights: Annotated[
+        Literal["before", "with"] | None,
+        typer.Option(
+            help="Of --transfer learned: when the weights are trained, before the prompt or with "
+            "it. Default: before."
+        ),
+    ] = None,
     embedding_steps: Annotated[
         int | None,
         typer.Option(help="Steps of the task embedding. Default: as the library's."),
@@ -68,6 +81,9 @@ def train_command(
     if (transfer is None) != (library is None):
         received = f"{transfer=}, {library=}"
         raise invalid("transfer", "must be given together with `library`", received)
+    for name, value in {"weights": weights, "train_weights": train_weights}.items():
+        if value is not None and transfer != "learned":
+            raise invalid(name, "must be given with transfer='learned'", f"{name}={value!r}")
     starts = [f"prompt_init={path!r}" for path in given["prompt_init"] or ()]
     starts += [f"{prompt_init_mean=}"] if prompt_init_mean else []
     starts += [f"{prompt_init_text=}"] if prompt_init_text is not None else []
@@ -82,7 +98,7 @@ def train_command(
     from keras_spot.base import progress
     from keras_spot.prompts import initializers
     from keras_spot.training.execute import execute
-    from keras_spot.transfer.retrieval import retrieve
+    from keras_spot.transfer.retrieval import Learned, retrieve
 
     if prompt_init_mean:
         run = dataclasses.replace(run, prompt_init=initializers.mean_of(prompt_init_mean))
@@ -96,7 +112,10 @@ def train_command(
             trained, transferred = bank.runs[run.members[0].name], None
         else:
             options: dict[str, Any] = {"by": similarity, "embedding_steps": embedding_steps}
-            transferred = retrieve(transfer, run, run_dir, library, k=k, progress=follow, **options)
+            strategy: str | Learned = transfer
+            if transfer == "learned":
+                strategy = Learned(weights or "softmax", joint=train_weights == "with")
+            transferred = retrieve(strategy, run, run_dir, library, k=k, progress=follow, **options)
             trained = transferred.run
     if transferred is not None:
         _show_sources(transferred)

@@ -19,7 +19,7 @@ from keras_spot.prompts.prompt import Prompt
 __all__ = ["WEIGHT", "Distillation", "Teachers", "teach"]
 
 WEIGHT = 0.9
-"""Of what is learned from the teachers, beside the task's own loss."""
+"""Of what is learned from the teachers, beside the task's own loss; a choice of this package."""
 
 
 Teacher: TypeAlias = PathLike | Array | Prompt
@@ -38,7 +38,7 @@ class Distillation:
     The first is a mean over the target's positions; the second over the hidden states, the
     encoder's last of every input token and the decoder's last of every target position, each behind
     its norm. The prompts' own positions are left out, so a teacher may have another length than its
-    student.
+    student. The default weight is this package's choice, not known to be the authors'.
 
     Args:
         backbone: the frozen `T5Backbone`.
@@ -126,12 +126,12 @@ def teach(model: Any, teachers: Teachers, weight: float = WEIGHT) -> None:
         model: `PromptedT5`.
         teachers: a trained prompt as `build` takes it (path, address, array or `Prompt`), of a
             bank a list with one for each prompt; they may be longer or shorter than what is
-            trained. None: no longer.
+            trained, and see what they were trained to see. None: no longer.
         weight: of what is learned from them, beside the task's loss, see `Distillation`.
 
     Raises:
         InvalidArgument: another number of teachers than of prompts, several lengths, or a prompt
-            of another width or backbone.
+            of another width or backbone, or teachers of several `prompt_attention`s.
         MissingFile: a path where nothing is.
     """
     made = None
@@ -141,14 +141,26 @@ def teach(model: Any, teachers: Teachers, weight: float = WEIGHT) -> None:
         if len(given) != count:
             raise invalid("teachers", f"must be {count}, one for each prompt", f"{len(given)}")
         starts = [FromNumpy(teacher) for teacher in given]
-        for source in (source for start in starts for source in start.sources):
+        sources = [source for start in starts for source in start.sources]
+        for source in sources:
             backbones.check_fingerprint(source, model.fingerprint, "teachers")
         values = [start.values for start in starts]
         is_bank = model.num_prompts is not None
-        made = Distillation(model.backbone, values, is_bank, weight, model.prompt_attention)
+        seen = _attention_of(sources) or model.prompt_attention
+        made = Distillation(model.backbone, values, is_bank, weight, seen)
     model.forward_pass.distillation = made
     if model.train_function is not None:
         model.make_train_function(force=True)
+
+
+def _attention_of(teachers: Sequence[Prompt]) -> str | None:
+    """Return the `prompt_attention` that teachers were trained with, None where none records it."""
+    given = [teacher.provenance.get("prompt_attention") for teacher in teachers]
+    recorded = sorted({seen for seen in given if seen is not None})
+    if len(recorded) > 1:
+        rule = "must have been trained with one prompt_attention"
+        raise invalid("teachers", rule, ", ".join(recorded))
+    return recorded[0] if recorded else None
 
 
 def _divergence(teacher: Tensor, student: Tensor) -> Tensor:

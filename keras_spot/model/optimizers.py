@@ -1,5 +1,6 @@
 """Adafactor as the prompt-tuning recipe needs it."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,3 +185,15 @@ def from_recipe(
         learning_rates=learning_rates,
         rate_multipliers=rate_multipliers,
     )
+
+
+def warn_of_lost_multipliers(optimizer: keras.optimizers.Optimizer | str) -> None:
+    """Warn of an optimiser that does not have the `rate_multiplier` of a reparameterization."""
+    if getattr(optimizer, "rate_multipliers", None) is None:
+        name = optimizer if isinstance(optimizer, str) else type(optimizer).__name__
+        warnings.warn(
+            f"{name} has one rate for all that is trained: the reparameterization's "
+            "rate_multiplier has no effect; keras_spot.optimizers.Adafactor takes "
+            "rate_multipliers=model.rate_multipliers()",
+            stacklevel=3,
+        )

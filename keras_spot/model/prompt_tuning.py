@@ -78,6 +78,8 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
         if optimizer == "auto":
             multipliers = self.rate_multipliers()
             optimizer = optimizers.from_recipe(self.recipe, rate_multipliers=multipliers)
+        elif self.rate_multipliers() is not None:
+            optimizers.warn_of_lost_multipliers(optimizer)
         if loss == "auto":
             loss = TokenCrossEntropy(self.recipe.z_loss, self.recipe.label_smoothing)
         if isinstance(loss, TokenCrossEntropy):

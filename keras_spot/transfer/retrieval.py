@@ -72,6 +72,11 @@ class Retrieval:
     name = ""
     needs_scores = False
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """What `transfer.json` says beside the name; with others it is another transfer."""
+        return {}
+
     def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, list[float]]]:
         """Train the target from `target.sources`.
 
@@ -137,6 +142,9 @@ class Learned(Retrieval):
         joint: train the weights and the prompt in one run. Default False: first the weights, then
             the prompt from what they come to.
         steps: steps for the weights alone. Default: as many as for the task embedding.
+
+    Raises:
+        InvalidArgument: an unknown kind of weights, or steps that are no positive integer.
     """
 
     name = "learned"
@@ -147,9 +155,17 @@ class Learned(Retrieval):
         joint: bool = False,
         steps: int | None = None,
     ):
+        if weights not in ("softmax", "free"):
+            raise unknown("weights", weights, ("softmax", "free"))
+        if steps is not None and (type(steps) is not int or steps < 1):
+            raise invalid("steps", "must be a positive integer", f"{steps=}")
         self.weights: Literal["softmax", "free"] = weights
         self.joint = joint
         self.steps = steps
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"weights": self.weights, "joint": self.joint, "steps": self.steps}
 
     def transfer(self, target: Target) -> tuple[TrainedRun, dict[str, list[float]]]:
         from keras_spot.model.reparameterizations import SourceMixture
@@ -278,7 +294,7 @@ def retrieve(
         raise invalid("validation_split", "must not be empty to choose the best by", "''")
     with RunFolder(run_dir).owner.owned(TRANSFER_LOCK):
         target = Target(run, run_dir, library, k, by, progress)
-        target.rank(strategy.name, embedding_steps)
+        target.rank(strategy.name, embedding_steps, strategy.settings)
         trained, facts = strategy.transfer(target)
         target.finish(trained, **facts)
     return Transferred(trained, target.ranking, target.sources, **facts)

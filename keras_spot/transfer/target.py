@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,18 +99,30 @@ class Target:
             attention = recorded_attention("library", records)
         self.run = dataclasses.replace(run, devices=picked, prompt_attention=attention)
 
-    def rank(self, strategy: str, embedding_steps: int | None) -> None:
+    def rank(
+        self,
+        strategy: str,
+        embedding_steps: int | None,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
         """Train the target's embedding and rank the sources, or read what was ranked before.
+
+        Args:
+            strategy: its name.
+            embedding_steps: see `retrieval.retrieve`.
+            settings: of the strategy. Default: none.
 
         Raises:
             InvalidArgument: the folder holds another transfer.
         """
-        asked = {
+        asked: dict[str, Any] = {
             "strategy": strategy,
             "task": self.task.name,
             "k": self.k,
             "by": self.similarity_name,
         }
+        if settings:
+            asked["settings"] = dict(settings)
         if embedding_steps is not None:
             asked["embedding_steps"] = embedding_steps
         if self.record:

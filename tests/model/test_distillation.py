@@ -78,6 +78,20 @@ def test_the_loss_is_the_papers(attention):
     assert gradients(student, x, y, weight)[0] == task
 
 
+def test_teachers_see_what_they_were_trained_to_see(tmp_path):
+    files = {}
+    for seen in ("prompt", "causal"):
+        teacher = build.build(backbone(), TEACHERS[0], prompt_attention=seen)
+        files[seen] = teacher.save_prompt(tmp_path / f"{seen}.npz")
+    student = made()
+    student.distill(files["prompt"])
+    assert student.prompt_attention == "full"
+    assert student.forward_pass.distillation.teachers.prompt_attention == "prompt"
+    bank = made(prompt_names=["a", "b"])
+    with pytest.raises(ValueError, match="`teachers` must have been trained with one prompt_atten"):
+        bank.distill(list(files.values()))
+
+
 def test_a_student_comes_nearer_to_its_teacher_also_when_it_is_compiled_before():
     student = made()
     teacher = build.build(backbone(), TEACHERS[0])

@@ -165,6 +165,9 @@ def test_sources_that_do_not_fit():
         lambda: reparameterizations.SourceMixture(
             SOURCES, "hard"
         ): "`weights` must be 'softmax' or",
+        lambda: reparameterizations.SourceMixture(
+            SOURCES, joint="no"
+        ): "`joint` must be true or false",
         lambda: reparameterizations.SourceMixture(SOURCES).build(
             (P + 1, H)
         ): "`sources` must be pro",
@@ -372,6 +375,10 @@ def test_a_multiplier_is_on_the_network_alone():
     assert again.rate_multipliers == model.optimizer.rate_multipliers
     with pytest.raises(ValueError, match="`rate_multipliers` must be 7, one for each variable"):
         keras_spot.optimizers.Adafactor(rate_multipliers=[1.0]).build(model.trainable_variables)
+    model.compile(optimizer=again)
+    for other in ("adam", keras_spot.optimizers.Adafactor()):
+        with pytest.warns(UserWarning, match="(?i)^ada[a-z]* has one rate for all that is trained"):
+            model.compile(optimizer=other)
 
 
 @pytest.mark.parametrize("spec", ["residual", MORE[-1]], ids=str)
@@ -489,6 +496,11 @@ def test_names_and_records():
         ({"low-rank": {"frozen": "zeros"}}, "`frozen` must be 'random' or None. Received: frozen="),
         ({"residual": {"bottleneck": 1.5}}, "`bottleneck` must be a positive integer."),
         ({"residual": {"rate_multiplier": 0}}, "`rate_multiplier` must be a positive number."),
+        (
+            {"residual": {"layer_norm": "no"}},
+            "`layer_norm` must be true or false. Received: ",
+        ),
+        ({"low-rank": {"offset": 0}}, "`offset` must be true or false. Received: offset=0"),
         ({"residual": {"seed": -1}}, "`seed` must be an integer from 0 on. Received: seed=-1"),
         ({"vocabulary-mixture": {"tokens": 9, "vocabulary": 8}}, "`tokens` must be at most the 8"),
     ],

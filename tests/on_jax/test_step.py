@@ -21,8 +21,8 @@ PROMPT = np.random.default_rng(1).normal(size=(4, 16)).astype("float32")
 TWENTY = """
 import json, sys
 import toy
-from test_step import twenty
-print(json.dumps(twenty()))
+from test_step import taught, twenty
+print(json.dumps([twenty(), taught()]))
 """
 
 
@@ -31,10 +31,8 @@ def prompted(backbone, **options):
     return PromptedT5(backbone, prompt_initializer=start, **options)
 
 
-def twenty():
-    """Return the losses and the prompt of twenty steps."""
-    model = prompted(toy.backbone(gain=0.5), recipe=Recipe(learning_rate=0.003))
-    x, y, weight = toy.batch(rows=160)
+def fitted(model, x, y, weight):
+    """Return the losses of steps of eight rows, and the prompts after them."""
     losses = []
 
     class Losses(keras.callbacks.Callback):
@@ -46,16 +44,36 @@ def twenty():
     return {"losses": losses, "prompt": model.prompt.tolist()}
 
 
-def test_twenty_steps_are_those_of_tensorflow():
+def twenty():
+    """Return the losses and the prompt of twenty steps."""
+    model = prompted(toy.backbone(gain=0.5), recipe=Recipe(learning_rate=0.003))
+    return fitted(model, *toy.batch(rows=160))
+
+
+def taught():
+    """Return those of three steps of two prompts that share a part and have longer teachers."""
+    options = {"num_prompts": 2, "reparameterization": "shared"}
+    options["recipe"] = Recipe(learning_rate=0.003)
+    model = prompted(toy.backbone(gain=0.5, num_layers=1), **options)
+    teachers = np.random.default_rng(2).normal(size=(2, 6, 16)).astype("float32")
+    model.distill(list(teachers), weight=20.0)
+    x, y, weight = toy.batch(rows=24)
+    return fitted(model, {**x, "prompt_index": np.arange(24, dtype="int32") % 2}, y, weight)
+
+
+def test_steps_are_those_of_tensorflow():
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", TWENTY]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
-    theirs, ours = json.loads(run.stdout.splitlines()[-1]), twenty()
-    assert len(ours["losses"]) == 20
-    np.testing.assert_allclose(ours["losses"], theirs["losses"], rtol=1e-4)
-    np.testing.assert_allclose(ours["prompt"], theirs["prompt"], rtol=0, atol=1e-4)
+    for theirs, make, steps in zip(
+        json.loads(run.stdout.splitlines()[-1]), (twenty, taught), (20, 3)
+    ):
+        ours = make()
+        assert len(ours["losses"]) == steps
+        np.testing.assert_allclose(ours["losses"], theirs["losses"], rtol=1e-4)
+        np.testing.assert_allclose(ours["prompt"], theirs["prompt"], rtol=0, atol=1e-4)
 
 
 def lowered(model, data):

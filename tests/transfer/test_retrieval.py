@@ -261,6 +261,8 @@ def test_learned_weights_come_before_the_prompt(library, options, run_dir):
 def test_learned_weights_with_the_prompt(library, options, run_dir):
     strategy = retrieval.Learned("free", joint=True)
     done = retrieve(strategy, run_dir, library, k=2, **options)
+    with pytest.raises(ValueError, match="must be new or hold a transfer with the same settings"):
+        retrieve("learned", run_dir, library, k=2, **options)
     assert not (run_dir / "weights").exists()
     (settings,) = prompts.read_run(run_dir)["reparameterization"].values()
     assert (settings["weights"], settings["joint"]) == ("free", True)
@@ -334,6 +336,10 @@ def test_what_a_retrieval_refuses(averaged, library, options, tmp_path):
         "`run_dir` must be new or hold a transfer with the same strategy ('top-k'). "
         f"Received: strategy='average' in {folder}": call("top-k", where=folder, k=2),
     }
+    with pytest.raises(ValueError, match=r"`weights` must be a known name\. Received: weights="):
+        retrieval.Learned("sofmax")
+    with pytest.raises(ValueError, match=r"`steps` must be a positive integer\. Received: steps=0"):
+        retrieval.Learned(steps=0)
     for message, mistake in mistakes.items():
         with pytest.raises(ValueError) as error:
             mistake()
@@ -411,6 +417,30 @@ def test_the_command(library, options, tokenizer, data_dir, tmp_path, monkeypatc
         assert f"{similarity:.3f}" in row
         assert f"{weight:.3f}" in row
     assert out.splitlines()[-1] == f"run: {tmp_path / 'run'}"
+
+
+def test_the_command_says_how_weights_are_learned(keras_spot, monkeypatch, tmp_path):
+    strategies = []
+
+    def note(strategy, *arguments, **options):
+        strategies.append(strategy)
+        raise InvalidArgument("that is all")
+
+    monkeypatch.setattr(retrieval, "retrieve", note)
+    words = "train", "--task", TARGET, "--run-dir", tmp_path / "run", "--library", "L"
+    for own, settings in {
+        (): ("softmax", False),
+        ("--weights", "free"): ("free", False),
+        ("--train-weights", "with"): ("softmax", True),
+        ("--train-weights", "before"): ("softmax", False),
+    }.items():
+        assert keras_spot(*words, "--transfer", "learned", *own) == (2, "", "error: that is all\n")
+        assert (strategies[-1].weights, strategies[-1].joint) == settings
+    for option, value in (("--weights", "free"), ("--train-weights", "with")):
+        code, _, err = keras_spot(*words, "--transfer", "average", option, value)
+        name = option[2:].replace("-", "_")
+        message = f"`{name}` must be given with transfer='learned'. Received: {name}='{value}'"
+        assert (code, err) == (2, f"error: {message}\n")
 
 
 def test_a_source_whose_score_is_no_number_is_not_the_best(tmp_path):

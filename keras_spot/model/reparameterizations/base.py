@@ -9,7 +9,7 @@ import numpy as np
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Array, Record, Tensor
 
-__all__ = ["Reparameterization", "check_whole"]
+__all__ = ["Reparameterization", "check_flag", "check_whole"]
 
 
 class Reparameterization(keras.layers.Layer):
@@ -117,3 +117,10 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         rule = "must be a positive integer" if least == 1 else f"must be an integer from {least} on"
         raise invalid(name, rule, f"{name}={value!r}")
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return True or False; raise InvalidArgument for anything else, such as the text "no"."""
+    if not isinstance(value, bool):
+        raise invalid(name, "must be true or false", f"{name}={value!r}")
+    return value

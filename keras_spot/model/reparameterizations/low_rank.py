@@ -10,7 +10,11 @@ from keras import ops
 
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Record, Tensor
-from keras_spot.model.reparameterizations.base import Reparameterization, check_whole
+from keras_spot.model.reparameterizations.base import (
+    Reparameterization,
+    check_flag,
+    check_whole,
+)
 
 __all__ = ["SAID", "LowRank"]
 
@@ -47,7 +51,7 @@ class LowRank(Reparameterization):
             trained prompt that is missed by more than 0.1% is warned of.
 
     Raises:
-        InvalidArgument: a number that breaks its rule, or another `frozen`.
+        InvalidArgument: a value that breaks its rule, or another `frozen`.
     """
 
     name_in_records = "low-rank"
@@ -67,7 +71,7 @@ class LowRank(Reparameterization):
             raise invalid("frozen", "must be 'random' or None", f"{frozen=}")
         self.rank = rank
         self.frozen = frozen
-        self.offset = bool(offset)
+        self.offset = check_flag("offset", offset)
         self.start_error = 0.0
 
     def build(self, shape: Sequence[int]) -> None:

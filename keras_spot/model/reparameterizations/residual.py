@@ -7,7 +7,11 @@ import numpy as np
 from keras import ops
 
 from keras_spot.base.types import Record, Tensor
-from keras_spot.model.reparameterizations.base import Reparameterization, check_whole
+from keras_spot.model.reparameterizations.base import (
+    Reparameterization,
+    check_flag,
+    check_whole,
+)
 
 __all__ = ["EPSILON", "Residual"]
 
@@ -37,7 +41,7 @@ class Residual(Reparameterization):
         seed: of `A` and `B`, see `Reparameterization`. Default 0.
 
     Raises:
-        InvalidArgument: a number that breaks its rule.
+        InvalidArgument: a value that breaks its rule.
 
     >>> layer = Residual(bottleneck=4)
     >>> layer.build((2, 3))
@@ -59,7 +63,7 @@ class Residual(Reparameterization):
         super().__init__(rate_multiplier, seed, **kwargs)
         check_whole("bottleneck", bottleneck)
         self.bottleneck = bottleneck
-        self.layer_norm = bool(layer_norm)
+        self.layer_norm = check_flag("layer_norm", layer_norm)
 
     def build(self, shape: Sequence[int]) -> None:
         _, width = shape

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Array, Record, Tensor
-from keras_spot.model.reparameterizations.base import Reparameterization
+from keras_spot.model.reparameterizations.base import Reparameterization, check_flag
 from keras_spot.prompts.initializers import base as encoding
 
 __all__ = ["SourceMixture"]
@@ -36,7 +36,8 @@ class SourceMixture(Reparameterization):
         seed: has no effect; there for the common form.
 
     Raises:
-        InvalidArgument: no source, another kind of weights, or a prompt of another shape.
+        InvalidArgument: no source, another kind of weights, a `joint` that is no boolean, or a
+            prompt of another shape.
     """
 
     name_in_records = "source-mixture"
@@ -57,7 +58,7 @@ class SourceMixture(Reparameterization):
         if weights not in ("softmax", "free"):
             raise invalid("weights", "must be 'softmax' or 'free'", f"{weights=}")
         self.kind = weights
-        self.joint = bool(joint)
+        self.joint = check_flag("joint", joint)
 
     def build(self, shape: Sequence[int]) -> None:
         if tuple(shape) != self.sources.shape[1:]:
