@@ -254,19 +254,18 @@ def global_sum(value: Any) -> Any:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def even_shares(dataset: Any, strategy: Any) -> Any:
-    """Return a `tf.data.Dataset` whose batches all replicas of a strategy get as many rows of.
+def even_shares(dataset: Any, count: int) -> Any:
+    """Return a `tf.data.Dataset` whose batches can be dealt out to `count` replicas, rows alike.
 
-    Rows of weight 0, copies of the last one, fill up the others: Keras cannot add unequal shares,
-    and a replica without rows crashes.
+    Rows of weight 0, copies of the last one, fill up the others: neither backend can add unequal
+    shares, and a replica without rows crashes.
 
     Args:
         dataset: of `(x, y)` or `(x, y, sample_weight)`.
-        strategy: of tf.distribute; with one replica, or None, the data set stays as it is.
+        count: replicas, or groups of devices; with 1 the data set stays as it is.
     """
     import tensorflow as tf
 
-    count = 1 if strategy is None else strategy.num_replicas_in_sync
     if count == 1 or not isinstance(dataset, tf.data.Dataset):
         return dataset
 

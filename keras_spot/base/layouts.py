@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -25,10 +25,12 @@ __all__ = [
     "distribution",
     "gathered",
     "layout_map",
+    "no_scope",
     "picked",
     "placed",
     "rows_at_once",
     "scope",
+    "settle",
 ]
 
 # Small: the relative biases, and the scales of quantised kernels.
@@ -150,6 +152,33 @@ def _picking(sharding: Any) -> Any:
 def scope(distribution: Any) -> contextlib.AbstractContextManager:
     """Return the scope of a distribution, one without an effect for None."""
     return contextlib.nullcontext() if distribution is None else distribution.scope()
+
+
+@contextlib.contextmanager
+def no_scope() -> Iterator[None]:
+    """Leave the scope of a distribution for a while."""
+    present = keras.distribution.distribution()
+    if present is None:  # without a look at JAX's devices
+        yield
+        return
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(present)
+
+
+def settle(variables: Iterable[Any], distribution: Any) -> None:
+    """Lay out variables that were made outside a distribution's scope, such as an optimiser's.
+
+    Nothing for None, and for variables that have a layout already.
+    """
+    if distribution is None:
+        return
+    for variable in variables:
+        if variable._layout is None:
+            variable._layout = distribution.get_variable_layout(variable)
+            variable.assign(variable.value)
 
 
 def current_mesh() -> Any:

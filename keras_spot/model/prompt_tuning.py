@@ -1,5 +1,6 @@
 """How a soft prompt is trained, scored, saved and loaded."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -91,13 +92,16 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
         devices.check(optimizer, loss, kwargs, self.dropout)
         if self.num_prompts is not None and not isinstance(loss, keras.losses.Loss):
             raise invalid("loss", "must be a keras.losses.Loss for a bank of prompts", f"{loss!r}")
-        super().compile(
-            optimizer=optimizer,
-            loss=loss,
-            weighted_metrics=weighted_metrics,
-            sampler=samplers.get(sampler),
-            **kwargs,
-        )
+        made = keras.tree.flatten([weighted_metrics, kwargs.get("metrics")])
+        layouts.settle(_variables(made), self.distribution)
+        with layouts.scope(self.distribution):
+            super().compile(
+                optimizer=optimizer,
+                loss=loss,
+                weighted_metrics=weighted_metrics,
+                sampler=samplers.get(sampler),
+                **kwargs,
+            )
         self.forward_pass.compile_whole_steps(bool(self.jit_compile))
         self.generator.forget()
         self.ranker.forget()
@@ -183,14 +187,14 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
         steps = kwargs.get("steps_per_epoch")
         steps = steps and steps * kwargs.get("epochs", 1)
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, shuffle, class_weight, steps)
-        x = self._dealt(x)
+        x = _dealt(self, x)
         if validation_data is not None:
             sizes = batch_size, kwargs.pop("validation_batch_size", None)
             steps = kwargs.get("validation_steps")
             validation_data = feeding.validation_of(self, validation_data, *sizes, steps)
-            validation_data = self._dealt(validation_data)
+            validation_data = _dealt(self, validation_data)
         try:
-            with layouts.scope(self.distribution):
+            with _in_place(self):
                 return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
         except BaseException:
             for callback in _each(kwargs.get("callbacks")):
@@ -211,16 +215,9 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
             return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
         steps = kwargs.get("steps")
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, steps=steps)
-        x = self._dealt(x)
-        with layouts.scope(self.distribution):
+        x = _dealt(self, x)
+        with _in_place(self):
             return super().evaluate(x, **kwargs)
-
-    def _dealt(self, dataset: Any) -> Any:
-        """Return batches as the processes of this model, or its replicas, share them."""
-        strategy = getattr(self, "_distribute_strategy", None)  # only TensorFlow's models have one
-        if strategy is not None and hasattr(dataset, "map"):
-            dataset = devices.even_shares(dataset.map(self.preprocess_samples), strategy)
-        return hosts.rows_of_this(dataset, self.distribution)
 
     def predict(self, x: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:
         """Return the logits `[N, D, V]` of targets that stand beside their texts, see `feeding`.
@@ -229,7 +226,8 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
             InvalidArgument: texts alone, which `generate` answers.
         """
         x = feeding.targets_of(self, x, kwargs.get("steps"))
-        return super().predict(x, batch_size, **kwargs)
+        with layouts.no_scope():  # batches of any number of rows, whole on every device
+            return super().predict(x, batch_size, **kwargs)
 
     def quantize(self, mode: str, **kwargs: object) -> None:
         """Raise: Keras would quantize layers that were already called.
@@ -341,6 +339,28 @@ def _folding(soft_prompt: SoftPrompt, function: Any) -> Any:
             return function(*arguments)
 
     return folded
+
+
+def _in_place(model: PromptTuning) -> contextlib.AbstractContextManager:
+    """Return the scope of a model's devices, with all that is made already on them."""
+    optimizer = getattr(model, "optimizer", None)  # there is none before `compile`
+    layouts.settle(_variables([model, optimizer, *model.metrics]), model.distribution)
+    return layouts.scope(model.distribution)
+
+
+def _variables(owners: Sequence[Any]) -> list[Any]:
+    return [variable for owner in owners for variable in getattr(owner, "variables", ())]
+
+
+def _dealt(model: PromptTuning, dataset: Any) -> Any:
+    """Return batches as the processes of a model, or its replicas, share them."""
+    shares = layouts.rows_at_once(model.distribution)
+    strategy = getattr(model, "_distribute_strategy", None)  # only TensorFlow's models have one
+    if strategy is not None:
+        shares = strategy.num_replicas_in_sync
+    if shares > 1 and hasattr(dataset, "map"):
+        dataset = devices.even_shares(dataset.map(model.preprocess_samples), shares)
+    return hosts.rows_of_this(dataset, model.distribution)
 
 
 def _each(callbacks: Any) -> list[Any]:

@@ -111,7 +111,8 @@ def execute(
             for split in run.scored(task):
                 check_labelled(task, split, run.data_dir)
         session = Session(run, loaded=loaded)
-    session.start(run)
+    with session.devices.scope():
+        session.start(run)
     model, steps = session.model, run.total_steps
 
     def validate(model: "PromptedT5") -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def warm_up(model: PromptedT5, data: tf.data.Dataset, batches: int = 256) -> int
     examples = tf.data.Dataset.from_generator(
         lambda: iter(one_each.values()), output_signature=data.element_spec
     )
-    model.optimizer.build(model.trainable_variables)
+    with layouts.scope(model.distribution):
+        model.optimizer.build(model.trainable_variables)
     kept = [(v, v.numpy()) for v in (*model.trainable_variables, *model.optimizer.variables)]
     try:
         model.fit(examples, steps_per_epoch=len(one_each), shuffle=False, verbose=0)

@@ -10,7 +10,7 @@ import numpy as np
 import toy
 from sharded_toy import CONFIG, ROWS, STEPS, data, generate, make
 
-from keras_spot import PromptCheckpoint, PromptedT5, backbones, build, devices
+from keras_spot import PromptCheckpoint, PromptedT5, Recipe, backbones, build, devices, train
 from keras_spot.backbones.converters.architecture import Architecture
 from keras_spot.base import layouts
 from tools import load_big
@@ -57,6 +57,41 @@ def resumed():
         rest = make()
     prompt, _ = fit(rest, folder, 2)
     return float(np.abs(whole - prompt).max())
+
+
+def uneven():
+    """Return how far batches that cannot be dealt out evenly are from one device.
+
+    The optimiser and the metrics are made outside the scope of the devices.
+    """
+    x, y, weight = data(5)
+    results = []
+    for layout in ("one_device", "data:4"):
+        keras.utils.set_random_seed(0)
+        with devices(layout).scope():
+            model = PromptedT5(toy.shallow(gain=None, **CONFIG), prompt_length=4)
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+        options = {"batch_size": 5, "verbose": 0}
+        model.fit(x, y, sample_weight=weight, shuffle=False, **options)
+        scores = model.evaluate(x, y, sample_weight=weight, **options)
+        with devices(layout).scope():
+            logits = model.predict(x, **options)
+        results.append((model.prompt, np.array(scores), logits))
+    return max(float(np.abs(one - other).max()) for one, other in zip(*results, strict=True))
+
+
+def ran():
+    """Return what a run of batches of three rows over two groups of devices records."""
+    _, tokenizer = backbones.load("tiny")
+    with devices("data:2,model:4").scope():
+        backbone = toy.shallow(8000, gain=None, **CONFIG)
+    folder = pathlib.Path(tempfile.mkdtemp()) / "run"
+    recipe = Recipe(prompt_length=4, batch_size=3, steps=2, checkpoint_every=2)
+    options = {"tokenizer": tokenizer, "recipe": recipe, "validation_split": "", "progress": None}
+    train("synthetic/movies", folder, backbone=backbone, devices="data:2,model:4", **options)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    devices_used = json.loads((folder / "run.json").read_text())["devices"]
+    return devices_used, [json.loads(line)["step"] for line in lines]
 
 
 def of_texts():
@@ -132,5 +167,6 @@ with devices("data:2,model:4").scope():
     backbone = toy.backbone(gain=None, **CONFIG)
     backbones.load(backbone, quantize="int8")
     fit(PromptedT5(backbone, prompt_length=4))
+outcome |= {"uneven": uneven(), "ran": ran()}
 outcome |= {"resumed": resumed(), "texts": of_texts(), "loaded": loaded(), "refused": refused()}
 print(json.dumps(outcome), file=sys.__stdout__)

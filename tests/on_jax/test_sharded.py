@@ -42,6 +42,11 @@ def test_a_run_goes_on_on_another_layout(outcome):
     assert outcome["resumed"] < 1e-5
 
 
+def test_uneven_batches_train_and_score_as_on_one_device(outcome):
+    assert outcome["uneven"] < 1e-4
+    assert outcome["ran"] == ["data:2,model:4", [2]]
+
+
 def test_texts_are_answered_and_ranked_in_uneven_batches(outcome):
     same, difference = outcome["texts"]
     assert same
