@@ -39,7 +39,7 @@ __all__ = [
     "static_width",
 ]
 
-WORDS = ("auto", "one_device", "mirrored", "tpu", "data", "model")
+WORDS = ("auto", "one_device", "mirrored", "tpu", "data", "fsdp", "model")
 FEW = (64, 128, 256)  # input tokens
 LARGE, MANY = 20_000_000, 2_000  # parameters and steps from which on XLA pays on CPU
 
@@ -80,9 +80,10 @@ def devices(
     Args:
         choice: `"auto"` takes a TPU that can really be initialised, else several GPUs, else
             one device; `"tpu"`, `"mirrored"` and `"one_device"` insist. With JAX also `"model:8"`,
-            which spreads every matrix of the backbone over 8 devices, and `"data:2,model:4"`, which
-            besides deals each batch out to 2 such groups; `"data"` deals batches out to all
-            devices, which with TensorFlow is `"mirrored"`. A tf.distribute strategy and a
+            which spreads every matrix of the backbone over 8 devices, `"data:2,model:4"`, which
+            besides deals each batch out to 2 such groups, and `"fsdp:8"`, which deals out both
+            matrices and batches to the same 8, or `"fsdp:4,model:2"`; `"data"` deals batches out
+            to all devices, which with TensorFlow is `"mirrored"`. A tf.distribute strategy and a
             `keras.distribution` are taken as they are.
         tpu: with TensorFlow, name or address of the TPU, `"local"` on a TPU VM.
 

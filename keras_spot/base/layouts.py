@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_spot.base.errors import invalid
-from keras_spot.base.meshes import DATA, LAYOUTS, MODEL
+from keras_spot.base.meshes import FSDP, MODEL, batch_axis, matrices
 from keras_spot.base.reading.arrays import plain_dtype
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "no_scope",
     "picked",
     "placed",
+    "reshard_after_forward",
     "rows_at_once",
     "scope",
     "settle",
@@ -38,25 +39,23 @@ _REPLICATED = re.compile(r"(.*/)?(self_attention/embeddings|kernel_(scale|zero))
 
 
 def distribution(sizes: Mapping[str, int], devices: Iterable[Any]) -> Any:
-    """Return the `keras.distribution.Distribution` of a mesh of those sizes."""
-    shape = (sizes[DATA], sizes[MODEL])
+    """Return the `keras.distribution.Distribution` of a mesh of those sizes, see `resolve`."""
+    shape = tuple(sizes.values())
     names = [f"{device.platform}:{device.id}" for device in devices][: math.prod(shape)]
-    mesh = keras.distribution.DeviceMesh(shape, [DATA, MODEL], names)
-    return T5Parallel(layout_map=layout_map(mesh), batch_dim_name=DATA, auto_shard_dataset=False)
+    mesh = keras.distribution.DeviceMesh(shape, list(sizes), names)
+    of_rows = batch_axis(sizes)
+    return T5Parallel(layout_map=layout_map(mesh), batch_dim_name=of_rows, auto_shard_dataset=False)
 
 
-def layout_map(mesh: Any, over_data: bool = False) -> Any:
+def layout_map(mesh: Any) -> Any:
     """Return the `keras.distribution.LayoutMap` of a T5.
 
     Args:
-        mesh: a `keras.distribution.DeviceMesh` with the axes `"data"` and `"model"`.
-        over_data: spread every matrix over the data axis, too, by its other side: less memory for
-            an exchange of weights in every layer. Default False.
+        mesh: a `keras.distribution.DeviceMesh` with the axes `"data"` or `"fsdp"` and `"model"`.
     """
     layouts = keras.distribution.LayoutMap(mesh)
-    other = DATA if over_data else None
-    for path, axes in LAYOUTS.items():
-        layouts[path] = tuple(axis or other for axis in axes)
+    for path, axes in matrices(mesh.axis_names).items():
+        layouts[path] = axes
     return layouts
 
 
@@ -79,7 +78,7 @@ class T5Parallel(keras.distribution.ModelParallel):
 
 
 def check_sharded(variables: Iterable[Any]) -> None:
-    """Raise where a matrix lies on every device of a mesh that spreads the model.
+    """Raise where a matrix is not spread over every axis of a mesh that spreads matrices.
 
     Args:
         variables: a backbone's. Vectors, relative biases and scales of kernels are meant to.
@@ -91,18 +90,24 @@ def check_sharded(variables: Iterable[Any]) -> None:
     if not isinstance(current, keras.distribution.ModelParallel):
         return
     sizes = dict(zip(current.device_mesh.axis_names, current.device_mesh.shape))
-    if sizes.get(MODEL, 1) == 1:
-        return
+    over = {axis: sizes[axis] for axis in (FSDP, MODEL) if sizes.get(axis, 1) > 1}
+    count = math.prod(over.values())
     whole = [
         variable.path
         for variable in variables
         if len(variable.shape) > 1
         and not _REPLICATED.fullmatch(variable.path)
-        and variable.value.sharding.is_fully_replicated
+        and _parts(variable) < count
     ]
     if whole:
-        rule = "must spread every matrix of the backbone over the model axis"
-        raise invalid("devices", rule, f"{', '.join(whole[:3])} on every device")
+        rule = f"must spread every matrix of the backbone over {' and '.join(over)}"
+        raise invalid("devices", rule, f"{', '.join(whole[:3])} on several devices")
+
+
+def _parts(variable: Any) -> int:
+    """Return in how many different parts a variable is held."""
+    held = variable.value.sharding.shard_shape(tuple(variable.shape))
+    return math.prod(variable.shape) // math.prod(held)
 
 
 def dealt_out(values: np.ndarray, weight: Any) -> Any:
@@ -189,18 +194,21 @@ def current_mesh() -> Any:
     return current.device_mesh.backend_mesh
 
 
-def between_layers(mesh: Any) -> Callable[[Any], Any]:
+def between_layers(mesh: Any, columns: bool = True) -> Callable[[Any], Any]:
     """Return what lays states `[.., H]` out as they go from layer to layer of a T5.
 
     Each device of the model axis keeps some columns of what the backward pass needs of them. The
     sum over the axis that a layer ends with is then dealt out, and gathered in the next one: as
-    many bytes are exchanged as for whole sums.
+    many bytes are exchanged as for whole sums. Each device of the fsdp axis keeps its own rows, so
+    that matrices are gathered and never states.
 
     Args:
-        mesh: a `jax.sharding.Mesh`; None, or without several devices for the model: states stay.
+        mesh: a `jax.sharding.Mesh`; None, or without several devices on these axes: states stay.
+        columns: whether columns are dealt out. Default True.
     """
-    devices = 1 if mesh is None else mesh.shape.get(MODEL, 1)
-    if devices == 1:
+    over = {} if mesh is None else mesh.shape
+    of_model, of_rows = (over.get(MODEL, 1) if columns else 1), over.get(FSDP, 1)
+    if of_model == of_rows == 1:
         return lambda x: x
     import jax
 
@@ -208,12 +216,34 @@ def between_layers(mesh: Any) -> Callable[[Any], Any]:
     free = spec.UNCONSTRAINED
 
     def lay_out(x: Any) -> Any:
-        if not isinstance(x, jax.core.Tracer) or x.shape[-1] % devices:
+        if not isinstance(x, jax.core.Tracer):
             return x
-        sides = spec(*[free] * (x.ndim - 1), MODEL)
-        return jax.lax.with_sharding_constraint(x, jax.sharding.NamedSharding(mesh, sides))
+        sides = [free] * x.ndim
+        if of_model > 1 and x.shape[-1] % of_model == 0:
+            sides[-1] = MODEL
+        if of_rows > 1 and x.shape[0] % of_rows == 0:
+            sides[0] = FSDP
+        return jax.lax.with_sharding_constraint(x, jax.sharding.NamedSharding(mesh, spec(*sides)))
 
     return lay_out
+
+
+def reshard_after_forward(mesh: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what lets a function go of the matrices that the fsdp axis gathers for it.
+
+    They are gathered again for the backward pass; nothing is computed again. Else they would all be
+    kept until then.
+
+    Args:
+        mesh: a `jax.sharding.Mesh`; None, or without several devices on that axis: nothing is done.
+    """
+    if mesh is None or mesh.shape.get(FSDP, 1) == 1:
+        return lambda function: function
+    import jax
+
+    # What goes into a checkpoint stands behind a barrier in the backward pass, matrices, too.
+    policy = jax.checkpoint_policies.everything_saveable
+    return functools.partial(jax.checkpoint, policy=policy)
 
 
 def rows_at_once(distribution: Any) -> int:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from keras_spot.base.errors import invalid
 
-__all__ = ["DATA", "LAYOUTS", "MODEL", "axes_of", "check_sides", "parse", "resolve"]
+__all__ = [
+    "DATA",
+    "FSDP",
+    "MODEL",
+    "axes_of",
+    "batch_axis",
+    "check_sides",
+    "matrices",
+    "parse",
+    "resolve",
+]
 
-DATA, MODEL = "data", "model"
-_WORDS = re.compile(r"(data|model)(?::([1-9][0-9]{0,4}))?")
+# What the devices along an axis have of their own: rows of a batch; these and a part of every
+# matrix, which is gathered where it is used (fully sharded data parallel); a part of every matrix.
+DATA, FSDP, MODEL = "data", "fsdp", "model"
+_WORDS = re.compile(r"(data|fsdp|model)(?::([1-9][0-9]{0,4}))?")
 
 # Of each matrix, the axis of the mesh that its rows and its columns are spread over. A projection
 # into heads or into the inner width is spread by columns, the one out of them by rows, so that only
 # their sum is exchanged. Keras matches whole paths, and leaves what does not match on all devices.
-LAYOUTS = {
+_MATRICES = {
     "token_embedding/embeddings": (MODEL, None),
     "token_embedding/reverse_embeddings": (None, MODEL),
     ".*/(self|cross)_attention/(query|key|value)_projector/kernel": (None, MODEL),
@@ -29,8 +41,8 @@ LAYOUTS = {
 def parse(choice: str) -> dict[str, int | None] | None:
     """Return the axes that a layout's words name with their sizes, None for other words.
 
-    >>> parse("data:2,model:4"), parse("data"), parse("mirrored")
-    ({'data': 2, 'model': 4}, {'data': None}, None)
+    >>> parse("data:2,model:4"), parse("fsdp"), parse("mirrored")
+    ({'data': 2, 'model': 4}, {'fsdp': None}, None)
     """
     axes: dict[str, int | None] = {}
     for word in choice.split(","):
@@ -42,11 +54,19 @@ def parse(choice: str) -> dict[str, int | None] | None:
 
 
 def resolve(choice: str, axes: Mapping[str, int | None], present: int) -> dict[str, int]:
-    """Return the sizes of both axes; at most one size may be open, and takes what is left.
+    """Return the sizes of a mesh's two axes, that of batches first, then that of the model.
+
+    At most one size may be open, and takes what is left.
 
     Raises:
-        InvalidArgument: more devices than there are, or two open sizes.
+        InvalidArgument: more devices than there are, two open sizes, or data beside fsdp.
+
+    >>> resolve("fsdp,model:2", {"fsdp": None, "model": 2}, present=8)
+    {'fsdp': 4, 'model': 2}
     """
+    if DATA in axes and FSDP in axes:
+        rule = "must deal out batches over one axis, data or fsdp"
+        raise invalid("devices", rule, repr(choice))
     given = math.prod(size for size in axes.values() if size)
     open_axes = [name for name, size in axes.items() if size is None]
     if len(open_axes) > 1:
@@ -55,28 +75,52 @@ def resolve(choice: str, axes: Mapping[str, int | None], present: int) -> dict[s
     if given > present or (open_axes and present % given):
         raise invalid("devices", f"must suit the {present} devices there are", repr(choice))
     sizes = {name: size or present // given for name, size in axes.items()}
-    return {DATA: sizes.get(DATA, 1), MODEL: sizes.get(MODEL, 1)}
+    over = batch_axis(sizes)
+    return {over: sizes.get(over, 1), MODEL: sizes.get(MODEL, 1)}
 
 
-def axes_of(path: str) -> tuple[str | None, ...]:
-    """Return the axes that the variable of that path is spread over, `()` for none.
+def batch_axis(axes: Iterable[str]) -> str:
+    """Return the axis of a mesh that the rows of a batch are dealt out over.
 
-    >>> axes_of("transformer_encoder_layer_0/self_attention/query_projector/kernel")
-    (None, 'model')
+    >>> batch_axis({"fsdp": 4, "model": 2}), batch_axis({"model": 8})
+    ('fsdp', 'data')
     """
-    matches = (axes for pattern, axes in LAYOUTS.items() if re.fullmatch(pattern, path))
+    return FSDP if FSDP in axes else DATA
+
+
+def matrices(axes: Iterable[str]) -> dict[str, tuple[str | None, str | None]]:
+    """Return the patterns of the matrices' paths, and the axes that their sides are spread over.
+
+    Over fsdp, where a mesh has it, goes the side that does not go over the model's axis.
+    """
+    other = FSDP if FSDP in axes else None
+    return {path: (rows or other, columns or other) for path, (rows, columns) in _MATRICES.items()}
+
+
+def axes_of(path: str, axes: Iterable[str]) -> tuple[str | None, ...]:
+    """Return the axes of a mesh that the variable of that path is spread over, `()` for none.
+
+    >>> path = "transformer_encoder_layer_0/self_attention/query_projector/kernel"
+    >>> axes_of(path, ["data", "model"]), axes_of(path, ["fsdp", "model"])
+    ((None, 'model'), ('fsdp', 'model'))
+    """
+    matches = (sides for pattern, sides in matrices(axes).items() if re.fullmatch(pattern, path))
     return next(matches, ())
 
 
-def check_sides(sides: Mapping[str, int], sizes: Mapping[str, int]) -> None:
-    """Raise InvalidArgument where a side cannot be dealt out evenly along the model axis.
+def check_sides(sides: Mapping[str, tuple[str, int]], sizes: Mapping[str, int]) -> None:
+    """Raise InvalidArgument where a side cannot be dealt out evenly along its axis.
 
-    >>> check_sides({"inner width": 60}, {"data": 1, "model": 8})
+    Args:
+        sides: what a side is called -> its axis, which a mesh need not have, and its length.
+        sizes: of the mesh's axes.
+
+    >>> check_sides({"inner width": ("model", 60)}, {"data": 1, "model": 8})
     Traceback (most recent call last):
     keras_spot.base.errors.InvalidArgument: `devices` must deal out the inner width evenly over
     model. Received: model:8 for 60
     """
-    for name, side in sides.items():
-        if side % sizes[MODEL]:
-            rule = f"must deal out the {name} evenly over {MODEL}"
-            raise invalid("devices", rule, f"{MODEL}:{sizes[MODEL]} for {side}")
+    for name, (axis, side) in sides.items():
+        if side % sizes.get(axis, 1):
+            rule = f"must deal out the {name} evenly over {axis}"
+            raise invalid("devices", rule, f"{axis}:{sizes[axis]} for {side}")

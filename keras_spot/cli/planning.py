@@ -30,7 +30,7 @@ def plan_command(
         str, typer.Option(help="v5e:2x2, v5p:2x2x1, v6e:2x2, ..., or cpu.")
     ] = "v5e:2x2",
     devices: Annotated[
-        str, typer.Option(help="one_device, or a layout such as model:8 or data:2,model:4.")
+        str, typer.Option(help="one_device, or a layout such as fsdp:8, model:8 or data:2,model:4.")
     ] = "one_device",
     batch: Annotated[
         list[int] | None, typer.Option(help="Rows; several make a table. Default: 32.")

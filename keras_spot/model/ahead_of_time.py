@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from keras_spot.backbones import quantized
-from keras_spot.base import layouts, meshes
+from keras_spot.base import meshes
 from keras_spot.base.errors import USER_ERRORS
 from keras_spot.model import plan as planning
 from keras_spot.model.generate_functions import INPUTS
@@ -75,9 +75,8 @@ def mesh_of(request: Request) -> Any:
         described = topologies.get_topology_desc(platform="tpu", topology_name=request.topology)
         present = described.devices
     sizes = request.sizes
-    shape = sizes[meshes.DATA], sizes[meshes.MODEL]
-    chips = np.array(present[: math.prod(shape)]).reshape(shape)
-    return jax.sharding.Mesh(chips, (meshes.DATA, meshes.MODEL))
+    chips = np.array(present[: math.prod(sizes.values())]).reshape(tuple(sizes.values()))
+    return jax.sharding.Mesh(chips, tuple(sizes))
 
 
 class Programs:
@@ -94,8 +93,9 @@ class Programs:
 
     def __init__(self, request: Request) -> None:
         self.request, self.mesh = request, mesh_of(request)
+        self._rows_axis = meshes.batch_axis(request.sizes)
         self.model, self.parameters = abstract(request)
-        self.model.forward_pass.plain.between = layouts.between_layers(self.mesh)
+        self.model.forward_pass.plain.lay_out(self.mesh)
         self.compiled_for = str(self.mesh.devices.flat[0].device_kind)
 
     def step(self) -> Any:
@@ -156,7 +156,7 @@ class Programs:
         encoded = jax.ShapeDtypeStruct(
             (request.batch, keys, model.backbone.hidden_dim),
             model.backbone.compute_dtype,
-            sharding=self._sharding(meshes.DATA),
+            sharding=self._sharding(self._rows_axis),
         )
         given = self._placed(model.variables), encoded, self._rows(keys)
         kept = jax.tree.map(self._placed_cache, jax.eval_shape(cache, *given))
@@ -174,18 +174,18 @@ class Programs:
     def _placed(self, variables: Any) -> list[Any]:
         import jax
 
-        return [
-            jax.ShapeDtypeStruct(
-                tuple(one.shape), one.dtype, sharding=self._sharding(*meshes.axes_of(one.path))
-            )
-            for one in variables
-        ]
+        def placed(one: Any) -> Any:
+            sharding = self._sharding(*meshes.axes_of(one.path, self.request.sizes))
+            return jax.ShapeDtypeStruct(tuple(one.shape), one.dtype, sharding=sharding)
+
+        return [placed(one) for one in variables]
 
     def _placed_cache(self, array: Any) -> Any:
         """Return cached keys and values `[B, n, K, d]` dealt out by heads, others by rows."""
         import jax
 
-        axes: list[str | None] = [meshes.DATA if array.shape[0] == self.request.batch else None]
+        of_rows = array.shape[0] == self.request.batch
+        axes: list[str | None] = [self._rows_axis if of_rows else None]
         if array.ndim == 4 and array.shape[1] % self.request.sizes[meshes.MODEL] == 0:
             axes += [meshes.MODEL]
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=self._sharding(*axes))
@@ -194,7 +194,7 @@ class Programs:
         import jax
 
         shape = self.request.batch, length
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding(meshes.DATA))
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding(self._rows_axis))
 
 
 def cost(request: Request, traced: Any, token: Any = None) -> Cost:

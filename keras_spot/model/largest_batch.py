@@ -48,7 +48,7 @@ def largest(
     """
     if request.chip == CPU:
         raise invalid("topology", "must be a TPU's to say what fits", repr(request.topology))
-    unit, room = request.sizes[meshes.DATA], CHIPS[request.chip][2]
+    unit, room = request.sizes[meshes.batch_axis(request.sizes)], CHIPS[request.chip][2]
     costs = {request.batch: made.costs["step"]}
 
     def compile_with(batch: int) -> None:

@@ -117,14 +117,15 @@ class Request:
         if self.dtype not in _DTYPES:
             raise unknown("dtype", self.dtype, _DTYPES)
         sizes = self.sizes
-        if self.batch % sizes[meshes.DATA]:
+        if self.batch % sizes[meshes.batch_axis(sizes)]:
             rule = f"must be dealt out evenly by devices={self.devices!r}"
             raise invalid("batch", rule, f"batch={self.batch}")
         of_backbone = architecture(size)
         sides = {
-            "heads' width": of_backbone.num_heads * of_backbone.head_dim,
-            "inner width": of_backbone.intermediate_dim,
-            "vocabulary": of_backbone.vocabulary_size,
+            "heads' width": (meshes.MODEL, of_backbone.num_heads * of_backbone.head_dim),
+            "inner width": (meshes.MODEL, of_backbone.intermediate_dim),
+            "vocabulary": (meshes.MODEL, of_backbone.vocabulary_size),
+            "hidden width": (meshes.FSDP, of_backbone.hidden_dim),
         }
         meshes.check_sides(sides, sizes)
 
@@ -135,10 +136,10 @@ class Request:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The sizes of the mesh's axes."""
+        """The sizes of the mesh's axes, that of batches first, then that of the model."""
         axes = {meshes.DATA: 1} if self.devices == "one_device" else meshes.parse(self.devices)
         if axes is None:
-            known = ["one_device", "data", "model", "model:8", "data:2,model:4"]
+            known = ["one_device", "data", "fsdp", "model", "model:8", "data:2,model:4"]
             raise unknown("devices", self.devices, known)
         given = math.prod(size for size in axes.values() if size)
         return meshes.resolve(self.devices, axes, _chips(self.topology) or given)

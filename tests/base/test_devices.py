@@ -92,3 +92,6 @@ def test_an_unknown_choice():
     assert str(error.value) == (
         "`devices` must be a known name. Received: devices='mirror' (did you mean 'mirrored'?)"
     )
+    for choice in ("fsdp:2", "fsdp", "model:2"):
+        with pytest.raises(ValueError, match=r"with TensorFlow; JAX has the rest\. Received: "):
+            devices.devices(choice)

@@ -24,6 +24,11 @@ WRONG = [
     (["--devices", "mirored"], "`devices` must be a known name"),
     (["--devices", "model:8"], "`devices` must suit the 4 devices there are. Received: 'model:8'"),
     (["--devices", "model:3"], "`devices` must deal out the inner width evenly over model"),
+    (
+        ["--devices", "fsdp:5", "--topology", "cpu", "--batch", "5"],
+        "the hidden width evenly over fsdp",
+    ),
+    (["--devices", "data:2,fsdp:2"], "`devices` must deal out batches over one axis, data or fsdp"),
     (["--devices", "data:3", "--batch", "8"], "`batch` must be dealt out evenly by"),
     (["--batch", "0"], "`batch` must be a positive integer. Received: batch=0"),
     (["--batch", "8", "--batch", "8"], "`batch` must be different numbers"),
@@ -57,6 +62,7 @@ def test_names_and_places():
     assert Request(topology="v5e:4x4", devices="data,model:8").sizes == {"data": 2, "model": 8}
     assert Request(topology="cpu", devices="data:2,model:4").sizes == {"data": 2, "model": 4}
     assert Request(topology="v5p:2x2x1", devices="model").sizes == {"data": 1, "model": 4}
+    assert Request(topology="v5e:4x4", devices="fsdp,model:4").sizes == {"fsdp": 4, "model": 4}
 
 
 def costs(peak, room):
@@ -117,7 +123,7 @@ def test_without_jax_the_extra_is_named(monkeypatch):
 
 WIDTH, INNER, FEED, VOCABULARY = 64, 2 * 64, 96, 32128
 SETUP = f"""
-import json, sys
+import json, re, sys
 from keras_spot.model import plan as planning
 planning.SIZES["small"] = ({WIDTH}, 1, {INNER // 64}, {FEED})
 from keras_spot.model import ahead_of_time
@@ -152,11 +158,16 @@ def weights(mode):
     model, _ = ahead_of_time.abstract(planning.Request(**given, quantize=mode))
     import numpy as np
     return sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in model.backbone.weights)
+def gathered(**changes):
+    lowered = ahead_of_time.Programs(planning.Request(**{**given, **changes})).step().lower()
+    shapes = re.findall(r"f32(\\[[0-9,]+\\])\\S* all-gather", lowered.compile().as_text())
+    return sorted(set(shapes)), lowered.as_text().count("optimization_barrier")
 print(json.dumps({
     "one": plan_of("step", "generation"), "longer": plan_of("generation", targets=20),
-    "spread": plan_of("step", devices="data:2,model:2", prompt_attention="prompt",
+    "spread": plan_of("step", devices="fsdp:2,model:2", prompt_attention="prompt",
                       quantize="int8"),
     "weights": [weights(mode) for mode in (None, "int8", "int4")],
+    "gathered": gathered(devices="fsdp:4"),
 }))
 """
     made = compiled(several, topology="cpu", targets=4, dtype="float32", prompt_length=8)
@@ -180,7 +191,12 @@ print(json.dumps({
     assert longer["traffic"] - one["costs"]["generation"]["traffic"] > 16 * kernel
     spread = made["spread"]["costs"]["step"]
     assert 0.2 * step < spread["operations"] < 0.3 * step
-    assert 0.4 < spread["arguments"] / one["costs"]["step"]["arguments"] < 0.55
+    assert 0.2 < spread["arguments"] / one["costs"]["step"]["arguments"] < 0.3
+    shapes, barriers = made["gathered"]
+    # Matrices, once for each way, and no states of other devices' rows.
+    assert f"[{WIDTH},{VOCABULARY}]" in shapes
+    assert not [shape for shape in shapes if shape.startswith("[4,")], shapes
+    assert barriers >= 4
     whole, int8, int4 = made["weights"]
     assert whole - int8 == pytest.approx(3 * projections, rel=0.1)
     # Two numbers in a byte, but a scale and a zero for each 32 rows of a column.

@@ -31,7 +31,7 @@ def compare(layout, options):
     one = make(**options)
     prompt, loss = fit(one)
     answers = None if one.num_prompts else generate(one)
-    picked = layout if isinstance(layout, devices_type) else devices(layout)
+    picked = devices(layout)
     with picked.scope():
         several = make(**options)
     other, other_loss = fit(several)
@@ -51,7 +51,7 @@ def resumed():
     """Return how far a run that goes on on another layout ends from one on one device."""
     folder = tempfile.mkdtemp()
     whole, _ = fit(make())
-    with devices("model:8").scope():
+    with devices("fsdp:8").scope():
         fit(make(), folder, 0, 2)
     with devices("data:4,model:2").scope():
         rest = make()
@@ -98,7 +98,7 @@ def of_texts():
     """Return whether texts are answered and ranked as on one device, five of them by fours."""
     texts = [f"movies sentence: a {word} film" for word in ("fine", "dull", "long", "new", "bad")]
     results = []
-    for layout in ("one_device", "data:2,model:4"):
+    for layout in ("one_device", "fsdp:2,model:4"):
         with devices(layout).scope():
             model = build("tiny", np.full((3, 256), 0.1, "float32"), target_length=4)
         ranked = model.ranker.log_likelihoods(texts, ["good", "very bad"], batch_size=4)
@@ -114,16 +114,21 @@ def loaded():
     load_big.write(folder, size, shards=2)
     whole, _ = backbones.load(folder, dtype="bfloat16")
     results = {}
-    for layout in ("model:8", "data:2,model:4"):
+    for layout in ("model:8", "data:2,model:4", "fsdp:4,model:2"):
         with devices(layout).scope():
             parts, _ = backbones.load(folder, dtype="bfloat16")
         layouts.check_sharded(parts.variables)
         pairs = [*zip(whole.weights, parts.weights, strict=True)]
         equal = all(np.array_equal(np.asarray(a.value), np.asarray(b.value)) for a, b in pairs)
         kernel = parts.decoder_transformer_layers[0].cross_attention.query_projector.kernel
-        held = [shard.data.shape[1] for shard in kernel.value.addressable_shards]
-        results[layout] = [equal, held]
+        held = {shard.data.shape for shard in kernel.value.addressable_shards}
+        results[layout] = [equal, *held]
     return results
+
+
+def halves():
+    mesh = keras.distribution.distribution().device_mesh
+    return keras.distribution.TensorLayout([None, "model"], mesh)
 
 
 def refused():
@@ -138,6 +143,8 @@ def refused():
 
     note("too many", lambda: devices("model:16"))
     note("two open", lambda: devices("data,model"))
+    note("two of batches", lambda: devices("data:2,fsdp:4"))
+    note("unknown", lambda: devices("fdsp:8"))
     note("no tpu", lambda: devices("tpu"))
     with devices("model:8").scope():
         note("uneven", lambda: toy.backbone(vocabulary=60))
@@ -146,20 +153,20 @@ def refused():
         kernel._value = np.asarray(kernel.value)
         kernel._value = keras.ops.convert_to_tensor(kernel._value)
         note("replicated", lambda: PromptedT5(backbone))
+    with devices("fsdp:4,model:2").scope():
+        backbone = toy.backbone(gain=None, **CONFIG)
+        kernel = backbone.encoder_transformer_layers[0].input_projector.kernel
+        kernel._value = keras.distribution.distribute_tensor(kernel.value, halves())
+        note("half spread", lambda: PromptedT5(backbone))
     return messages
 
 
-devices_type = type(devices("one_device"))
-mesh = keras.distribution.DeviceMesh((2, 4), ["data", "model"])
-spread = keras.distribution.ModelParallel(
-    layout_map=layouts.layout_map(mesh, over_data=True), batch_dim_name="data"
-)
 cases = {
     "data": ("data", {}),
     "model": ("model:8", {}),
     "both": ("data:2,model:4", {"prompt_attention": "causal", "remat": True}),
-    "spread": (devices(spread), {"prompt_attention": "prompt"}),
-    "bank": ("data:2,model:4", {"num_prompts": 2}),
+    "fsdp": ("fsdp:8", {"prompt_attention": "prompt"}),
+    "bank": ("fsdp:4,model:2", {"num_prompts": 2}),
 }
 outcome = {name: compare(*case) for name, case in cases.items()}
 outcome["quantized"] = None

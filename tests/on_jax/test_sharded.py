@@ -22,20 +22,20 @@ def outcome():
     return json.loads(run.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("case", ["data", "model", "both", "spread", "bank"])
+@pytest.mark.parametrize("case", ["data", "model", "both", "fsdp", "bank"])
 def test_several_devices_equal_one(outcome, case):
     of_case = outcome[case]
     assert of_case["prompt"] < 1e-5
     assert of_case["loss"] < 1e-5
     assert of_case["answers"] is True
     assert of_case["fingerprint"] is True
-    share = {"data": 1.0, "model": 0.15, "both": 0.3, "spread": 0.2, "bank": 0.3}[case]
+    share = {"data": 1.0, "model": 0.15, "both": 0.3, "fsdp": 0.15, "bank": 0.15}[case]
     assert of_case["share"] == 1.0 if share == 1.0 else of_case["share"] < share
 
 
 def test_the_layout_has_a_name(outcome):
-    names = {case: outcome[case]["name"] for case in ("data", "model", "both")}
-    assert names == {"data": "data:8", "model": "model:8", "both": "data:2,model:4"}
+    names = [outcome[case]["name"] for case in ("data", "model", "both", "fsdp", "bank")]
+    assert names == ["data:8", "model:8", "data:2,model:4", "fsdp:8", "fsdp:4,model:2"]
 
 
 def test_a_run_goes_on_on_another_layout(outcome):
@@ -54,7 +54,11 @@ def test_texts_are_answered_and_ranked_in_uneven_batches(outcome):
 
 
 def test_each_device_loads_its_own_part(outcome):
-    assert outcome["loaded"] == {"model:8": [True, [4] * 8], "data:2,model:4": [True, [8] * 8]}
+    assert outcome["loaded"] == {
+        "model:8": [True, [32, 4]],
+        "data:2,model:4": [True, [32, 8]],
+        "fsdp:4,model:2": [True, [8, 16]],
+    }
 
 
 def test_what_a_mesh_cannot_hold_is_refused(outcome):
@@ -62,9 +66,15 @@ def test_what_a_mesh_cannot_hold_is_refused(outcome):
         "too many": "`devices` must suit the 8 devices there are. Received: 'model:16'",
         "two open": "`devices` must give the size of one axis at least, as in data:2,model:4. "
         "Received: 'data,model'",
+        "two of batches": "`devices` must deal out batches over one axis, data or fsdp. "
+        "Received: 'data:2,fsdp:4'",
+        "unknown": "`devices` must be a known name. Received: devices='fdsp:8' "
+        "(did you mean 'fsdp'?)",
         "no tpu": "`devices` must be a TPU that JAX sees. Received: 'tpu' with CPU",
         "uneven": "`devices` must deal out token_embedding/embeddings evenly over model. "
         "Received: model:8 for 60",
-        "replicated": "`devices` must spread every matrix of the backbone over the model axis. "
-        "Received: transformer_encoder_layer_0/input_projector/kernel on every device",
+        "replicated": "`devices` must spread every matrix of the backbone over model. "
+        "Received: transformer_encoder_layer_0/input_projector/kernel on several devices",
+        "half spread": "`devices` must spread every matrix of the backbone over fsdp and model. "
+        "Received: transformer_encoder_layer_0/input_projector/kernel on several devices",
     }

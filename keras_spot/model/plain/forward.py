@@ -56,7 +56,7 @@ class PlainT5(T5Layers):
         self.soft_prompt = soft_prompt
         self.prompt_attention = prompt_attention
         self.remat = remat
-        self.between = layouts.between_layers(layouts.current_mesh())
+        self.lay_out(layouts.current_mesh())
 
     # === Encoder ===
 
@@ -84,6 +84,7 @@ class PlainT5(T5Layers):
         """
         backbone = self.backbone
         tokens = backbone.encoder_embedding_dropout(backbone.token_embedding(token_ids))
+        tokens = self.by_rows(tokens)
         mask = self.soft_prompt.extend_mask(padding_mask)
         if self.prompt_attention == "full":
             return self._encode_together(tokens, mask, prompt_index), mask
@@ -100,7 +101,8 @@ class PlainT5(T5Layers):
         first, *others = self.backbone.encoder_transformer_layers
         # Before the first layer a prompt is the same in every row: it is projected once, and its
         # gradient is summed over the rows before it goes back through the projections.
-        both = self.project(first, prompts), self.project(first, tokens)
+        project = self._resharded(self.project, first)
+        both = project(prompts), project(tokens)
         heads = [self._in_front(prompt_index, *each, rows_axis=1) for each in zip(*both)]
         x = self.between(self._in_front(prompt_index, prompts, tokens))
         length = ops.shape(x)[1]
@@ -124,10 +126,14 @@ class PlainT5(T5Layers):
             bias = bias + att.masked(_earlier(length), bias.dtype)
         keys_and_values = []
         for layer in layers:
-            query, key, value = self.project(layer, x)
+            x, key, value = self._resharded(self.prompt_layer, layer)(x, bias)
             keys_and_values.append((key, value))
-            x = self.after_projections(layer, x, bias, query, key, value)
         return keys_and_values, self.norm(self.backbone.encoder_layer_norm, x)
+
+    def prompt_layer(self, layer: Any, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return prompts `x` `[K, P, H]` behind a layer, and their keys and values in it."""
+        query, key, value = self.project(layer, x)
+        return self.after_projections(layer, x, bias, query, key, value), key, value
 
     def _encode_tokens(
         self,
@@ -181,8 +187,15 @@ class PlainT5(T5Layers):
 
     def _layer(self, function: Callable[..., Any], layer: Any) -> Callable[..., Tensor]:
         """Return the function of a layer, its inner values kept or, with `remat`, forgotten."""
+        if self.remat:
+            return keras.remat(functools.partial(function, layer))
+        return self._resharded(function, layer)
+
+    def _resharded(self, function: Callable[..., Any], layer: Any) -> Callable[..., Any]:
+        """Return the function of a layer, whose matrices it gathers and lets go, see `reshard`."""
         function = functools.partial(function, layer)
-        return keras.remat(function) if self.remat else function
+        # Dropout's random state cannot leave what is differentiated by itself.
+        return function if self.backbone.encoder_dropout.rate else self.reshard(function)
 
     def _in_front(
         self, prompt_index: Tensor | None, of_prompts: Tensor, of_tokens: Tensor, rows_axis: int = 0
@@ -217,26 +230,28 @@ class PlainT5(T5Layers):
         layers = backbone.decoder_transformer_layers
         bias = self._causal_bias(layers[0].self_attention, padding_mask)
         across = att.masked(mask, backbone.compute_dtype)[None, :, None, :]
-        x = backbone.decoder_embedding_dropout(backbone.token_embedding(token_ids))
+        x = self.by_rows(backbone.decoder_embedding_dropout(backbone.token_embedding(token_ids)))
         for layer in layers:
-            x = self.decoder_layer(layer, x, bias, states, across, shared, absorb)
+            decode = self._resharded(functools.partial(self.decoder_layer, absorb), layer)
+            x = decode(x, bias, states, across, shared)
         return x
 
     def decoder_layer(
         self,
+        absorb: bool,
         layer: Any,
         x: Tensor,
         bias: Tensor,
         states: Tensor,
         across: Tensor,
         shared: Sequence[Tensor] | None,
-        absorb: bool,
     ) -> Tensor:
         """Return `x` `[B, D, H]` behind a layer: self-attention, cross-attention, feed-forward."""
         attention = layer.self_attention
         query, key, value = self.project(layer, x)
         mixed = self.attend(query, key, value, bias, attention.dropout_layer)
-        x = x + layer.self_attention_dropout(attention.output_projector(att.merge_heads(mixed)))
+        mixed = attention.output_projector(att.merge_heads(mixed))
+        x = self.by_rows(x + layer.self_attention_dropout(mixed))
         attention = layer.cross_attention
         query = attention.query_projector(self.norm(layer.cross_attention_layer_norm, x))
         query = att.split_heads(attention, query)
@@ -249,7 +264,8 @@ class PlainT5(T5Layers):
         else:
             key, value = att.keys_and_values(attention, states)
             mixed = self.attend(query, key, value, across, dropout, shared)
-        x = x + layer.cross_attention_dropout(attention.output_projector(att.merge_heads(mixed)))
+        mixed = attention.output_projector(att.merge_heads(mixed))
+        x = self.by_rows(x + layer.cross_attention_dropout(mixed))
         return self.feed_forward(layer, x)
 
     def absorbs(self, queries: int | None, keys: int | None) -> bool:
@@ -276,7 +292,11 @@ class PlainT5(T5Layers):
         x = backbone.decoder_dropout(self.norm(backbone.decoder_layer_norm, x))
         if backbone.tie_embedding_weights:
             x = x * ops.cast(backbone.hidden_dim**-0.5, x.dtype)
-        return backbone.token_embedding(x, reverse=True)
+
+        def product(x: Tensor) -> Tensor:
+            return backbone.token_embedding(x, reverse=True)
+
+        return self.reshard(product)(x)
 
     def log_partition(self, logits: Tensor, targets: Tensor, low: float = 0.0) -> Tensor:
         """Return what the loss needs of the logits, see `losses.log_partition`."""

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spot.base import layouts
 from keras_spot.base.types import Tensor
 from keras_spot.model.plain import attention as att
 
@@ -24,10 +25,20 @@ class T5Layers:
             shared and own keys would be joined otherwise, which are many more numbers: on
             accelerators, which multiply many small matrices as fast as one. Default False.
         between: lays states `[.., H]` out over devices, as they go from layer to layer.
+        by_rows: the same, without their columns.
+        reshard: takes a function of tensors, and lets it go of what devices gather for it.
     """
 
     remat = recomputes = joins_keys = False
     between: Callable[[Tensor], Tensor]
+    by_rows: Callable[[Tensor], Tensor]
+    reshard: Callable[[Callable[..., Any]], Callable[..., Any]]
+
+    def lay_out(self, mesh: Any) -> None:
+        """Compute over the devices of a `jax.sharding.Mesh`, None for one device."""
+        self.between = layouts.between_layers(mesh)
+        self.by_rows = layouts.between_layers(mesh, columns=False)
+        self.reshard = layouts.reshard_after_forward(mesh)
 
     def suit(self, accelerator: bool) -> None:
         """Compute as suits an accelerator, whose compiler gets whole steps, or a CPU."""
@@ -88,8 +99,8 @@ class T5Layers:
     def feed_forward(self, layer: Any, x: Tensor) -> Tensor:
         """Return `x` `[.., H]` behind a layer's feed-forward block."""
         y = self.norm(layer.layer_norm, x)
-        inner = self.inner(layer, y)
-        return x + layer.dropout_layer(layer.output_projector(layer.dropout_layer(inner)))
+        inner = layer.dropout_layer(self.inner(layer, y))
+        return self.by_rows(x + layer.dropout_layer(layer.output_projector(inner)))
 
     def inner(self, layer: Any, y: Tensor) -> Tensor:
         """Return the feed-forward block's inner values `[.., F]` of a normed `[.., H]`."""
