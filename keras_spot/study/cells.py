@@ -3,11 +3,14 @@
 import dataclasses
 from typing import Any
 
-__all__ = ["KINDS", "LEARNED", "Cell"]
+__all__ = ["KINDS", "LEARNED", "MIXED", "SHARED", "Cell"]
 
 KINDS = ("tuning", "source", "scratch", "transfer")
 LEARNED = "learned"
 """In a source's place: a mixture of all sources, whose weights are learned."""
+SHARED = "shared"
+"""In a source's place: the prompt that all sources share, learned from their own prompts."""
+MIXED = (LEARNED, SHARED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Cell:
         kind: `"source"` trains a source prompt, `"transfer"` a target prompt from it, and
             `"scratch"` the same target prompt for the same steps from the recipe's initial one;
             `"tuning"` trains on a source with one of a method's learning rates.
-        source: name of the source task, or `LEARNED`; None from scratch.
+        source: name of the source task, or one of `MIXED`; None from scratch.
         target: name of the target task; None for a source.
         examples: training examples of the target; None for all of its split.
         seed: of the initial prompt, of the order of the examples and, where they are few, of
@@ -41,6 +44,11 @@ class Cell:
         name = self.source if self.kind in ("source", "tuning") else self.target
         assert name is not None
         return name
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it trains the prompt that all sources share."""
+        return self.kind == "source" and self.source == SHARED
 
     @property
     def id(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from keras_spot.study.analysis import Record, compared
-from keras_spot.study.cells import LEARNED
+from keras_spot.study.cells import MIXED
 from keras_spot.study.methods import Method
 
 __all__ = [
@@ -107,9 +107,9 @@ def _beside(
 ) -> _Runs:
     """Return by target and seed the runs that stand beside those from a start.
 
-    A learned mixture of all sources stands beside every single one.
+    What all sources are mixed in stands beside every single one.
     """
-    starts = (start,) if start == SCRATCH else (start, LEARNED)
+    starts = (start,) if start == SCRATCH else (start, *MIXED)
     return {key[2:]: row for key, row in runs.items() if key[0] in starts and key[1] == size}
 
 
@@ -118,7 +118,7 @@ def _runs(
 ) -> dict[tuple[str, int | None, str, int], Mapping[str, Any]]:
     def start(row: Mapping[str, Any]) -> str:
         source = row["source"]
-        is_own = own_sources and source != LEARNED
+        is_own = own_sources and source not in MIXED
         return SCRATCH if source is None else OWN_SOURCE if is_own else str(source)
 
     return {
@@ -235,7 +235,9 @@ def means(
     """
     names = sorted(methods, key=lambda name: methods[name].transfer is not None)
     grids = {name: _runs(rows, name, own_sources) for name in names}
-    starts = dict.fromkeys(key[:2] for grid in grids.values() for key in grid if key[0] != LEARNED)
+    starts = dict.fromkeys(
+        key[:2] for grid in grids.values() for key in grid if key[0] not in MIXED
+    )
     return [one for start in starts if (one := _means(grids, *start)) is not None]
 
 

@@ -13,7 +13,7 @@ from keras_spot.base.choices import KERNELS, METHODS, Kernels
 from keras_spot.base.errors import invalid, missing_file, unknown
 from keras_spot.base.recipe import Recipe
 from keras_spot.study import methods as methods_module
-from keras_spot.study.cells import LEARNED, Cell
+from keras_spot.study.cells import LEARNED, SHARED, Cell
 from keras_spot.study.entries import StudyTask, entries, name_in
 from keras_spot.study.methods import Method
 
@@ -139,25 +139,12 @@ class Study:
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", str(self.data_dir))
         self._fill_steps()
-        self._check_mixed()
+        methods_module.check_mixed(self.prompt_methods, self.sources, self.targets)
         grid = len(self.targets) * len(self.seeds) * len(self.examples) * len(self.methods or " ")
         if len(self.sources) + grid * (1 + len(self.sources)) > _MOST_RUNS:
             rule = f"must have at most {_MOST_RUNS} runs"
             received = f"{len(self.sources)} sources, {grid} runs of a target each"
             raise invalid("study", rule, received)
-
-    def _check_mixed(self) -> None:
-        """Raise unless there is what methods that mix the sources' prompts need."""
-        for name, method in self.prompt_methods.items():
-            if not method.transfer:
-                continue
-            if len(self.sources) < 2:
-                rule = "must have a method that mixes sources only with two of them or more"
-                raise invalid("methods", rule, name)
-            others = [m for m in self.prompt_methods.values() if not m.transfer]
-            if method.prompt_length not in [other.prompt_length for other in others]:
-                rule = "must have another method of the same prompt length, to train the sources"
-                raise invalid("methods", rule, name)
 
     def _fill_steps(self) -> None:
         recipe = self.full_recipe  # whose values are checked, too
@@ -209,6 +196,8 @@ class Study:
         cells = [cell for method in self.prompt_methods.values() for cell in self.tuning(method)]
         trained = dict.fromkeys(self._source_method(method) for method in methods)
         cells += [self._source_cell(s.name, method) for method in trained for s in self.sources]
+        mixed = {m.name: m.transfer for m in self.prompt_methods.values() if m.transfer}
+        cells += [self._source_cell(SHARED, m) for m in mixed if mixed[m] == SHARED]
         grid = [
             (target.name, size, seed)
             for size in self.examples
@@ -217,7 +206,6 @@ class Study:
         ]
         # Of several methods every seed is run with all of them before the next one, so that an
         # unfinished study compares what it has.
-        mixed = [m for m in methods if m is not None and self.prompt_methods[m].transfer]
         alone = [m for m in methods if m not in mixed]
         for places in [[place] for place in grid] if self.prompt_methods else [grid]:
             cells += [Cell("scratch", None, *place, m) for place in places for m in alone]
@@ -227,7 +215,7 @@ class Study:
                 for source in self.sources_of(target)
                 for method in alone
             ]
-            cells += [Cell("transfer", LEARNED, *place, m) for place in places for m in mixed]
+            cells += [Cell("transfer", mixed[m], *place, m) for place in places for m in mixed]
         return cells
 
     def sources_of(self, target: str) -> list[str]:
@@ -244,12 +232,18 @@ class Study:
 
     def starts(self, cell: Cell) -> list[Cell]:
         """The cells whose prompts a cell starts from: none, one, or those it mixes."""
-        mixes = cell.method is not None and self.prompt_methods[cell.method].transfer
-        if mixes and cell.kind in ("transfer", "tuning"):
+        if self.mixes(cell):
             names = [source.name for source in self.sources if source.name != cell.task]
         else:
             names = [cell.source or ""] if cell.kind == "transfer" else []
+        if names == [SHARED]:
+            return [self._source_cell(SHARED, cell.method)]
         return [self._source_cell(name, self._source_method(cell.method)) for name in names]
+
+    def mixes(self, cell: Cell) -> bool:
+        """Whether a cell starts from the prompts of several sources, or learns from them."""
+        transfer = None if cell.method is None else self.prompt_methods[cell.method].transfer
+        return transfer == LEARNED or cell.is_shared
 
     def needs(self, cell: Cell) -> list[Cell]:
         """The cells that must be finished before a cell."""

@@ -60,8 +60,8 @@ class Trainer(Protocol):
         """Run a cell, its state kept in a folder `partial`.
 
         Args:
-            start: a prompt `[P, H]`, or `[k, P, H]` of which a mixture is learned; None: the
-                recipe's.
+            start: a prompt `[P, H]`, or `[k, P, H]` of which a mixture is learned, or from which
+                the prompt that the sources share learns; None: the recipe's.
         """
 
 
@@ -140,8 +140,7 @@ def _claim(
 
 def _start(study: Study, cell: Cell, values: list[np.ndarray]) -> np.ndarray | None:
     """Return what a `Trainer` starts a cell from, given the prompts of `Study.starts`."""
-    mixes = cell.method is not None and study.prompt_methods[cell.method].transfer
-    return None if not values else np.stack(values) if mixes else values[0]
+    return None if not values else np.stack(values) if study.mixes(cell) else values[0]
 
 
 def _run(folder: StudyFolder, study: Study, cell: Cell, trainer: Trainer) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_spot.base.errors import invalid, unknown
-from keras_spot.study.cells import LEARNED
+from keras_spot.study.cells import MIXED, SHARED
+from keras_spot.study.entries import StudyTask
 from keras_spot.training.options import check_reparameterization
 
-__all__ = ["Method", "best_rate", "entries"]
+__all__ = ["Method", "best_rate", "check_mixed", "entries"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
@@ -27,7 +28,9 @@ class Method:
         learning_rates: the rates to choose from, on the sources. Default: the recipe's alone.
         transfer: `"learned"`: there are no runs from scratch or from one source, but one from the
             mean of all sources' prompts, whose weights are trained with the prompt (see
-            `reparameterizations.SourceMixture`). Default: None, from each source.
+            `reparameterizations.SourceMixture`). `"shared"`: likewise one, from the prompt that a
+            bank of all sources shares, which learns from the sources' prompts, with task factors
+            of its own (see `reparameterizations.Shared`). Default: None, from each source.
 
     Raises:
         InvalidArgument: a value that breaks its rule.
@@ -44,8 +47,8 @@ class Method:
             rule = "must be named by small letters, digits and hyphens"
             raise invalid("methods", rule, f"{self.name!r}")
         check_reparameterization(self.reparameterization)
-        if self.transfer not in (None, LEARNED):
-            raise unknown("methods", self.transfer, [LEARNED])
+        if self.transfer not in (None, *MIXED):
+            raise unknown("methods", self.transfer, MIXED)
         if self.transfer is not None and self.reparameterization is not None:
             rule = "must have a reparameterization or a transfer, not both"
             raise invalid("methods", rule, self.name)
@@ -92,6 +95,35 @@ def entries(values: Any) -> dict[str, Method]:
         rule = "must begin with one that has runs from scratch, which others are compared with"
         raise invalid("methods", rule, next(iter(methods)))
     return methods
+
+
+def check_mixed(
+    methods: Mapping[str, Method], sources: Sequence[StudyTask], targets: Sequence[StudyTask]
+) -> None:
+    """Raise InvalidArgument unless there is what methods that mix the sources' prompts need."""
+    others = [method for method in methods.values() if not method.transfer]
+    for name, method in methods.items():
+        if not method.transfer:
+            continue
+        if len(sources) < 2:
+            rule = "must have a method that mixes sources only with two of them or more"
+            raise invalid("methods", rule, name)
+        if method.prompt_length not in [other.prompt_length for other in others]:
+            rule = "must have another method of the same prompt length, to train the sources"
+            raise invalid("methods", rule, name)
+        taken = [one.name for one in (*sources, *targets) if one.name in MIXED]
+        if taken:
+            raise invalid("methods", f"must not mix beside a task called {taken[0]}", name)
+        if method.transfer != SHARED:
+            continue
+        names = [source.name for source in sources]
+        twice = [target.name for target in targets if target.name in names]
+        if twice:
+            rule = "must share a prompt only of sources that are no targets"
+            raise invalid("methods", rule, f"{name}: {twice[0]}")
+        if len({(one.split, one.validation, one.method) for one in sources}) > 1:
+            rule = "must share a prompt only of sources with the same splits and method"
+            raise invalid("methods", rule, f"{name}: {', '.join(names)}")
 
 
 def _entry(name: str, given: Any) -> Method:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 
 from keras_spot import prompts
 from keras_spot.base.errors import invalid
+from keras_spot.data.sources import count_rows
 from keras_spot.data.streams import examples, numbered, open_labelled
-from keras_spot.study.cells import Cell
+from keras_spot.study.cells import SHARED, Cell
 from keras_spot.study.description import Study
 from keras_spot.study.engine import Outcome
 from keras_spot.study.entries import StudyTask
 from keras_spot.tasks import metrics
-from keras_spot.training.execute import TrainedRun, execute
+from keras_spot.training.execute import TrainedBank, TrainedRun, execute
 from keras_spot.training.run import Run
 from keras_spot.training.session import Session
 
@@ -57,12 +59,14 @@ class CellTrainer:
             scored=scored,
             progress=None,
         )
+        if cell.is_shared:
+            return self._shared_outcome(trained)
         return self._outcome(cell, run, trained.runs[cell.task])
 
     def _session(self, cell: Cell, start: np.ndarray | None, run: Run) -> Session:
         """Return the session of a cell's method; all of them have the one backbone.
 
-        A mixture has its prompts built in.
+        A mixture has its prompts built in, a shared prompt its teachers.
         """
         mixed = start.tobytes() if start is not None and start.ndim == 3 else None
         key = cell.method, mixed
@@ -71,7 +75,7 @@ class CellTrainer:
             members = [entry.task for entry in (*study.sources, *study.targets)]
             other = self.session
             loaded = None if other is None else (other.model.backbone, other.tokenizer)
-            options: dict[str, Any] = {"keep": True, "scored_at_once": SCORED_AT_ONCE}
+            options: dict[str, Any] = {"scored_at_once": SCORED_AT_ONCE, "keep": not run.is_bank}
             self._sessions[key] = Session(run, loaded=loaded, members=members, **options)
         return self._sessions[key]
 
@@ -80,21 +84,30 @@ class CellTrainer:
         from keras_spot.base.devices import here
         from keras_spot.model.reparameterizations import SourceMixture
 
-        study, entry = self.study, self.study.entry(cell)
+        study = self.study
+        # What all sources share is trained alike on each, see `methods.check_mixed`.
+        members = study.sources if cell.is_shared else [study.entry(cell)]
+        entry = members[0]
         recipe, reparameterization = study.full_recipe, None
+        teachers: list[np.ndarray] | None = None
         if cell.method is not None:
             method = study.prompt_methods[cell.method]
             length = method.prompt_length or recipe.prompt_length
             rate = cell.rate or recipe.learning_rate
             recipe = dataclasses.replace(recipe, prompt_length=length, learning_rate=rate)
-            reparameterization = method.reparameterization
-        if start is not None and start.ndim == 3:
+            reparameterization = (
+                "shared" if method.transfer == SHARED else method.reparameterization
+            )
+        if cell.is_shared and start is not None:
+            teachers, start = list(start), None
+        elif start is not None and start.ndim == 3:
             reparameterization = SourceMixture(start, joint=True)
             start = start.mean(axis=0)
         return Run(
-            task=entry.task,
+            task=[one.task for one in members] if cell.is_shared else entry.task,
             seed=cell.seed,
             prompt_init=start,
+            teacher=teachers,
             backbone=study.backbone,
             recipe=recipe,
             steps=study.steps(cell),
@@ -142,6 +155,34 @@ class CellTrainer:
             backbone=session.model.fingerprint,
             majority=self._majority(study.entry(cell), run),
             weights=_weights(session),
+        )
+
+    def _shared_outcome(self, trained: TrainedBank) -> Outcome:
+        """Return what a bank on all sources comes to: its scores are their means."""
+        assert self.session is not None
+        assert self.study.embedding_steps is not None
+        histories = [one.history for one in trained.runs.values()]
+        curve = [
+            (lines[0]["step"], statistics.fmean(line["score"] for line in lines))
+            for lines in zip(*histories)
+            if all(line.get("score") is not None for line in lines)
+        ]
+        if not curve:
+            rule = "must be a number at some step for a prompt to be shared"
+            raise invalid("score", rule, f"{trained.run_dir}: NaN")
+        step, score = max(curve, key=lambda point: point[1])
+        return Outcome(
+            curve=curve,
+            scores={"score": score},
+            step=step,
+            prompt=prompts.read(trained.run_dir, step).values,
+            embedding=prompts.read(trained.run_dir, self.study.embedding_steps).values,
+            loss=statistics.fmean(map(_mean_loss, histories)),
+            examples=sum(
+                count_rows(entry.task, entry.split, self.study.data_dir)
+                for entry in self.study.sources
+            ),
+            backbone=self.session.model.fingerprint,
         )
 
     def _majority(self, entry: StudyTask, run: Run) -> float | None:

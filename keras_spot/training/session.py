@@ -113,7 +113,7 @@ class Session:
 
     def _distill(self, run: Run) -> None:
         teachers = [member.teacher for member in run.members]
-        if None not in teachers:
+        if all(teacher is not None for teacher in teachers):
             weight = run.distillation_weight or WEIGHT
             self.model.distill(_one_or_all(run, teachers), weight)
 

@@ -21,7 +21,7 @@ METHODS = {
     "residual": {"reparameterization": "residual", "learning_rates": [0.1, 0.3]},
     "short": {"prompt_length": 2, "learning_rates": [0.01, 0.3]},
 }
-GAINS = {"plain": 0.0, "residual": 2.0, "short": -1.0, "learned": 1.0}
+GAINS = {"plain": 0.0, "residual": 2.0, "short": -1.0, "learned": 1.0, "shared": 1.0}
 
 
 def describe(**options):
@@ -227,6 +227,35 @@ def test_weights_of_the_sources_are_learned_beside_each_single_one(tmp_path):
     assert [len(one.scores) for one in comparison.means(rows, plan.prompt_methods)] == [2, 2]
 
 
+def test_what_the_sources_share_is_learned_from_their_prompts_and_starts_targets(tmp_path):
+    methods = {
+        "plain": {"learning_rates": [0.1, 0.3]},
+        "shared": {"transfer": "shared", "learning_rates": [0.1, 0.3]},
+    }
+    plan = describe(methods=methods)
+    assert study.Study.from_record(plan.record()).cells() == plan.cells()
+    rows = study.run(plan, tmp_path / "study", make_trainer=FakeTrainer)
+    (source,) = [row for row in rows if row["kind"] == "source" and row["method"] == "shared"]
+    assert (source["source"], source["rate"]) == ("shared", 0.3)
+    place = study.StudyFolder(tmp_path / "study")
+    sources = [Cell("source", name, None, None, 0, "plain") for name in ("mr", "snli")]
+    values = [prompts.read(place.prompt(cell)).values for cell in sources]
+    np.testing.assert_array_equal(FakeTrainer.starts[source["id"]], np.stack(values))
+    on_targets = [row for row in rows if row["method"] == "shared" and row["target"]]
+    assert {(row["kind"], row["source"]) for row in on_targets} == {("transfer", "shared")}
+    assert len(on_targets) == 2 * 6
+    common = prompts.read(place.prompt(Cell("source", "shared", None, None, 0, "shared"))).values
+    np.testing.assert_array_equal(FakeTrainer.starts[on_targets[0]["id"]], common)
+    assert FakeTrainer.starts["tuning--mr--all--0--shared--0.1"] is None
+    records = comparison.compare(rows, plan.prompt_methods)
+    assert [(r["method"], r["start"]) for r in records if r["reference"] == "plain"] == [
+        ("shared", "mr"),
+        ("shared", "snli"),
+    ]
+    text = (write_report(tmp_path / "study").parent / "summary.md").read_text("utf-8")
+    assert "the prompt that all sources share, and task factors" in text
+
+
 def test_means_are_of_the_seeds_that_all_methods_have(whole):
     _, rows = whole
     plan = describe()
@@ -320,6 +349,17 @@ def test_a_description_survives_and_may_grow():
                 "sources": ["mr"],
             },
             "`methods` must have a method that mixes sources only with two of them or more.",
+        ),
+        (
+            {"methods": {"a": {}, "b": {"transfer": "shared"}}, "targets": ["glue/rte", "mr"]},
+            "`methods` must share a prompt only of sources that are no targets. Received: b: mr",
+        ),
+        (
+            {
+                "methods": {"a": {}, "b": {"transfer": "shared"}},
+                "sources": ["mr", {"task": "snli", "split": "test"}],
+            },
+            "`methods` must share a prompt only of sources with the same splits and method.",
         ),
         ({"tuned_on": ["cb"]}, "`tuned_on` must be a known name."),
         ({"tuning_steps": 2}, "`tuning_steps` must be at least 4, as embedding_steps and"),

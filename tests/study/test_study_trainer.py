@@ -12,6 +12,7 @@ from keras_spot.base.errors import InvalidArgument
 from keras_spot.study.cells import Cell
 from keras_spot.study.trainer import CellTrainer
 from keras_spot.training.execute import TrainedRun, execute
+from keras_spot.training.run_folder import RunFolder
 from keras_spot.training.session import Session
 
 SOURCE = Cell("source", "synthetic/movies", None, None, 0)
@@ -207,6 +208,39 @@ def test_a_mixture_of_prompts_learns_their_weights(plan, outcomes, tmp_path):
     assert sum(outcome.weights) == pytest.approx(1, abs=1e-5)
     assert abs(outcome.weights[0] - 0.5) > 1e-4
     assert np.abs(outcome.prompt - np.tensordot(outcome.weights, start, 1)).max() > 1e-3  # jointly
+
+
+def test_a_prompt_that_the_sources_share_learns_from_theirs(plan, outcomes, tmp_path):
+    sources = ["synthetic/movies", "synthetic/products"]
+    methods = {"plain": {}, "shared": {"transfer": "shared"}}
+    sharing = dataclasses.replace(plan, sources=sources, methods=methods, examples=[None])
+    cells = [cell for cell in sharing.cells() if cell.method == "shared"]
+    first, target = cells[0], cells[-1]
+    assert first.is_shared
+    assert [one.source for one in sharing.starts(first)] == sources
+    assert sharing.starts(target) == [first]
+    teachers = np.stack([outcomes[SOURCE].prompt, outcomes[SCRATCH].prompt])
+    trainer = CellTrainer(sharing)
+    outcome = trainer(first, teachers, tmp_path / "bank")
+    record = prompts.read_run(tmp_path / "bank")
+    assert record["bank"] == sources
+    assert all("teacher" in one for one in record["prompts"].values())
+    assert outcome.prompt.shape == (4, outcome.prompt.shape[1])
+    assert [step for step, _ in outcome.curve] == [4, 8]
+    bank = RunFolder(tmp_path / "bank")
+    own = [prompts.read(bank.of_prompt(name).path, 8).values for name in sources]
+    assert not np.array_equal(*own)  # each has factors of its own
+    np.testing.assert_array_equal(prompts.read(bank.path, outcome.step).values, outcome.prompt)
+    histories = [
+        [line for line in bank.of_prompt(name).metrics() if "score" in line] for name in sources
+    ]
+    means = [np.mean([line["score"] for line in lines]) for lines in zip(*histories)]
+    assert [score for _, score in outcome.curve] == pytest.approx(means)
+    begun = trainer(target, outcome.prompt, tmp_path / "target")
+    trainer.session.start(trainer.run(target, outcome.prompt))
+    np.testing.assert_array_equal(trainer.session.model.prompt, outcome.prompt)
+    assert list(prompts.read_run(tmp_path / "target")["reparameterization"]) == ["shared"]
+    assert np.abs(begun.prompt - outcome.prompt).max() > 1e-3
 
 
 def test_a_score_that_is_no_number_is_never_the_best_and_never_a_row(trainer, outcomes, tmp_path):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_spot.study import comparison
+from keras_spot.study.cells import LEARNED, SHARED
 from keras_spot.study.methods import Method
 from keras_spot.study.report.document import Block, Paragraph, Pictures, Section, Table
 from keras_spot.study.report.pictures import Captioned
@@ -89,8 +90,10 @@ def _methods(results: Results) -> Table:
 
 
 def _trained(method: Method) -> str:
-    if method.transfer is not None:
+    if method.transfer == LEARNED:
         return "the prompt and the weights of the sources it starts from"
+    if method.transfer == SHARED:
+        return "the prompt that all sources share, and task factors"
     trained = method.reparameterization or "the prompt itself"
     if not isinstance(trained, Mapping):
         return str(trained)
