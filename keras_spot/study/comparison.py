@@ -20,6 +20,7 @@ __all__ = [
     "OWN_SOURCE",
     "SCRATCH",
     "Means",
+    "by_chance",
     "compare",
     "means",
     "of_method",
@@ -181,6 +182,20 @@ def sign_test(better: int, worse: int) -> float:
     count, least = better + worse, min(better, worse)
     tail = sum(math.comb(count, k) for k in range(least + 1)) / 2**count
     return min(1.0, 2 * tail)
+
+
+def by_chance(records: Sequence[Mapping[str, Any]]) -> float:
+    """Return how many differences would be claimed, on average, if there were none at all.
+
+    >>> round(by_chance([{"seeds": 10}] * 100), 1)  # 0 or 1, 9 or 10 of 10 seeds
+    2.1
+    """
+    return sum(
+        math.comb(n, better) / 2**n
+        for n in (record["seeds"] for record in records)
+        for better in range(n + 1)
+        if sign_test(better, n - better) <= CLAIMED
+    )
 
 
 def share_of_steps(first: Mapping[str, Any], other: Mapping[str, Any]) -> float:

@@ -287,6 +287,7 @@ def test_the_report_says_which_method_is_better(whole):
     summary = (folder / "summary.md").read_text(encoding="utf-8")
     section = summary.partition("## Which method trains the better prompt?")[2]
     assert section.index("Better than plain: residual from scratch (+2.0 ± 0.0") < 20
+    assert "these 15 comparisons about 0.5 would have by chance alone" in section
     assert "| short | the prompt itself | 2 | 0.01, 0.3 | 0.3 |" in section
     assert "Which source should I use?" in section
 

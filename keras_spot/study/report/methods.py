@@ -132,7 +132,8 @@ def _compared(records: Sequence[Mapping[str, Any]]) -> Table:
         "median, over the runs, of the share of the steps after which the other's last score is "
         "reached, by the scored checkpoints; its own share is the same of the other itself. A "
         "difference is claimed where the sign test over the seeds has a p of at most "
-        f"{comparison.CLAIMED}."
+        f"{comparison.CLAIMED}, which of these {len(records)} comparisons about "
+        f"{number(comparison.by_chance(records), 1)} would have by chance alone."
     )
     return Table(head, rows, note, sortable=True)
 
