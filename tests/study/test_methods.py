@@ -12,6 +12,7 @@ from keras_spot.study import comparison
 from keras_spot.study.cells import Cell
 from keras_spot.study.engine import Outcome
 from keras_spot.study.methods import Method, best_rate
+from keras_spot.study.report import method_pictures
 from keras_spot.study.report import methods as report
 from keras_spot.study.report import write_report
 from keras_spot.study.results import gather
@@ -290,6 +291,16 @@ def test_the_report_says_which_method_is_better(whole):
     assert "these 15 comparisons about 0.5 would have by chance alone" in section
     assert "| short | the prompt itself | 2 | 0.01, 0.3 | 0.3 |" in section
     assert "Which source should I use?" in section
+    assert "methods-curves-mr-all.svg" in section
+
+
+def test_curves_of_many_methods_are_drawn_by_prompt_length(whole, monkeypatch):
+    folder, _ = whole
+    monkeypatch.setattr(method_pictures, "TOGETHER", 2)
+    drawn = method_pictures.draw_methods(gather(folder), folder / "pictures")
+    groups = [path.name for _, path in drawn if "curves-mr" in path.name]
+    assert groups == ["methods-curves-mr-all-3.svg", "methods-curves-mr-all-2.svg"]
+    assert "From mr, 2 prompt tokens: mean over 2 targets" in drawn[4][0]
 
 
 def test_a_description_survives_and_may_grow():

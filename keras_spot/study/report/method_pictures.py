@@ -12,6 +12,9 @@ from keras_spot.study.results import Results, size_name
 
 __all__ = ["draw_methods"]
 
+TOGETHER = 6
+"""Curves in one picture, which is as many as can be told apart."""
+
 
 def draw_methods(results: Results, folder: Path) -> Captioned:
     """Draw the methods against each other: their scores, and how they get there.
@@ -31,7 +34,9 @@ def draw_methods(results: Results, folder: Path) -> Captioned:
     for size in dict.fromkeys(one.examples for one in every):
         of_size = [one for one in every if one.examples == size]
         drawn += _scores(of_size, folder, metric)
-        drawn += [_curves(one, folder, metric) for one in of_size]
+        for one in of_size:
+            groups = _in_one_picture(list(one.curves), results)
+            drawn += [_curves(one, *group, folder, metric) for group in groups.items()]
     return drawn + _weights(results, folder)
 
 
@@ -51,18 +56,38 @@ def _scores(every: Sequence[Means], folder: Path, metric: str) -> Captioned:
     return [(caption, path)]
 
 
-def _curves(one: Means, folder: Path, metric: str) -> tuple[str, Path]:
+def _in_one_picture(names: Sequence[str], results: Results) -> dict[str, list[str]]:
+    """Return the methods whose curves go into one picture, by what they have in common.
+
+    Where they are too many for one, those of each prompt length, beside the first method.
+    """
+    if len(names) <= TOGETHER:
+        return {"": list(names)}
+    study = results.study
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        length = study.prompt_methods[name].prompt_length or study.full_recipe.prompt_length
+        group = groups.setdefault(f"{length} prompt tokens", [])
+        group += [name] if group or name == names[0] else [names[0], name]
+    return groups
+
+
+def _curves(
+    one: Means, common: str, names: Sequence[str], folder: Path, metric: str
+) -> tuple[str, Path]:
     start = "".join(letter if letter.isalnum() else "-" for letter in one.start)
-    path = folder / f"methods-curves-{start}-{_file(one)}.svg"
+    number = f"-{common.partition(' ')[0]}" if common else ""
+    path = folder / f"methods-curves-{start}-{_file(one)}{number}.svg"
+    title = ", ".join(filter(None, [capital(_start(one)), common]))
     plots.learning_curves(
-        one.curves,
+        {name: one.curves[name] for name in names},
         path,
-        title=capital(_start(one)),
+        title=title,
         ylabel=f"mean over the targets, {metric}",
     )
     seeds = len(next(iter(one.scores.values())))
     caption = (
-        f"{capital(_start(one))}: mean over {several(one.targets, 'target')} after each number of "
+        f"{title}: mean over {several(one.targets, 'target')} after each number of "
         f"steps, {several(seeds, 'seed')}; the band is one standard deviation."
     )
     return caption, path

@@ -25,8 +25,11 @@ def sections(results: Results, drawn: Captioned) -> list[Section]:
     methods = results.study.prompt_methods
     if not methods:
         return []
+    first = next(iter(methods))
+    others = [record for record in results.comparison if record["reference"] != first]
     blocks: list[Block] = [
-        Paragraph(answer(results.comparison), important=True),
+        Paragraph(answer([r for r in results.comparison if r not in others]), important=True),
+        *([Paragraph(answer(others))] if others else []),
         *([Pictures(drawn)] if drawn else []),
         _methods(results),
         _compared(results.comparison),
