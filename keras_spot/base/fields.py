@@ -11,6 +11,7 @@ from keras_spot.base.errors import invalid, printable, shortened
 __all__ = [
     "AMOUNT",
     "EXPONENT",
+    "FLAG",
     "POSITIVE",
     "RATE",
     "SHARE",
@@ -47,6 +48,7 @@ RATE = Rule("must be a finite number above 0", lambda value: _is_number(value) a
 AMOUNT = Rule("must be a finite number from 0 on", lambda value: _is_number(value) and value >= 0)
 SHARE = Rule("must be in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1)
 EXPONENT = Rule("must be in (0, 1]", lambda value: _is_number(value) and 0 < value <= 1)
+FLAG = Rule("must be True or False", lambda value: isinstance(value, bool))
 TEXT = Rule("must be a text", lambda value: isinstance(value, str))
 
 
@@ -70,8 +72,8 @@ def about(
     Args:
         help: the meaning in one line, as the command line shows it.
         rule: what a value must be, checked by `check`; None passes where it is the default.
-        option: the type of the command-line option, such as `int`, or its choices. Default: it
-            has none.
+        option: the type of the command-line option, such as `int`, or its choices; `bool` is a
+            flag. Default: it has none.
         metavar: what the option's value is called. Default: by the type.
         several: whether a bank may have one value for each prompt.
     """

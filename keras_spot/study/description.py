@@ -11,6 +11,7 @@ from keras_spot import backbones
 from keras_spot.base import reading
 from keras_spot.base.choices import KERNELS, METHODS, Kernels
 from keras_spot.base.errors import invalid, missing_file, unknown
+from keras_spot.base.fields import FLAG
 from keras_spot.base.recipe import Recipe
 from keras_spot.study import methods as methods_module
 from keras_spot.study.cells import LEARNED, SHARED, Cell
@@ -21,7 +22,8 @@ __all__ = ["SCORES", "Study", "load"]
 
 SCORES = ("best", "last")
 # What a study may change and still go on in its folder: it adds cells, or says where things are.
-_FREE = ("name", "sources", "targets", "seeds", "examples", "data_dir", "kernels", "methods")
+_FREE = frozenset({"name", "sources", "targets", "seeds", "examples", "data_dir", "kernels"})
+_FREE |= {"remat", "methods"}
 _MOST_RUNS = 1_000_000
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _NUMBERS = (
@@ -68,6 +70,7 @@ class Study:
         method: how validation splits are answered: `"rank"` (default), `"generate"`, `"beam"`.
         dtype: dtype policy of the backbone.
         kernels: how the numbers are computed, see `keras_spot.build`. Default `"auto"`.
+        remat: less memory for more work, see `keras_spot.build`. Default False.
         input_length: input tokens at most. Default: the tasks' longest.
         data_dir: where prepared TFDS data lie. Default: TFDS' own folder.
         methods: ways of training to compare, name -> the fields of `Method`. All make the same
@@ -101,6 +104,7 @@ class Study:
     method: str = "rank"
     dtype: str | None = None
     kernels: Kernels = "auto"
+    remat: bool = False
     input_length: int | None = None
     data_dir: str | None = None
     methods: Mapping[str, object] | None = None
@@ -116,9 +120,7 @@ class Study:
             _positive(field, getattr(self, field))
         for size in self.examples:
             _positive("examples", size)
-        for field, known in (("score", SCORES), ("method", METHODS), ("kernels", KERNELS)):
-            if getattr(self, field) not in known:
-                raise unknown(field, getattr(self, field), known)
+        _check_choices(self)
         for field in self.recipe:
             if field not in _RECIPE or field == "steps":
                 raise unknown("recipe", field, [name for name in _RECIPE if name != "steps"])
@@ -367,6 +369,14 @@ def _beside(folder: Path, entry: Any) -> Any:
         return {**entry, "task": _beside(folder, entry["task"])}
     is_record = isinstance(entry, str) and Path(entry).suffix in (".yaml", ".yml", ".json")
     return str(folder / entry) if is_record else entry
+
+
+def _check_choices(study: Study) -> None:
+    for field, known in (("score", SCORES), ("method", METHODS), ("kernels", KERNELS)):
+        if getattr(study, field) not in known:
+            raise unknown(field, getattr(study, field), known)
+    if not FLAG.holds(study.remat):
+        raise invalid("remat", FLAG.text, f"remat={study.remat!r}")
 
 
 def _distinct(field: str, values: Any, atoms: tuple[type, ...]) -> tuple[Any, ...]:

@@ -121,6 +121,7 @@ class CellTrainer:
             devices=here(),
             dtype=study.dtype,
             kernels=study.kernels,
+            remat=study.remat,
             reparameterization=reparameterization,
         )
 

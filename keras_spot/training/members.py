@@ -8,7 +8,7 @@ from keras_spot import tasks
 from keras_spot.base.errors import invalid
 from keras_spot.prompts import names as prompt_names
 
-__all__ = ["Member", "check_teachers", "members_of"]
+__all__ = ["Member", "check_rates", "check_teachers", "members_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,13 @@ def members_of(
     checked = prompt_names.check(names or _telling_names(rows), count)
     assert checked is not None
     return tuple(Member(name, *row) for name, row in zip(checked, rows))
+
+
+def check_rates(members: Sequence[Member], share: bool) -> None:
+    """Raise InvalidArgument for several rates where the prompts `share` a part of their numbers."""
+    rates = [member.learning_rate for member in members]
+    if share and len(set(rates)) > 1:
+        raise invalid("learning_rate", "must be one for all prompts that share a part", f"{rates}")
 
 
 def check_teachers(members: Sequence[Member], weight: float | None) -> None:

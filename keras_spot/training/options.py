@@ -57,6 +57,7 @@ class CommonOptions(TypedDict, total=False):
     dtype: str | None
     quantize: Quantize | None
     kernels: Kernels
+    remat: bool
     skip_nonfinite: int
     distillation_weight: float | None
     reparameterization: Reparameterized

@@ -17,10 +17,10 @@ from keras_spot.base.choices import (
     Quantize,
 )
 from keras_spot.base.errors import invalid
-from keras_spot.base.fields import POSITIVE, RATE, TEXT, WHOLE, about
+from keras_spot.base.fields import FLAG, POSITIVE, RATE, TEXT, WHOLE, about
 from keras_spot.base.recipe import Recipe
 from keras_spot.base.types import Backbone, PathLike, Tokenizer
-from keras_spot.training.members import Member, check_teachers, members_of
+from keras_spot.training.members import Member, check_rates, check_teachers, members_of
 from keras_spot.training.options import (
     REPARAMETERIZATIONS,
     DevicesLike,
@@ -71,6 +71,7 @@ class Run:
         dtype: dtype policy of a backbone loaded by name, see `build`. Default: Keras' own.
         quantize: `"int8"` or `"int4"`, see `build`. Default: the backbone as it is.
         kernels: `"auto"` (default), `"plain"` or `"fast"`, see `build`.
+        remat: less memory for more work, see `build`; the numbers stay the same. Default False.
         skip_nonfinite: how many steps that leave a loss, gradient or prompt which is not finite to
             undo at most, with a warning for each; one more stops the run. Default 0.
         reparameterization: what is trained in the prompts' place, see `build`. Default: None, the
@@ -225,6 +226,10 @@ class Run:
             option=KERNELS,
         ),
     )
+    remat: bool = dataclasses.field(
+        default=False,
+        metadata=about("Less memory, more work; the same numbers.", rule=FLAG, option=bool),
+    )
     reparameterization: Reparameterized = dataclasses.field(
         default=None,
         metadata=about(
@@ -271,15 +276,11 @@ class Run:
             "teacher": self.teacher,
         }
         members = members_of(given, self.names, self.is_bank)
-        rates = {member.learning_rate for member in members}
-        if len(rates) > 1 and shares_a_part(self.reparameterization):
-            rule = "must be one for all prompts that share a part"
-            raise invalid("learning_rate", rule, f"{self.learning_rate!r}")
+        check_rates(members, shares_a_part(self.reparameterization))
         check_teachers(members, self.distillation_weight)
         object.__setattr__(self, "_members", members)
         if self.examples is not None and self.is_mixture:
-            rule = "must not be given with a mixture"
-            raise invalid("examples", rule, f"examples={self.examples}")
+            raise invalid("examples", "must not be given with a mixture", f"{self.examples}")
 
     @property
     def full_recipe(self) -> Recipe:

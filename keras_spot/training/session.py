@@ -79,6 +79,7 @@ class Session:
                 input_length=run.input_length or max(task.max_input_length for task in members),
                 prompt_names=[member.name for member in run.members] if run.is_bank else None,
                 kernels=run.kernels,
+                remat=run.remat,
                 reparameterization=run.reparameterization,
             )
             self._compile(run)

@@ -50,6 +50,8 @@ def test_a_run_of_options():
     assert (run.seed, run.steps, run.full_recipe.batch_size) == (3, 5, 8)
     assert not run.is_bank
     assert options.run_of(given, bank=True).is_bank
+    assert not run.remat
+    assert options.run_of({**given, "remat": True}).remat
     seeds = options.run_of({**given, "seed": [1, 2]}, bank=True)
     assert [member.name for member in seeds.members] == ["seed1", "seed2"]
     with pytest.raises(ValueError) as error:

@@ -397,6 +397,7 @@ def test_a_failed_cell_stops_only_what_needs_it(tmp_path):
             {"method": "rang"},
             "`method` must be a known name. Received: method='rang' (did you mean 'rank'?)",
         ),
+        ({"remat": "yes"}, "`remat` must be True or False. Received: remat='yes'"),
     ],
 )
 def test_bad_descriptions(options, message):

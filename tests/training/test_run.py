@@ -104,6 +104,7 @@ def test_a_record_tells_the_whole_run(tmp_path):
     given = {"split": "train[:9]", "examples": 5, "validation_split": "", "validation_limit": 4}
     given |= {"method": "rank", "input_length": 40, "dtype": "bfloat16", "quantize": "int8"}
     given |= {"steps": 7, "prompt_attention": "causal", "kernels": "plain", "skip_nonfinite": 2}
+    given |= {"remat": True}
     run = Run(task="synthetic/movies", seed=3, learning_rate=0.1, **given)
     record = json.loads(json.dumps(run.record()))
     assert {name: record[name] for name in given} == given
@@ -128,6 +129,7 @@ def test_a_record_tells_the_whole_run(tmp_path):
         ({"learning_rate": [0.1, 0.0]}, "`learning_rate` must be a finite number above 0."),
         ({"method": "rang"}, "`method` must be 'generate', 'beam' or 'rank'."),
         ({"task": []}, "`task` must be at least one."),
+        ({"remat": 1}, "`remat` must be True or False. Received: remat=1"),
         ({"prompt_attention": "all"}, "`prompt_attention` must be 'full', 'prompt' or 'causal'."),
     ],
 )
@@ -205,6 +207,16 @@ def test_more_steps_extend_a_run_bit_for_bit(go, whole, tmp_path):
     again = go(tmp_path / "run", recipe=dataclasses.replace(RECIPE, steps=8))
     same(again.run_dir, whole.run_dir)
     assert again.history[1]["seconds"] >= again.history[0]["seconds"]
+
+
+def test_a_run_goes_on_with_less_memory(go, movies, whole, tmp_path):
+    go(tmp_path / "run", steps=4)
+    run = dataclasses.replace(movies, remat=True)
+    (rest,) = execute(run, tmp_path / "run", progress=None).runs.values()
+    assert rest.model.remat
+    expected = prompts.read(whole.run_dir, 8).values
+    np.testing.assert_allclose(rest.model.prompt, expected, rtol=0, atol=1e-6)
+    assert prompts.read_run(rest.run_dir)["remat"] is True
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
