@@ -12,9 +12,8 @@ from keras_spot.study import comparison
 from keras_spot.study.cells import Cell
 from keras_spot.study.engine import Outcome
 from keras_spot.study.methods import Method, best_rate
-from keras_spot.study.report import method_pictures
+from keras_spot.study.report import method_pictures, write_report
 from keras_spot.study.report import methods as report
-from keras_spot.study.report import write_report
 from keras_spot.study.results import gather
 
 METHODS = {
