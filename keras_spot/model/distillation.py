@@ -1,5 +1,6 @@
 """Prompts that learn from the answers of trained prompts."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -7,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from keras_spot import backbones
+from keras_spot.base import remote
 from keras_spot.base.devices import replicas
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, missing_file
 from keras_spot.base.types import Array, PathLike, Tensor
 from keras_spot.model.losses import per_prompt, sum_shown_as_mean
 from keras_spot.model.plain.forward import PlainT5
@@ -16,13 +18,13 @@ from keras_spot.model.soft_prompt import SoftPrompt
 from keras_spot.prompts.initializers import FromNumpy
 from keras_spot.prompts.prompt import Prompt
 
-__all__ = ["WEIGHT", "Distillation", "Teachers", "teach"]
+__all__ = ["WEIGHT", "Distillation", "Teachers", "read_teacher", "teach"]
 
 WEIGHT = 0.9
 """Of what is learned from the teachers, beside the task's own loss; a choice of this package."""
 
 
-Teacher: TypeAlias = PathLike | Array | Prompt
+Teacher: TypeAlias = PathLike | Array | Prompt | FromNumpy
 Teachers: TypeAlias = Teacher | Sequence[Teacher] | None
 """A trained prompt, or of a bank one for each; None for no longer."""
 
@@ -124,9 +126,9 @@ def teach(model: Any, teachers: Teachers, weight: float = WEIGHT) -> None:
 
     Args:
         model: `PromptedT5`.
-        teachers: a trained prompt as `build` takes it (path, address, array or `Prompt`), of a
-            bank a list with one for each prompt; they may be longer or shorter than what is
-            trained, and see what they were trained to see. None: no longer.
+        teachers: a trained prompt (path, address, array, `Prompt`, or `initializers.mean_of`
+            several), of a bank a list with one for each prompt; they may be longer or shorter than
+            what is trained, and see what they were trained to see. None: no longer.
         weight: of what is learned from them, beside the task's loss, see `Distillation`.
 
     Raises:
@@ -140,7 +142,7 @@ def teach(model: Any, teachers: Teachers, weight: float = WEIGHT) -> None:
         count = model.soft_prompt.count
         if len(given) != count:
             raise invalid("teachers", f"must be {count}, one for each prompt", f"{len(given)}")
-        starts = [FromNumpy(teacher) for teacher in given]
+        starts = [read_teacher(teacher, "teachers") for teacher in given]
         sources = [source for start in starts for source in start.sources]
         for source in sources:
             backbones.check_fingerprint(source, model.fingerprint, "teachers")
@@ -151,6 +153,24 @@ def teach(model: Any, teachers: Teachers, weight: float = WEIGHT) -> None:
     model.forward_pass.distillation = made
     if model.train_function is not None:
         model.make_train_function(force=True)
+
+
+def read_teacher(teacher: Teacher, argument: str = "teacher") -> FromNumpy:
+    """Return a teacher's numbers, without a model.
+
+    Raises:
+        InvalidArgument: no trained prompt.
+        MissingFile: a path where nothing is.
+    """
+    if isinstance(teacher, FromNumpy):
+        return teacher
+    if isinstance(teacher, (str, os.PathLike)):
+        if not remote.is_remote(teacher) and not os.path.exists(teacher):
+            rule = "must be an existing path, or an address, of a trained prompt"
+            raise missing_file(argument, rule, f"{argument}={os.fspath(teacher)!r}")
+    elif not isinstance(teacher, Prompt) and not hasattr(teacher, "__array__"):
+        raise invalid(argument, "must be a trained prompt", f"a {type(teacher).__name__}")
+    return FromNumpy(teacher)
 
 
 def _attention_of(teachers: Sequence[Prompt]) -> str | None:

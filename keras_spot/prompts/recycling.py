@@ -28,6 +28,8 @@ GOOD = 0.5
 """R^2 below which a recycled prompt is warned of."""
 _HELD_OUT = 10
 """Of so many pairs one is held out to tell how well a map fits."""
+LEAST = 2 * _HELD_OUT
+"""Tokens in common that a map is learned from, at least."""
 _EPOCHS, _BATCH, _RATE, _WIDER = 25, 50, 3e-4, 4
 _LEAST_STEPS = 4000
 
@@ -94,6 +96,9 @@ def recycle_prompt(
         if one is None:
             raise invalid(name, "must be given for a backbone without one", f"{name}=None")
     ids = matched(_pieces(old_tokenizer), _pieces(new_tokenizer))
+    if len(ids[0]) < LEAST:
+        rule = f"must be a backbone with {LEAST} pieces of the vocabulary of the prompt's own"
+        raise invalid("to", rule, f"{len(ids[0])} in common")
     tables = [
         np.asarray(one.token_embedding.embeddings, "float32")[rows]
         for one, rows in zip((old, new), ids)
@@ -159,8 +164,8 @@ def recycle(
     if prompt.ndim != 2 or source.ndim != 2 or prompt.shape[1] != source.shape[1]:
         rule = "must have the source embeddings' width"
         raise invalid("prompt", rule, f"shapes {prompt.shape} and {source.shape}")
-    if target.ndim != 2 or len(target) != len(source) or len(source) < 2 * _HELD_OUT:
-        rule = f"must be the embeddings of the same tokens, at least {2 * _HELD_OUT}"
+    if target.ndim != 2 or len(target) != len(source) or len(source) < LEAST:
+        rule = f"must be the embeddings of the same tokens, at least {LEAST}"
         raise invalid("source", rule, f"shapes {source.shape} and {target.shape}")
     held_out = np.random.default_rng(seed).permutation(len(source)) < len(source) // _HELD_OUT
     fitted = METHODS[method](source[~held_out], target[~held_out], seed)

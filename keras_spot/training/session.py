@@ -17,7 +17,7 @@ from keras_spot.data.dataset import Shape
 from keras_spot.data.kept import KeptSplit
 from keras_spot.model import optimizers
 from keras_spot.model.build import build
-from keras_spot.model.distillation import WEIGHT
+from keras_spot.model.distillation import WEIGHT, read_teacher
 from keras_spot.prompts import initializers
 from keras_spot.prompts.initializers import PromptInitializer
 from keras_spot.training.checkpoints import random_states
@@ -64,6 +64,8 @@ class Session:
         self.devices = devices.devices(run.devices)
         # Prompts are read first: a mistake in a path should not wait for a large backbone.
         starts = [self._initializer(member) for member in run.members]
+        given = [member.teacher for member in run.members if member.teacher is not None]
+        teachers = [read_teacher(teacher) for teacher in given]
         with self.devices.scope():
             if loaded is None:
                 backbones.warn_of_span_corruption(run.backbone)
@@ -83,7 +85,9 @@ class Session:
                 reparameterization=run.reparameterization,
             )
             self._compile(run)
-            self._distill(run)
+            if teachers:
+                weight = run.distillation_weight or WEIGHT
+                self.model.distill(_one_or_all(run, teachers), weight)
         if self.model.preprocessor is None:
             raise invalid("tokenizer", "must be given with a backbone object", "tokenizer=None")
         self.tokenizer = self.model.preprocessor.tokenizer
@@ -111,12 +115,6 @@ class Session:
             model.backbone.count_params(), model.backbone.compute_dtype, run.total_steps
         ):
             model.compile(jit_compile=True)
-
-    def _distill(self, run: Run) -> None:
-        teachers = [member.teacher for member in run.members]
-        if all(teacher is not None for teacher in teachers):
-            weight = run.distillation_weight or WEIGHT
-            self.model.distill(_one_or_all(run, teachers), weight)
 
     @property
     def input_length(self) -> int:

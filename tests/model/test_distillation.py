@@ -140,19 +140,26 @@ def test_the_gradient_of_the_shared_part_is_the_sum_of_the_solo_ones():
     assert not any("teachers" in one for one in path)  # no part of the model
 
 
-def test_teachers_that_do_not_fit(tmp_path):
+def test_teachers_that_do_not_fit(tmp_path, monkeypatch):
     student = made()
     other = prompts.write(tmp_path / "p.npz", TEACHERS[0], {"backbone": "0123456789abcdef"})
     for teachers, message in (
         (list(TEACHERS), "`teachers` must be 1, one for each prompt. Received: 3"),
         (TEACHERS[0][:, :4], "`teachers` must be prompts of one length and of the width 16."),
         (other, "`teachers` must come from this backbone"),
+        (
+            keras_spot.initializers.uniform(),
+            "`teachers` must be a trained prompt. Received: a ",
+        ),
     ):
         with pytest.raises(keras_spot.InvalidArgument) as caught:
             student.distill(teachers)
         assert str(caught.value).startswith(message)
     with pytest.raises(ValueError, match="`weight` must be a positive number"):
         student.distill(TEACHERS[0], weight=0)
+    student.distill(keras_spot.initializers.mean_of(list(TEACHERS)))
+    with pytest.raises(FileNotFoundError, match=r"`teachers` must be .* Received: teachers='unif"):
+        student.distill("uniform")
     bank = made(prompt_names=["a", "b"])
     with pytest.raises(ValueError, match="of one length and of the width 16"):
         bank.distill([TEACHERS[0], TEACHERS[1][:-1]])
@@ -163,6 +170,10 @@ def test_teachers_that_do_not_fit(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             keras_spot.Run(task="synthetic/movies", **options)
+    monkeypatch.setattr(keras_spot.backbones, "load", None)  # a path is looked at before that
+    with pytest.raises(FileNotFoundError, match=r"`teacher` must be an .*: teacher='none'"):
+        keras_spot.train("synthetic/movies", tmp_path / "run", teacher="none", validation_split="")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_learns_from_teachers_and_goes_on(tmp_path, data_dir, tokenizer):

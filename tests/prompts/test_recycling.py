@@ -67,7 +67,7 @@ def test_what_is_refused():
         assert message in str(caught.value)
 
 
-def test_a_prompt_goes_from_one_backbone_to_another(tokenizer):
+def test_a_prompt_goes_from_one_backbone_to_another(tokenizer, monkeypatch):
     old, new = (toy.shallow(tokenizer.vocabulary_size(), seed=seed) for seed in (1, 2))
     table = np.asarray(old.token_embedding.embeddings)
     turn = np.random.default_rng(5).normal(size=(16, 16)).astype("float32")
@@ -86,3 +86,7 @@ def test_a_prompt_goes_from_one_backbone_to_another(tokenizer):
     assert "score" not in recycled.provenance  # which was the other backbone's
     with pytest.raises(ValueError, match="must come from this backbone"):
         recycling.recycle_prompt(prompt, new, source=new, **both)
+    pieces = iter([list("abcdefghijklmnopqrstuvwxyz"), list("klmnopqrstuvwxyzäöüß")])
+    monkeypatch.setattr(recycling, "_pieces", lambda tokenizer: next(pieces))
+    with pytest.raises(ValueError, match=r"`to` must be a backbone with 20 .*: 16 in common"):
+        recycling.recycle_prompt(prompt, new, source=old, **both)
