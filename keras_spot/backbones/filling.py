@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_spot.backbones import quantized
 from keras_spot.backbones.untraced import untraced
+from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
 
 __all__ = ["Put", "assigning", "blank", "filled"]
@@ -47,7 +48,11 @@ def filled(backbone: Any, quantize: str | None = None) -> Iterator[Put]:
         backbone: a `T5Backbone` made in `blank`.
         quantize: `"int8"` or `"int4"`: keep each projection in so many bits before the next weight
             comes, so that they are never all there in float. Default None.
+
+    Raises:
+        InvalidArgument: a weight that the devices cannot share evenly; none has numbers then.
     """
+    layouts.check_even(_blanks(backbone))
     with quantized.one_by_one(backbone, quantize) as begin:
 
         def put(weight: Any, values: np.ndarray) -> None:
@@ -77,8 +82,6 @@ def _blanks(backbone: Any) -> list[Any]:
 
 
 def _put(weight: Any, values: np.ndarray) -> None:
-    from keras_spot.base import layouts
-
     if values.shape != tuple(weight.shape):
         rule = f"must hold {weight.path} in the shape {tuple(weight.shape)}"
         raise invalid("backbone", rule, f"shape={values.shape}")

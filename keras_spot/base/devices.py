@@ -94,7 +94,7 @@ def devices(
     if isinstance(choice, Devices):
         return choice
     if isinstance(choice, (keras.distribution.DataParallel, keras.distribution.ModelParallel)):
-        return Devices(type(choice).__name__, distribution=choice)
+        return Devices(layouts.name_of(choice), distribution=choice)
     if not isinstance(choice, str):
         return _of_strategy(choice)
     axes = meshes.parse(choice)
@@ -175,8 +175,8 @@ def _on_jax(choice: str, axes: dict[str, int | None] | None) -> Devices:
     if choice == "one_device" or (choice == "auto" and not several):
         return Devices("one_device")
     sizes = meshes.resolve(choice, axes or {meshes.DATA: None}, len(present))
-    name = ",".join(f"{axis}:{size}" for axis, size in sizes.items() if size > 1)
-    return Devices(name or "one_device", distribution=layouts.distribution(sizes, present))
+    made = layouts.distribution(sizes, present)
+    return Devices(layouts.name_of(made), distribution=made)
 
 
 def _on_tensorflow(choice: str, axes: dict[str, int | None] | None, tpu: str) -> Devices:

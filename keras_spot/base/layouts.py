@@ -19,12 +19,14 @@ from keras_spot.base.reading.arrays import plain_dtype
 __all__ = [
     "T5Parallel",
     "between_layers",
+    "check_even",
     "check_sharded",
     "current_mesh",
     "dealt_out",
     "distribution",
     "gathered",
     "layout_map",
+    "name_of",
     "no_scope",
     "picked",
     "placed",
@@ -75,6 +77,23 @@ class T5Parallel(keras.distribution.ModelParallel):
                 rule = f"must deal out {variable.path} evenly over {axis}"
                 raise invalid("devices", rule, f"{axis}:{sizes[axis]} for {side}")
         return layout
+
+
+def name_of(distribution: Any) -> str:
+    """Return the words that a layout is picked by, of others the class' name."""
+    if not isinstance(distribution, T5Parallel):
+        return type(distribution).__name__
+    mesh = distribution.device_mesh
+    sizes = zip(mesh.axis_names, mesh.shape)
+    return ",".join(f"{axis}:{size}" for axis, size in sizes if size > 1) or "one_device"
+
+
+def check_even(variables: Iterable[Any]) -> None:
+    """Raise InvalidArgument where the present layout cannot deal a variable out evenly."""
+    present = keras.distribution.distribution()
+    if isinstance(present, T5Parallel):
+        for variable in variables:
+            present.get_variable_layout(variable)
 
 
 def check_sharded(variables: Iterable[Any]) -> None:

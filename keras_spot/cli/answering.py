@@ -12,6 +12,7 @@ from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
     BatchSize,
+    Layout,
     Limit,
     PromptPath,
     TaskName,
@@ -49,6 +50,7 @@ def evaluate_command(
     batch_size: BatchSize = 32,
     limit: Limit = None,
     dtype: str | None = None,
+    layout: Layout = "one_device",
     predictions: Annotated[
         Path | None,
         typer.Option(help="Write every example's answer here, as JSON lines. Default: nowhere."),
@@ -70,7 +72,7 @@ def evaluate_command(
     from keras_spot.training.evaluation import PREDICTIONS
 
     notice = claim(predictions, PREDICTIONS, overwrite) if predictions else ""
-    model = load_model(backbone, prompt, dtype, record)
+    model = load_model(backbone, prompt, dtype, record, layout)
     evaluation = evaluate(
         model,
         record,
@@ -123,6 +125,7 @@ def submit_command(
     method: str = "generate",
     batch_size: BatchSize = 32,
     dtype: str | None = None,
+    layout: Layout = "one_device",
     overwrite: Overwrite = False,
 ) -> None:
     """Write a GLUE or SuperGLUE submission file from a task's test split."""
@@ -134,7 +137,7 @@ def submit_command(
     place = submission.destination(record, output, split)
     notice = claim(place, submission.KIND, overwrite)
     file = submit(
-        load_model(backbone, prompt, dtype, record),
+        load_model(backbone, prompt, dtype, record, layout),
         record,
         output,
         split,

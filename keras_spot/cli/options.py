@@ -1,5 +1,6 @@
 """Options that several commands share; those of runs are made from the fields of `Run`."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -20,6 +21,7 @@ from keras_spot.training.run import Run
 
 __all__ = [
     "BatchSize",
+    "Layout",
     "Limit",
     "PromptPath",
     "Similarity",
@@ -36,6 +38,7 @@ __all__ = [
     "recorded_cards",
     "recorded_task",
     "run_of",
+    "scope_of",
 ]
 
 PromptPath = Annotated[
@@ -43,6 +46,15 @@ PromptPath = Annotated[
 ]
 TaskName = Annotated[
     str, typer.Option("--task", help="Task name (see `tasks`) or a .yaml/.json task record.")
+]
+Layout = Annotated[
+    str,
+    typer.Option(
+        "--devices",
+        metavar="LAYOUT",
+        help="Where the model lives: one_device, auto, mirrored, tpu, data, or with JAX model:8, "
+        "data:2,model:4, fsdp:8.",
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Examples at once.")]
 Limit = Annotated[
@@ -268,8 +280,20 @@ def prompt_names(prompts: Sequence[str | Path]) -> list[str]:
     return [name.removesuffix(".npz").removesuffix(".npy") for name in names]
 
 
+def scope_of(layout: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the scope of the devices of `--devices`; what is picked is told on stderr."""
+    from keras_spot.base.devices import devices
+
+    with contextlib.redirect_stdout(sys.stderr):
+        return devices(layout).scope() if layout != "one_device" else contextlib.nullcontext()
+
+
 def load_model(
-    backbone: str | None, prompt: str | list[str], dtype: str | None, task: Any = None
+    backbone: str | None,
+    prompt: str | list[str],
+    dtype: str | None,
+    task: Any = None,
+    layout: str = "one_device",
 ) -> Any:
     """Return a model with a trained prompt, its lengths those of the run, else of the task.
 
@@ -291,10 +315,11 @@ def load_model(
     if known.get("input_length") is not None:  # longer texts were cut there, too
         options["input_length"] = known["input_length"]
     options |= {"dtype": dtype, "quantize": known.get("quantize")}
-    if len(paths) == 1:
-        model = build(backbone, paths[0], **options)
-    else:
-        model = build(backbone, paths, prompt_names=prompt_names(paths), **options)
+    with scope_of(layout):
+        if len(paths) == 1:
+            model = build(backbone, paths[0], **options)
+        else:
+            model = build(backbone, paths, prompt_names=prompt_names(paths), **options)
     if task is not None:
         from keras_spot.data import set_target_length
 

@@ -12,6 +12,7 @@ from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
     BatchSize,
+    Layout,
     Limit,
     PromptPath,
     check_texts,
@@ -66,6 +67,7 @@ def predict_command(
     batch_size: BatchSize = 32,
     limit: Limit = None,
     dtype: str | None = None,
+    layout: Layout = "one_device",
     output: Annotated[
         Path | None, typer.Option(help="Write JSON lines here. Default: to stdout.")
     ] = None,
@@ -99,14 +101,14 @@ def predict_command(
     if whole is not None:
         if of_task is not None:
             _warn_of_unlike(of_task, whole)
-        model = load_model(backbone, prompt, dtype, of_task)
+        model = load_model(backbone, prompt, dtype, of_task, layout)
         records = predict.predict_texts(model, whole[:limit], of_task, **options)
     else:
         options |= {"limit": limit, "data_dir": data_dir}
         asked = of_task
         if rows is not None or input_file is not None:
             asked, split = predict.of_rows(of_task, rows, input_file), predict.GIVEN
-        model = load_model(backbone, prompt, dtype, of_task)
+        model = load_model(backbone, prompt, dtype, of_task, layout)
         records = predict.predict(model, asked, split, **options)
         if split == predict.GIVEN:
             records = _without_place(records)

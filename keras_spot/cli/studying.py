@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_spot.base.errors import invalid
 from keras_spot.cli.app import app, saved_when_stopped
-from keras_spot.cli.options import prepare_tensorflow
+from keras_spot.cli.options import Layout, prepare_tensorflow, scope_of
 from keras_spot.cli.outputs import Overwrite
 from keras_spot.cli.parsing import App
 
@@ -28,6 +29,7 @@ def run_command(
     data_dir: Annotated[
         str | None, typer.Option(help="Folder with prepared TFDS data. Default: the file's.")
     ] = None,
+    layout: Layout = "one_device",
 ) -> None:
     """Run what a study still lacks, then write its report."""
     prepare_tensorflow()
@@ -41,8 +43,10 @@ def run_command(
     if data_dir is not None:
         plan = dataclasses.replace(plan, data_dir=str(Path(data_dir).expanduser().resolve()))
     count = int(workers) if workers.isdigit() else workers
+    if layout != "one_device" and count != 1:
+        raise invalid("devices", "must be one_device with several workers", repr(layout))
     try:
-        with saved_when_stopped(), _bars() as progress:
+        with saved_when_stopped(), scope_of(layout), _bars() as progress:
             study.run(plan, output, workers=count, progress=progress)
     except RuntimeError:  # some runs went wrong: the report is of the others
         with contextlib.suppress(ValueError):

@@ -146,6 +146,8 @@ def refused():
     note("two of batches", lambda: devices("data:2,fsdp:4"))
     note("unknown", lambda: devices("fdsp:8"))
     note("no tpu", lambda: devices("tpu"))
+    with devices("model:3").scope():
+        note("uneven preset", lambda: backbones.load("tiny"))
     with devices("model:8").scope():
         note("uneven", lambda: toy.backbone(vocabulary=60))
         backbone = toy.backbone(gain=None, **CONFIG)

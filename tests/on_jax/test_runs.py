@@ -119,8 +119,13 @@ def test_the_commands(run_dir, keras_spot, tmp_path):
     assert (code, len(out.splitlines())) == (0, 1), err
     code, out, err = keras_spot("train", "--task", "synthetic/movies", "--run-dir", tmp_path / "r",
                                 "--devices", "model:3", "--steps", "1")  # fmt: skip
+    message = "error: `devices` must suit the 1 devices there are. Received: 'model:3'\n"
     assert code == 2
-    assert err.endswith("error: `devices` must suit the 1 devices there are. Received: 'model:3'\n")
+    assert err.endswith(message)
+    for command in (["evaluate"], ["predict", TEXTS[0]]):
+        code, out, err = keras_spot(*command, "--prompt", run_dir, "--devices", "model:3")
+        assert (code, out) == (2, "")
+        assert err.endswith(message)
 
 
 def test_tensorflow_exports_the_model_in_a_process_of_its_own(tmp_path):

@@ -73,6 +73,8 @@ def test_what_a_mesh_cannot_hold_is_refused(outcome):
         "no tpu": "`devices` must be a TPU that JAX sees. Received: 'tpu' with CPU",
         "uneven": "`devices` must deal out token_embedding/embeddings evenly over model. "
         "Received: model:8 for 60",
+        "uneven preset": "`devices` must deal out token_embedding/embeddings evenly over model. "
+        "Received: model:3 for 8000",
         "replicated": "`devices` must spread every matrix of the backbone over model. "
         "Received: transformer_encoder_layer_0/input_projector/kernel on several devices",
         "half spread": "`devices` must spread every matrix of the backbone over fsdp and model. "

@@ -53,7 +53,8 @@ def parsing(file: Path, rule: str, argument: str = "path") -> Iterator[None]:
     """Turn whatever a parser raises in the block into `DamagedFile`.
 
     Parsers of other people's raise errors of all kinds at a hostile file, `MemoryError` and
-    `RecursionError` among them. Errors of the system get the file's name if they have none.
+    `RecursionError` among them. Errors of the system get the file's name if they have none. That
+    the devices do not suit is no fault of the file's.
     """
     try:
         yield
@@ -66,7 +67,7 @@ def parsing(file: Path, rule: str, argument: str = "path") -> Iterator[None]:
             raise type(error)(error.errno, os.strerror(error.errno), os.fspath(file)) from error
         raise damaged(file, rule, reason(error), argument=argument) from error
     except InvalidArgument as error:
-        if printable(os.fspath(file)) in str(error):
+        if printable(os.fspath(file)) in str(error) or str(error).startswith("`devices` "):
             raise
         raise damaged(file, rule, reason(error), argument=argument) from error
     except Exception as error:
