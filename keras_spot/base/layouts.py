@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_spot.base.errors import invalid
-from keras_spot.base.meshes import FSDP, MODEL, batch_axis, matrices
+from keras_spot.base.meshes import FSDP, MODEL, axes_of, batch_axis, matrices
 from keras_spot.base.reading.arrays import plain_dtype
 
 __all__ = [
@@ -69,9 +69,12 @@ class T5Parallel(keras.distribution.ModelParallel):
     """
 
     def get_variable_layout(self, variable: Any) -> Any:
-        layout = super().get_variable_layout(variable)
         mesh = self.device_mesh
         sizes = dict(zip(mesh.axis_names, mesh.shape))
+        layout = super().get_variable_layout(variable)
+        of_blocks = axes_of(variable.path, variable.shape, sizes)
+        if any(of_blocks) and not any(getattr(layout, "axes", [True])):
+            layout = keras.distribution.TensorLayout(of_blocks, mesh)
         for side, axis in zip(variable.shape, getattr(layout, "axes", ())):
             if axis is not None and side % sizes[axis]:
                 rule = f"must deal out {variable.path} evenly over {axis}"

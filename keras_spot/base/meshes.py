@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from keras_spot.base.errors import invalid
 
@@ -36,6 +36,8 @@ _MATRICES = {
     "transformer_(en|de)coder_layer_[0-9]+/(input|gate)_projector/kernel": (None, MODEL),
     "transformer_(en|de)coder_layer_[0-9]+/output_projector/kernel": (MODEL, None),
 }
+
+_OF_BLOCKS = re.compile("kernel_(scale|zero)$")
 
 
 def parse(choice: str) -> dict[str, int | None] | None:
@@ -97,15 +99,30 @@ def matrices(axes: Iterable[str]) -> dict[str, tuple[str | None, str | None]]:
     return {path: (rows or other, columns or other) for path, (rows, columns) in _MATRICES.items()}
 
 
-def axes_of(path: str, axes: Iterable[str]) -> tuple[str | None, ...]:
-    """Return the axes of a mesh that the variable of that path is spread over, `()` for none.
+def axes_of(path: str, shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[str | None, ...]:
+    """Return the axes of a mesh that a variable is spread over, `()` for none.
 
-    >>> path = "transformer_encoder_layer_0/self_attention/query_projector/kernel"
-    >>> axes_of(path, ["data", "model"]), axes_of(path, ["fsdp", "model"])
-    ((None, 'model'), ('fsdp', 'model'))
+    Scales and zeros of blocks of a quantised kernel go where the kernel goes, by the sides that can
+    be dealt out evenly.
+
+    Args:
+        path: the variable's.
+        shape: the variable's.
+        sizes: of the mesh's axes.
+
+    >>> path, sizes = "transformer_encoder_layer_0/input_projector/kernel", {"fsdp": 4, "model": 2}
+    >>> axes_of(path, (64, 96), sizes), axes_of(path + "_scale", (2, 96), sizes)
+    (('fsdp', 'model'), (None, 'model'))
     """
-    matches = (sides for pattern, sides in matrices(axes).items() if re.fullmatch(pattern, path))
-    return next(matches, ())
+    kernel = _OF_BLOCKS.sub("kernel", path) if len(shape) == 2 else path
+    known = matrices(sizes).items()
+    axes = next((sides for pattern, sides in known if re.fullmatch(pattern, kernel)), ())
+    if kernel == path:
+        return axes
+    return tuple(
+        axis if axis is not None and side % sizes[axis] == 0 else None
+        for axis, side in zip(axes, shape)
+    )
 
 
 def check_sides(sides: Mapping[str, tuple[str, int]], sizes: Mapping[str, int]) -> None:

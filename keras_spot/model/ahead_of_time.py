@@ -175,7 +175,7 @@ class Programs:
         import jax
 
         def placed(one: Any) -> Any:
-            sharding = self._sharding(*meshes.axes_of(one.path, self.request.sizes))
+            sharding = self._sharding(*meshes.axes_of(one.path, one.shape, self.request.sizes))
             return jax.ShapeDtypeStruct(tuple(one.shape), one.dtype, sharding=sharding)
 
         return [placed(one) for one in variables]

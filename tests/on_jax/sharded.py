@@ -37,6 +37,8 @@ def compare(layout, options):
     other, other_loss = fit(several)
     weights = several.backbone.weights
     held = sum(w.value.addressable_shards[0].data.nbytes for w in weights)
+    projector = several.backbone.encoder_transformer_layers[0].output_projector
+    scale = getattr(projector, "kernel_scale", None)
     return {
         "prompt": float(np.abs(prompt - other).max()),
         "loss": abs(other_loss / loss - 1),
@@ -44,6 +46,7 @@ def compare(layout, options):
         "share": held / sum(w.value.nbytes for w in weights),
         "fingerprint": several.fingerprint == one.fingerprint,
         "name": picked.name,
+        "scale": None if scale is None else [*scale.value.addressable_shards[0].data.shape],
     }
 
 
@@ -166,16 +169,11 @@ def refused():
 cases = {
     "data": ("data", {}),
     "model": ("model:8", {}),
-    "both": ("data:2,model:4", {"prompt_attention": "causal", "remat": True}),
+    "both": ("data:2,model:4", {"prompt_attention": "causal", "remat": True, "quantize": "int8"}),
     "fsdp": ("fsdp:8", {"prompt_attention": "prompt"}),
-    "bank": ("fsdp:4,model:2", {"num_prompts": 2}),
+    "bank": ("fsdp:4,model:2", {"num_prompts": 2, "quantize": "int4"}),
 }
 outcome = {name: compare(*case) for name, case in cases.items()}
-outcome["quantized"] = None
-with devices("data:2,model:4").scope():
-    backbone = toy.backbone(gain=None, **CONFIG)
-    backbones.load(backbone, quantize="int8")
-    fit(PromptedT5(backbone, prompt_length=4))
 outcome |= {"uneven": uneven(), "ran": ran()}
 outcome |= {"resumed": resumed(), "texts": of_texts(), "loaded": loaded(), "refused": refused()}
 print(json.dumps(outcome), file=sys.__stdout__)

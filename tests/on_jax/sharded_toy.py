@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import toy
 
-from keras_spot import PromptedT5, Recipe
+from keras_spot import PromptedT5, Recipe, backbones
 
 CONFIG = dict(num_heads=4, key_value_dim=8, hidden_dim=32, intermediate_dim=64)
 STEPS, ROWS = 3, 16
@@ -17,11 +17,12 @@ def data(rows=STEPS * ROWS):
     return x, y, weight
 
 
-def make(**options):
+def make(quantize=None, **options):
     keras.utils.set_random_seed(0)
     initial = keras.initializers.RandomUniform(-0.5, 0.5, seed=1)
+    backbone, _ = backbones.load(toy.backbone(gain=None, **CONFIG), quantize=quantize)
     return PromptedT5(
-        toy.backbone(gain=None, **CONFIG),
+        backbone,
         prompt_length=4,
         prompt_initializer=initial,
         recipe=Recipe(learning_rate=0.003),

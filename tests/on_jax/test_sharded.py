@@ -29,13 +29,18 @@ def test_several_devices_equal_one(outcome, case):
     assert of_case["loss"] < 1e-5
     assert of_case["answers"] is True
     assert of_case["fingerprint"] is True
-    share = {"data": 1.0, "model": 0.15, "both": 0.3, "fsdp": 0.15, "bank": 0.15}[case]
+    share = {"data": 1.0, "model": 0.15, "both": 0.4, "fsdp": 0.15, "bank": 0.3}[case]
     assert of_case["share"] == 1.0 if share == 1.0 else of_case["share"] < share
 
 
 def test_the_layout_has_a_name(outcome):
     names = [outcome[case]["name"] for case in ("data", "model", "both", "fsdp", "bank")]
     assert names == ["data:8", "model:8", "data:2,model:4", "fsdp:8", "fsdp:4,model:2"]
+
+
+def test_scales_of_blocks_lie_where_their_kernels_do(outcome):
+    assert outcome["both"]["scale"] == [32]  # int8: one for each column, on every device
+    assert outcome["bank"]["scale"] == [1, 8]  # int4: of [2, 32]
 
 
 def test_a_run_goes_on_on_another_layout(outcome):
