@@ -82,18 +82,22 @@ def check(study: Study) -> None:
 
     Raises:
         InvalidArgument: an unknown backbone or split, a split without labels, a method that a task
-            cannot be answered with, or more examples than a target has.
+            cannot be answered with, a wrong setting of a reparameterization, or more examples than
+            a target has.
         MissingFile: data that are not prepared.
     """
     from keras_hub.models import T5Backbone
 
     from keras_spot.data.sources import count_rows
     from keras_spot.data.streams import open_labelled
+    from keras_spot.model import reparameterizations
     from keras_spot.training import evaluate
 
     if not backbones.is_backbone(study.backbone):
         known = [*backbones.EMBEDDED, *backbones.SHORTCUTS, *T5Backbone.presets]
         raise unknown("backbone", study.backbone, known)
+    for one in study.prompt_methods.values():
+        reparameterizations.get(one.reparameterization)
     for entry in (*study.sources, *study.targets):
         task, method = entry.task, entry.method or study.method
         evaluate.check_method(task, method)

@@ -155,6 +155,10 @@ def test_a_mixture_of_sources(weights, joint, tmp_path):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert again.describe() == layer.describe()
     np.testing.assert_array_equal(again.sources, SOURCES)
+    single = reparameterizations.SourceMixture(SOURCES[:1], weights, joint)
+    single.build((P, H))
+    single.start(SOURCES[0])
+    np.testing.assert_array_equal(single.fold(), SOURCES[0])  # and no warning of one source
 
 
 def test_sources_that_do_not_fit():

@@ -97,6 +97,15 @@ def test_mistakes_are_one_line(keras_spot, file, tmp_path, monkeypatch, words, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["study.yaml"]
 
 
+def test_a_methods_wrong_setting_is_refused_before_anything_runs(keras_spot, file, tmp_path):
+    with open(file, "a") as more:
+        more.write("methods: {plain: {}, mine: {reparameterization: {low-rank: {ranks: 3}}}}\n")
+    code, out, err = keras_spot("study", "run", file, "--output", tmp_path / "out")
+    message = "`reparameterization` must be a known name. Received: reparameterization='ranks'"
+    assert (code, out, err) == (2, "", f"error: {message} (did you mean 'rank'?)\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_study_that_could_not_finish(keras_spot, file, data_dir, tmp_path, monkeypatch):
     class Failing(test_study.FakeTrainer):
         def __call__(self, cell, start, partial):

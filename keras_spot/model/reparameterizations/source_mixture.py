@@ -81,7 +81,9 @@ class SourceMixture(Reparameterization):
         return np.asarray(ops.convert_to_numpy(self._shares(self.scores.value)))
 
     def _shares(self, scores: Tensor) -> Tensor:
-        return ops.softmax(scores) if self.kind == "softmax" else scores
+        if self.kind == "free":
+            return scores
+        return ops.exp(scores - ops.logsumexp(scores))  # Keras' softmax warns of a single one
 
     def fold(self) -> Tensor:
         scores = self.scores.value
