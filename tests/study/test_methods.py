@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,6 +169,11 @@ def test_a_seed_without_all_targets_and_few_seeds_claim_nothing(whole):
     assert (record["seeds"], record["targets"], record["verdict"]) == (1, 2, "too few seeds")
     text = report.answer(comparison.compare(some, describe().prompt_methods))
     assert text.startswith("Nothing can be claimed: with 1 paired seeds")
+    plan, records = describe(), comparison.compare(some, describe().prompt_methods)
+    assert len({record["reference"] for record in records}) > 1
+    (section,) = report.sections(SimpleNamespace(study=plan, rows=some, comparison=records), [])
+    texts = [block.text for block in section.blocks if hasattr(block, "text")]
+    assert texts == [text]  # once, whatever it is said of
     assert report.answer([]) == "No pair of runs of two methods has finished yet."
 
 

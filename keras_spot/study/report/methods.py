@@ -27,9 +27,11 @@ def sections(results: Results, drawn: Captioned) -> list[Section]:
         return []
     first = next(iter(methods))
     others = [record for record in results.comparison if record["reference"] != first]
+    main = answer([record for record in results.comparison if record not in others])
+    more = answer(others) if others else main
     blocks: list[Block] = [
-        Paragraph(answer([r for r in results.comparison if r not in others]), important=True),
-        *([Paragraph(answer(others))] if others else []),
+        Paragraph(main, important=True),
+        *([Paragraph(more)] if more != main else []),
         *([Pictures(drawn)] if drawn else []),
         _methods(results),
         _compared(results.comparison),
