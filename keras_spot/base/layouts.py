@@ -24,6 +24,7 @@ __all__ = [
     "current_mesh",
     "dealt_out",
     "distribution",
+    "fetched",
     "gathered",
     "layout_map",
     "name_of",
@@ -174,6 +175,20 @@ def _picking(sharding: Any) -> Any:
     import jax
 
     return jax.jit(lambda array, places: array[places], out_shardings=sharding)
+
+
+def fetched(tensor: Any) -> np.ndarray:
+    """Return the numbers of a tensor or variable, which may lie on several hosts: all call it."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        value = getattr(tensor, "value", tensor)
+        if isinstance(value, jax.Array) and not value.is_fully_addressable:
+            everywhere = jax.sharding.NamedSharding(
+                value.sharding.mesh, jax.sharding.PartitionSpec()
+            )
+            tensor = jax.jit(lambda array: array, out_shardings=everywhere)(value)
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
 def scope(distribution: Any) -> contextlib.AbstractContextManager:

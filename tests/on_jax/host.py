@@ -4,10 +4,12 @@ import json
 import sys
 
 import numpy as np
-from sharded_toy import ROWS, data, generate, make
+import toy
+from sharded_toy import CONFIG, ROWS, data, generate, make
 
 from keras_spot import PromptCheckpoint, devices
 from keras_spot.base import hosts
+from keras_spot.prompts.initializers import base
 
 folder, layout = sys.argv[1:]
 picked = devices(layout)
@@ -25,5 +27,8 @@ losses = model.fit(
 ).history["loss"]
 outcome = {"name": picked.name, "chief": hosts.is_chief(), "losses": losses}
 outcome |= {"prompt": model.prompt.tolist(), "answers": generate(model)}
+with devices("model").scope():  # each process has its own columns of the embedding
+    matrix = toy.shallow(**CONFIG).token_embedding.embeddings
+outcome["table"] = float(np.abs(base.table(matrix)).sum())
 outcome["held"] = float(np.prod(model.soft_prompt.prompt.shape))
 print(json.dumps(outcome))

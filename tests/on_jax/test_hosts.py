@@ -48,6 +48,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert [each["name"] for each in (one, two, three)] == ["one_device", "data:2", "data:2"]
     assert [each["chief"] for each in (two, three)] == [True, False]
     assert two["prompt"] == three["prompt"]
+    assert two["table"] == three["table"] == one["table"]
     assert two["answers"] == three["answers"] == one["answers"]
     np.testing.assert_allclose(two["prompt"], one["prompt"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-5)

@@ -7,6 +7,7 @@ from typing import Self
 import keras
 import numpy as np
 
+from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Array, Record, Tensor, Tokenizer
 from keras_spot.prompts.prompt import Prompt
@@ -62,7 +63,7 @@ def table(embeddings: Array) -> np.ndarray:
     Raises:
         InvalidArgument: another rank.
     """
-    matrix = np.asarray(keras.ops.convert_to_numpy(embeddings))
+    matrix = layouts.fetched(embeddings)
     if matrix.ndim != 2:
         raise invalid("embeddings", "must have the shape [V, H]", f"shape={matrix.shape}")
     return matrix.astype("float32")
