@@ -113,6 +113,8 @@ def recycle_prompt(
         )
     about = {"method": method, "r2": round(recycled.r2, 4), "tokens": recycled.tokens}
     about |= {"backbone": given.provenance.get("backbone"), "backbone_name": _name(source)}
+    if "recycled" in given.provenance:
+        about["before"] = given.provenance["recycled"]
     own = ("task", "step", "seed", "prompt_attention")
     provenance: dict[str, Any] = {k: v for k, v in given.provenance.items() if k in own}
     provenance |= {"backbone": backbones.fingerprint(new), "recycled": about}

@@ -84,6 +84,8 @@ def test_a_prompt_goes_from_one_backbone_to_another(tokenizer, monkeypatch):
     assert recycled.provenance["recycled"]["r2"] == 1.0
     assert recycled.provenance["recycled"]["tokens"] == tokenizer.vocabulary_size()
     assert "score" not in recycled.provenance  # which was the other backbone's
+    back = recycling.recycle_prompt(recycled, old, source=new, **both)
+    assert back.provenance["recycled"]["before"] == recycled.provenance["recycled"]
     with pytest.raises(ValueError, match="must come from this backbone"):
         recycling.recycle_prompt(prompt, new, source=new, **both)
     pieces = iter([list("abcdefghijklmnopqrstuvwxyz"), list("klmnopqrstuvwxyzäöüß")])
