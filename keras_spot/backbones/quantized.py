@@ -70,8 +70,10 @@ def quantize(backbone: T5Backbone, mode: str) -> None:
 
 def configure(backbone: T5Backbone, mode: str) -> None:
     """Quantise the projections of a backbone in place, whatever their numbers are."""
+    config = _config(mode)
     with _out_of_sight():
-        backbone.quantize(mode, config=_config(mode), filters=_is_projection)
+        for layer in _projections(backbone):
+            _quantize(layer, mode, config)
 
 
 @contextlib.contextmanager
@@ -95,7 +97,7 @@ def one_by_one(backbone: Any, mode: str | None) -> Iterator[Callable[[Any], None
 
     def begin(weight: Any) -> None:
         while waiting:
-            waiting.pop().quantize(mode, config=config)
+            _quantize(waiting.pop(), mode, config)
         if id(weight) in owners:
             waiting.append(owners.pop(id(weight)))
 
@@ -119,7 +121,19 @@ def empty(backbone: Any, mode: str, put: Callable[[Any, Any], None]) -> None:
     with _out_of_sight():
         for layer in _projections(backbone):
             put(layer.kernel, np.zeros(layer.kernel.shape, "float32"))
-            layer.quantize(mode, config=config)
+            _quantize(layer, mode, config)
+
+
+def _quantize(layer: Any, mode: str, config: Any) -> None:
+    """Quantise a projection, from the whole of its kernel where other hosts have parts of it."""
+    from keras_spot.base import layouts
+
+    kernel = layer.kernel
+    if layouts.spans_hosts(kernel.value):
+        import keras
+
+        kernel._value = keras.ops.convert_to_tensor(layouts.fetched(kernel), dtype=kernel.dtype)
+    layer.quantize(mode, config=config)
 
 
 def _config(mode: str) -> Any:

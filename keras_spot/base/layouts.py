@@ -35,6 +35,7 @@ __all__ = [
     "rows_at_once",
     "scope",
     "settle",
+    "spans_hosts",
 ]
 
 # Small: the relative biases, and the scales of quantised kernels.
@@ -177,6 +178,13 @@ def _picking(sharding: Any) -> Any:
     return jax.jit(lambda array, places: array[places], out_shardings=sharding)
 
 
+def spans_hosts(value: Any) -> bool:
+    """Return whether devices of other processes hold parts of a tensor that are not here."""
+    return not (
+        getattr(value, "is_fully_addressable", True) or getattr(value, "is_fully_replicated", True)
+    )
+
+
 def fetched(tensor: Any) -> np.ndarray:
     """Return the numbers of a tensor or variable, which may lie on several hosts: all call it."""
     if keras.config.backend() == "jax":
@@ -255,7 +263,7 @@ def between_layers(mesh: Any, columns: bool = True) -> Callable[[Any], Any]:
     def lay_out(x: Any) -> Any:
         if not isinstance(x, jax.core.Tracer):
             return x
-        sides = [free] * x.ndim
+        sides: list[Any] = [free] * x.ndim
         if of_model > 1 and x.shape[-1] % of_model == 0:
             sides[-1] = MODEL
         if of_rows > 1 and x.shape[0] % of_rows == 0:

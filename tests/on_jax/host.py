@@ -7,7 +7,7 @@ import numpy as np
 import toy
 from sharded_toy import CONFIG, ROWS, data, generate, make
 
-from keras_spot import PromptCheckpoint, devices
+from keras_spot import PromptCheckpoint, backbones, devices
 from keras_spot.base import hosts
 from keras_spot.prompts.initializers import base
 
@@ -28,7 +28,10 @@ losses = model.fit(
 outcome = {"name": picked.name, "chief": hosts.is_chief(), "losses": losses}
 outcome |= {"prompt": model.prompt.tolist(), "answers": generate(model)}
 with devices("model").scope():  # each process has its own columns of the embedding
-    matrix = toy.shallow(**CONFIG).token_embedding.embeddings
+    backbone = toy.shallow(**CONFIG)
+    matrix = backbone.token_embedding.embeddings
+    backbones.load(backbone, quantize="int4")
+outcome["quantized"] = backbones.fingerprint(backbone)
 outcome["table"] = float(np.abs(base.table(matrix)).sum())
 outcome["held"] = float(np.prod(model.soft_prompt.prompt.shape))
 print(json.dumps(outcome))

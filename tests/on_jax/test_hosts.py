@@ -49,6 +49,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert [each["chief"] for each in (two, three)] == [True, False]
     assert two["prompt"] == three["prompt"]
     assert two["table"] == three["table"] == one["table"]
+    assert one["quantized"] == two["quantized"] == three["quantized"]
     assert two["answers"] == three["answers"] == one["answers"]
     np.testing.assert_allclose(two["prompt"], one["prompt"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-5)
