@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 __all__ = [
     "USER_ERRORS",
     "DamagedFile",
+    "Deserted",
     "Diverged",
     "InvalidArgument",
     "MissingExtra",
@@ -42,6 +43,10 @@ class MissingExtra(ModuleNotFoundError):
 
 class Unreachable(ConnectionError):
     """A host that does not answer, or broke off."""
+
+
+class Deserted(Unreachable):
+    """Another process of a training has ended; JAX's own end of this one would wait for it."""
 
 
 class Diverged(FloatingPointError):

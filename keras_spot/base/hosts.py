@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import Deserted, complaint, invalid
 
-__all__ = ["is_chief", "join", "processes", "rows_of_this", "wait"]
+__all__ = ["is_chief", "join", "largest", "needed", "processes", "rows_of_this", "wait"]
 
 _VARIABLE = "KERAS_DISTRIBUTION_"
+_LOST = ("Gloo", "closed by peer", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat", "NCCL")
 _NAMES = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
 
 
@@ -36,7 +41,11 @@ def join() -> None:
     import jax
 
     if not jax.distributed.is_initialized():
+        before = signal.getsignal(signal.SIGTERM)
         keras.distribution.initialize()
+        # JAX only notes a preemption's notice; who ends at it still shall.
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def processes() -> int:
@@ -58,11 +67,46 @@ def is_chief() -> bool:
 
 
 def wait(name: str) -> None:
-    """Wait until every process has come to the point of that name."""
+    """Wait until every process has come to the point of that name.
+
+    Raises:
+        Deserted: one has ended.
+    """
     if processes() > 1:
         from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices(name)
+        with needed():
+            multihost_utils.sync_global_devices(name)
+
+
+def largest(number: int) -> int:
+    """Return the largest of a number of each process; each must come here."""
+    if processes() == 1:
+        return number
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return int(np.max(multihost_utils.process_allgather(np.int32(number))))
+
+
+@contextlib.contextmanager
+def needed() -> Iterator[None]:
+    """Say in one line where another of the processes that train together has ended meanwhile.
+
+    With a CPU or GPU that shows at the next step; whatever it is, JAX ends a process that has not
+    heard from the first one, or the first from it, for 100 seconds.
+
+    Raises:
+        Deserted: one has ended, or does not answer.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        if processes() == 1 or not any(sign in reason for sign in _LOST):
+            raise
+        rule = "must all go on: one has ended; the same command on each of them continues"
+        raise Deserted(complaint("processes", rule, reason)) from error
 
 
 def rows_of_this(dataset: Any, distribution: Any) -> Any:

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import errno
 import io
+import os
 import signal
 import sys
 import threading
@@ -70,7 +71,10 @@ def main() -> None:
         message = user_message(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        if isinstance(error, errors.Deserted):  # else 100 seconds pass, and JAX aborts
+            sys.stdout.flush()
+            os._exit(2)
         sys.exit(2)
 
 

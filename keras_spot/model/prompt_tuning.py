@@ -193,11 +193,14 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
             steps = kwargs.get("validation_steps")
             validation_data = feeding.validation_of(self, validation_data, *sizes, steps)
             validation_data = _dealt(self, validation_data)
+        callbacks = _each(kwargs.get("callbacks"))
+        if callbacks and isinstance(kwargs["callbacks"], (list, tuple)):
+            kwargs["callbacks"] = [_Synced(), *kwargs["callbacks"]]
         try:
             with _in_place(self):
                 return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
         except BaseException:
-            for callback in _each(kwargs.get("callbacks")):
+            for callback in callbacks:
                 if hasattr(callback, "on_fit_error"):
                     callback.on_fit_error()
             raise
@@ -361,6 +364,17 @@ def _dealt(model: PromptTuning, dataset: Any) -> Any:
     if shares > 1 and hasattr(dataset, "map"):
         dataset = devices.even_shares(dataset.map(model.preprocess_samples), shares)
     return hosts.rows_of_this(dataset, model.distribution)
+
+
+class _Synced(keras.callbacks.Callback):
+    """Puts the numbers of a step back into the model before the user's callbacks are called.
+
+    With JAX a model has none while `fit` runs, and Keras gives them back to who asks for
+    `callback.model` alone: not to a function that knows the model by itself.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.model  # noqa: B018  asking for it is what puts them back
 
 
 def _each(callbacks: Any) -> list[Any]:

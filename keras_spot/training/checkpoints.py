@@ -168,9 +168,11 @@ class PromptCheckpoint(keras.callbacks.Callback):
         self._check_finite(logs or {})
         if self._is_due(before):
             self.save()
-        elif self.signals.received is not None:
-            self._save_state()
-            raise Interrupted(self.signals.received, self.step)
+        else:
+            self.signals.agree()
+            if self.signals.stopping is not None:
+                self._save_state()
+                raise Interrupted(self.signals.stopping, self.step)
         self.watcher(self.step, self.steps or self.step, {**self.last, **(logs or {})})
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -213,12 +215,14 @@ class PromptCheckpoint(keras.callbacks.Callback):
             scores = self.signals.unless_stopped(lambda: validate(self.model))
             self.watcher.validated()
             self._losses.skip()
-        if self.signals.received is None or validate is None:
+        self.signals.agree()
+        if self.signals.stopping is None or validate is None or scores is not None:
             self._write(scores)
         else:  # validated when the run goes on
             self._save_state()
-        if self.signals.received is not None:
-            raise Interrupted(self.signals.received, self.step)
+        self.signals.agree()
+        if self.signals.stopping is not None:
+            raise Interrupted(self.signals.stopping, self.step)
 
     def _write(self, scores: Mapping[str, Any] | None) -> None:
         """Write prompts, scores and state."""

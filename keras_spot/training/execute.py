@@ -134,6 +134,7 @@ def execute(
     )
     description = "bank" if run.is_bank else run.members[0].name
     with (
+        hosts.needed(),
         folder.owner.owned(),
         session.devices.scope(),
         checkpoint.signals.noted(),

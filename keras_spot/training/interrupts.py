@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from keras_spot.base import hosts
+
 __all__ = ["STOPPING", "Interrupted", "Signals"]
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -37,13 +39,24 @@ class _Now(BaseException):
 class Signals:
     """The stopping signal that has come while a run trains, if one has.
 
+    Of processes that train together all stop after the same step: one that left alone would let the
+    others wait for it.
+
     Attributes:
         received: its number, None before it.
+        stopping: the number, once `agree` has told that the run is to stop.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._may_leave = False
+        self.stopping: int | None = None
+        self._is_noting = self._may_leave = False
+
+    def agree(self) -> None:
+        """Take up a signal that has come to this process, or to one that trains with it."""
+        self.stopping = self.received
+        if self._is_noting and hosts.processes() > 1:
+            self.stopping = hosts.largest(self.received or 0) or None
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
@@ -58,16 +71,23 @@ class Signals:
         for number in (getattr(signal, name) for name in STOPPING if hasattr(signal, name)):
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
                 before[number] = signal.signal(number, self._note)
+        self._is_noting = True
         try:
             yield
         finally:
+            self._is_noting = False
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self.received is not None:
             signal.raise_signal(self.received)
 
     def unless_stopped(self, work: Callable[[], Any]) -> Any:
-        """Return what `work` returns; None, at once, when a signal comes meanwhile."""
+        """Return what `work` returns; None, at once, when a signal comes meanwhile.
+
+        Several processes do it to the end, since they may need each other for it.
+        """
+        if hosts.processes() > 1:
+            return work()
         if self.received is not None:
             return None
         self._may_leave = True

@@ -1,6 +1,8 @@
 """Run by test_hosts: one process of those that train a model together, or the only one."""
 
 import json
+import os
+import signal
 import sys
 
 import numpy as np
@@ -10,6 +12,7 @@ from sharded_toy import CONFIG, ROWS, data, generate, make
 from keras_spot import PromptCheckpoint, backbones, devices
 from keras_spot.base import hosts
 from keras_spot.prompts.initializers import base
+from keras_spot.training.interrupts import Signals
 
 folder, layout = sys.argv[1:]
 picked = devices(layout)
@@ -34,4 +37,11 @@ with devices("model").scope():  # each process has its own columns of the embedd
 outcome["quantized"] = backbones.fingerprint(backbone)
 outcome["table"] = float(np.abs(base.table(matrix)).sum())
 outcome["held"] = float(np.prod(model.soft_prompt.prompt.shape))
+signals = Signals()
+with signals.noted():
+    if hosts.processes() > 1 and not hosts.is_chief():
+        os.kill(os.getpid(), signal.SIGTERM)
+    signals.agree()
+    signals.received = None  # it is not given once more
+outcome["stopping"] = signals.stopping
 print(json.dumps(outcome))

@@ -51,6 +51,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert two["table"] == three["table"] == one["table"]
     assert one["quantized"] == two["quantized"] == three["quantized"]
     assert two["answers"] == three["answers"] == one["answers"]
+    assert [each["stopping"] for each in (one, two, three)] == [None, 15, 15]  # one got it
     np.testing.assert_allclose(two["prompt"], one["prompt"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-5)
     written = read(tmp_path / "together", 4).values

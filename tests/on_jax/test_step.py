@@ -33,14 +33,16 @@ def prompted(backbone, **options):
 
 def fitted(model, x, y, weight):
     """Return the losses of steps of eight rows, and the prompts after them."""
-    losses = []
+    losses, prompts = [], []
 
-    class Losses(keras.callbacks.Callback):
+    class Look(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             losses.append(float(logs["loss"]))
+            prompts.append(model.prompt)  # not by `self.model`, which Keras looks after
 
     options = {"batch_size": 8, "shuffle": False, "verbose": 0}
-    model.fit(x, y, sample_weight=weight, callbacks=[Losses()], **options)
+    model.fit(x, y, sample_weight=weight, callbacks=[Look()], **options)
+    np.testing.assert_array_equal(prompts[-1], model.prompt)
     return {"losses": losses, "prompt": model.prompt.tolist()}
 
 
