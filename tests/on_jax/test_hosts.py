@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from keras_spot.base import errors, hosts
 from keras_spot.prompts import read
 
 HERE = pathlib.Path(__file__).parent
@@ -74,3 +75,15 @@ def test_several_hosts_with_tensorflow_are_refused(name):
     strategy = type(name, (), {"num_replicas_in_sync": 2})()
     with pytest.raises(ValueError, match=r"^`devices` must not be"):
         devices.devices(strategy)
+
+
+def test_a_process_that_is_left_alone_says_so(monkeypatch):
+    error = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer\nmore")
+    with pytest.raises(ValueError, match="Gloo"), hosts.needed():
+        raise error
+    monkeypatch.setattr(hosts, "processes", lambda: 2)
+    message = r"^`processes` must all go on: .*\. Received: UNKNOWN: Gloo [^\n]+ by peer$"
+    with pytest.raises(errors.Deserted, match=message), hosts.needed():
+        raise error
+    with pytest.raises(ValueError, match=r"^mine$"), hosts.needed():
+        raise ValueError("mine")
