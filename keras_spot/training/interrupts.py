@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from keras_spot.base import hosts
-
 __all__ = ["STOPPING", "Interrupted", "Signals"]
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -54,6 +52,8 @@ class Signals:
 
     def agree(self) -> None:
         """Take up a signal that has come to this process, or to one that trains with it."""
+        from keras_spot.base import hosts  # imports Keras, which a command's end shall not wait for
+
         self.stopping = self.received
         if self._is_noting and hosts.processes() > 1:
             self.stopping = hosts.largest(self.received or 0) or None
@@ -86,6 +86,8 @@ class Signals:
 
         Several processes do it to the end, since they may need each other for it.
         """
+        from keras_spot.base import hosts
+
         if hosts.processes() > 1:
             return work()
         if self.received is not None:
