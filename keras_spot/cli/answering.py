@@ -12,6 +12,7 @@ from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
     BatchSize,
+    Dtype,
     Layout,
     Limit,
     PromptPath,
@@ -49,7 +50,7 @@ def evaluate_command(
     method: str = "generate",
     batch_size: BatchSize = 32,
     limit: Limit = None,
-    dtype: str | None = None,
+    dtype: Dtype = None,
     layout: Layout = "one_device",
     predictions: Annotated[
         Path | None,
@@ -124,7 +125,7 @@ def submit_command(
     data_dir: str | None = None,
     method: str = "generate",
     batch_size: BatchSize = 32,
-    dtype: str | None = None,
+    dtype: Dtype = None,
     layout: Layout = "one_device",
     overwrite: Overwrite = False,
 ) -> None:
@@ -200,6 +201,6 @@ def export_command(
     if more and format not in ("ctranslate2", "onnx"):
         raise invalid("quantize", "must come with ctranslate2 or onnx", f"{format=}")
     notice = claim(output, KINDS[format], overwrite)
-    model = load_model(backbone, prompt, dtype)
+    model = load_model(backbone, prompt, dtype, dtype_of_run=False)
     model.export(output, format, max_length=max_length, overwrite=overwrite, tasks=tasks, **more)
     typer.echo(f"saved: {output}{notice}")

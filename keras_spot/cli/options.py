@@ -21,6 +21,7 @@ from keras_spot.training.run import Run
 
 __all__ = [
     "BatchSize",
+    "Dtype",
     "Layout",
     "Limit",
     "PromptPath",
@@ -57,6 +58,10 @@ Layout = Annotated[
     ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Examples at once.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(metavar="POLICY", help="Dtype policy, e.g. mixed_bfloat16. Default: the run's."),
+]
 Limit = Annotated[
     int | None, typer.Option(help="Only the first examples of each split. Default: all.")
 ]
@@ -294,12 +299,14 @@ def load_model(
     dtype: str | None,
     task: Any = None,
     layout: str = "one_device",
+    *,
+    dtype_of_run: bool = True,
 ) -> Any:
     """Return a model with a trained prompt, its lengths those of the run, else of the task.
 
     Of several prompts it is a bank, each called by the name of its file or folder. Without a
     backbone's name it is the one that the prompt's run recorded, else `"tiny"`; it is quantised as
-    that run's was.
+    that run's was, and without `dtype` computes as there, too, unless `dtype_of_run` is False.
     """
     from keras_spot.base import remote
     from keras_spot.model.build import build
@@ -314,6 +321,8 @@ def load_model(
     options: dict[str, Any] = {} if task is None else {"input_length": task.max_input_length}
     if known.get("input_length") is not None:  # longer texts were cut there, too
         options["input_length"] = known["input_length"]
+    if dtype is None and dtype_of_run:
+        dtype = known.get("dtype")
     options |= {"dtype": dtype, "quantize": known.get("quantize")}
     with scope_of(layout):
         if len(paths) == 1:

@@ -12,6 +12,7 @@ from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
     BatchSize,
+    Dtype,
     Layout,
     Limit,
     PromptPath,
@@ -66,7 +67,7 @@ def predict_command(
     method: str = "generate",
     batch_size: BatchSize = 32,
     limit: Limit = None,
-    dtype: str | None = None,
+    dtype: Dtype = None,
     layout: Layout = "one_device",
     output: Annotated[
         Path | None, typer.Option(help="Write JSON lines here. Default: to stdout.")

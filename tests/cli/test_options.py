@@ -7,6 +7,7 @@ import pytest
 
 from keras_spot import Recipe, Run
 from keras_spot.cli import answering, inspecting, options, predicting, training
+from keras_spot.model import build
 
 RUNNING = (training.train_command, training.train_bank_command)
 OTHERS = (
@@ -39,7 +40,10 @@ def test_a_flag_means_the_same_in_every_command():
         texts = {option(command, name).help for command in RUNNING}
         texts |= {option(c, name).help for c in OTHERS if name in parameters(c) and c != OTHERS[-1]}
         text = Run.__dataclass_fields__[name].metadata["help"]
-        assert {one.removesuffix(" Default: the prompt's, else tiny.") for one in texts} == {text}
+        told = {one.removesuffix(" Default: the prompt's, else tiny.") for one in texts}
+        if name == "dtype":  # a run's is kept where its prompt answers
+            told.remove(text.replace("float32.", "the run's."))
+        assert told == {text}
     assert parameters(training.train_command)["backbone"].default == "tiny"
     assert parameters(answering.evaluate_command)["backbone"].default is None  # the run's own
 
@@ -59,3 +63,15 @@ def test_a_run_of_options():
     assert str(error.value) == (
         "`seed` must be given once; `train-bank` trains several prompts. Received: seed=[1, 2]"
     )
+
+
+def test_a_prompt_answers_on_the_backbone_of_its_run(monkeypatch, tmp_path):
+    known = {"backbone_name": "tiny", "dtype": "bfloat16", "quantize": "int8", "input_length": 9}
+    monkeypatch.setattr(options, "recorded", lambda prompt: known)
+    monkeypatch.setattr(build, "build", lambda backbone, prompt, **given: (backbone, given))
+    backbone, given = options.load_model(None, str(tmp_path), None)
+    assert backbone == "tiny"
+    assert given == {"dtype": "bfloat16", "quantize": "int8", "input_length": 9}
+    assert options.load_model(None, str(tmp_path), "float32")[1]["dtype"] == "float32"
+    # What is exported is served elsewhere.
+    assert options.load_model(None, str(tmp_path), None, dtype_of_run=False)[1]["dtype"] is None
