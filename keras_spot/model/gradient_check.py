@@ -1,5 +1,6 @@
 """The gradient of a prompt on either backend, and whether it is the loss's own slope."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -31,17 +32,7 @@ def loss_and_gradients(model: Any, data: Any) -> tuple[float, list[np.ndarray]]:
     """
     x, y, weight = data
     if keras.config.backend() == "jax":
-        import jax
-
-        others = [variable.value for variable in model.non_trainable_variables]
-
-        def loss_of(trainable: Any) -> Any:
-            outputs, _ = model.stateless_call(trainable, others, x, training=True)
-            with keras.StatelessScope():
-                return model.compute_loss(x, y, outputs, weight, training=True)
-
-        values = [variable.value for variable in model.trainable_variables]
-        loss, gradients = jax.value_and_grad(loss_of)(values)
+        loss, gradients = _compiled(model, data, gradients=True)()
     else:
         import tensorflow as tf
 
@@ -75,13 +66,13 @@ def check_gradients(model: Any) -> None:
     _, (gradient, *_) = loss_and_gradients(model, data)
     size = STEP * float(np.sqrt(np.mean(np.square(values)))) or STEP
     directions = rng.normal(size=(DIRECTIONS, *values.shape)).astype("float32")
-    slopes, promised = [], []
+    slopes, promised, loss_at = [], [], _loss_function(model, data)
     try:
         for direction in directions:
             losses = []
             for side in (1, -1):
                 variable.assign(values + side * size * direction)
-                losses.append(_loss(model, data))
+                losses.append(float(loss_at()))
             slopes.append((losses[0] - losses[1]) / (2 * size))
             promised.append(float(np.sum(gradient * direction)))
     finally:
@@ -93,9 +84,33 @@ def check_gradients(model: Any) -> None:
         raise invalid("backbone", rule, received)
 
 
-def _loss(model: Any, data: Any) -> float:
+def _loss_function(model: Any, data: Any) -> Callable[[], Any]:
+    """Return what computes the loss with the present values of the trainable variables."""
+    if keras.config.backend() == "jax":
+        return _compiled(model, data, gradients=False)
     x, y, weight = data
-    return float(model.compute_loss(x, y, model(x, training=True), weight, training=True))
+    return lambda: model.compute_loss(x, y, model(x, training=True), weight, training=True)
+
+
+def _compiled(model: Any, data: Any, gradients: bool) -> Callable[[], Any]:
+    """Return the loss, or the loss and the gradients, as a program that JAX compiles once.
+
+    It takes the weights as arguments: constants would be held a second time.
+    """
+    import jax
+
+    def loss_of(trainable: Any, others: Any, x: Any, y: Any, weight: Any) -> Any:
+        outputs, _ = model.stateless_call(trainable, others, x, training=True)
+        with keras.StatelessScope():
+            return model.compute_loss(x, y, outputs, weight, training=True)
+
+    program = jax.jit(jax.value_and_grad(loss_of) if gradients else loss_of)
+
+    def compute() -> Any:
+        kinds = model.trainable_variables, model.non_trainable_variables
+        return program(*([variable.value for variable in kind] for kind in kinds), *data)
+
+    return compute
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:

@@ -133,3 +133,20 @@ def test_a_quantized_backbone_has_its_gradient(mode):
     # Of random kernels 4 bits leave little; the embedded backbone's are looked at elsewhere.
     assert mode == "int4" or cosine > 0.99
     gradient_check.check_gradients(model)
+
+
+def test_a_gradient_is_checked_with_one_forward_and_one_backward_program(monkeypatch):
+    backbone = toy.shallow(gain=1.0)
+    backbone.quantize("int8", filters=lambda layer: isinstance(layer, keras.layers.Dense))
+    model, calls = prompted(backbone), []
+    compute_loss = model.compute_loss
+    monkeypatch.setattr(
+        model, "compute_loss", lambda *a, **k: calls.append(1) or compute_loss(*a, **k)
+    )
+    gradient_check.check_gradients(model)
+    assert len(calls) == 2  # as they are traced
+    for layer in backbone.encoder_transformer_layers:
+        for owner in (layer, layer.self_attention):
+            owner.output_projector.activation = keras.ops.stop_gradient
+    with pytest.raises(ValueError, match=r"^`backbone` must have a gradient, which what it is qua"):
+        gradient_check.check_gradients(model)
