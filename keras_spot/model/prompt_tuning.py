@@ -136,19 +136,18 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
     ) -> Tensor:
         """Return the loss; a bank's is the mean of its prompts', see `losses.bank_loss`.
 
-        In evaluation every batch counts by the weight of its targets, not by its rows: the last
-        batch may have few that count.
+        In the reported mean a batch counts by its rows that have a weight: the last one may be
+        filled up with others. In evaluation without a bank it counts by the weight of its targets.
         """
         if self.num_prompts is not None:
             losses = self.loss.call(y, y_pred)
-            own = bank_loss(losses, sample_weight, x["prompt_index"], self._prompt_losses)
-            return own + sum(map(self._aggregate_additional_loss, self.losses))  # of `distill`
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        if not training and sample_weight is not None and isinstance(self.loss, TokenCrossEntropy):
-            mean = next(metric for metric in self.metrics if metric.name == "loss")
-            weight = devices.global_sum(keras.ops.sum(sample_weight))
-            rows = keras.ops.cast(keras.ops.shape(y)[0], "float32")  # what Keras adds to it
-            mean.update_state(loss * devices.replicas(), sample_weight=weight - rows)
+            loss = bank_loss(losses, sample_weight, x["prompt_index"], self._prompt_losses)
+            loss += sum(map(self._aggregate_additional_loss, self.losses))  # of `distill`
+        else:
+            loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if sample_weight is not None and isinstance(self.loss, TokenCrossEntropy):
+            by_rows = training or self.num_prompts is not None
+            _count(self, loss, sample_weight, by_rows)
         return loss
 
     def get_compile_config(self) -> Record:
@@ -327,6 +326,18 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
     def prompt_number(self, prompt: str | int | None = None) -> int:
         """Return the number of a bank's prompt by its name or number, 0 without a bank."""
         return naming.number(self.prompt_names, prompt) or 0
+
+
+def _count(model: PromptTuning, loss: Tensor, sample_weight: Tensor, by_rows: bool) -> None:
+    """Let a batch count in the mean of the losses by what has a weight, before Keras adds it."""
+    if by_rows:
+        count = ops.sum(ops.cast(ops.any(sample_weight > 0, axis=-1), "float32"))
+        weight = devices.global_sum(count) / devices.replicas()
+    else:
+        weight = devices.global_sum(ops.sum(sample_weight))
+    mean = next(metric for metric in model.metrics if metric.name == "loss")
+    rows = ops.cast(ops.shape(sample_weight)[0], "float32")  # what Keras counts
+    mean.update_state(loss * devices.replicas(), sample_weight=weight - rows)
 
 
 def _folding(soft_prompt: SoftPrompt, function: Any) -> Any:

@@ -205,6 +205,22 @@ def test_sample_weight_of_token_rows(model):
     assert model.evaluate(x, y, sample_weight=weights, verbose=0) == pytest.approx(whole)
 
 
+@pytest.mark.parametrize("num_prompts", [None, 2])
+def test_rows_without_a_weight_fill_up_a_batch_and_no_mean(num_prompts):
+    reported = []
+    for rows in (6, 8):
+        x, y, weight = keras.tree.map_structure(lambda values: values[:rows], toy.batch(rows=8))  # noqa: B023
+        weight[6:] = 0.0
+        if num_prompts:
+            x["prompt_index"] = (np.arange(rows) % 2).astype("int32")
+        start = {"prompt_length": 4, "prompt_initializer": "ones", "num_prompts": num_prompts}
+        filled = PromptedT5(toy.shallow(), **start)
+        data = {"sample_weight": weight, "batch_size": 4, "verbose": 0}
+        (of_training,) = filled.fit(x, y, shuffle=False, **data).history["loss"]
+        reported.append([of_training, filled.evaluate(x, y, **data)[0]])
+    assert reported[1] == pytest.approx(reported[0], rel=1e-6)
+
+
 def test_padding_of_token_rows_is_no_target(model):
     x, y, _ = toy.batch(rows=4, targets=4)
     y = np.where(np.arange(4) < 3, np.maximum(y, 1), 0)
