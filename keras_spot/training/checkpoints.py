@@ -169,7 +169,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         if self._is_due(before):
             self.save()
         else:
-            self.signals.agree()
+            self.signals.agree(self.step)
             if self.signals.stopping is not None:
                 self._save_state()
                 raise Interrupted(self.signals.stopping, self.step)

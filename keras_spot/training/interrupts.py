@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["STOPPING", "Interrupted", "Signals"]
+__all__ = ["AGREED_EVERY", "STOPPING", "Interrupted", "Signals"]
 
+AGREED_EVERY = 8
+"""Steps after which processes that train together ask each other, and wait for the answer."""
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, a scheduler's or a preempted machine's notice, a terminal that closes."""
 
@@ -50,12 +52,18 @@ class Signals:
         self.stopping: int | None = None
         self._is_noting = self._may_leave = False
 
-    def agree(self) -> None:
-        """Take up a signal that has come to this process, or to one that trains with it."""
+    def agree(self, step: int = 0) -> None:
+        """Take up a signal that has come to this process, or to one that trains with it.
+
+        Args:
+            step: of the run; several processes ask each other at multiples of `AGREED_EVERY`
+                alone. Default 0: now.
+        """
         from keras_spot.base import hosts  # imports Keras, which a command's end shall not wait for
 
-        self.stopping = self.received
-        if self._is_noting and hosts.processes() > 1:
+        if hosts.processes() == 1 or not self._is_noting:
+            self.stopping = self.received
+        elif step % AGREED_EVERY == 0:
             self.stopping = hosts.largest(self.received or 0) or None
 
     @contextlib.contextmanager

@@ -22,10 +22,11 @@ import toy
 
 import keras_spot
 from keras_spot import Recipe, Run, execute, prompts
+from keras_spot.base import hosts
 from keras_spot.base.claims import identity
 from keras_spot.base.errors import Diverged, InvalidArgument
 from keras_spot.training import options, owner
-from keras_spot.training.interrupts import Interrupted, Signals
+from keras_spot.training.interrupts import AGREED_EVERY, Interrupted, Signals
 from keras_spot.training.run_folder import RunFolder
 from keras_spot.training.session import Session
 
@@ -250,6 +251,21 @@ def test_a_signal_after_the_last_step_still_ends_the_process(request):
         os.kill(os.getpid(), signal.SIGINT)
         ended.append(signals.received)
     assert ended == [signal.SIGINT]
+
+
+def test_several_processes_ask_each_other_now_and_then_whether_to_stop(monkeypatch):
+    asked = []
+    monkeypatch.setattr(hosts, "processes", lambda: 2)
+    monkeypatch.setattr(hosts, "largest", lambda number: asked.append(number) or signal.SIGTERM)
+    signals = Signals()
+    with signals.noted():
+        for step in range(1, AGREED_EVERY):
+            signals.agree(step)
+        assert (asked, signals.stopping) == ([], None)
+        signals.agree(AGREED_EVERY)
+        assert (asked, signals.stopping) == ([0], signal.SIGTERM)
+        signals.agree()  # before files are written
+    assert asked == [0, 0]
 
 
 @pytest.mark.parametrize(
