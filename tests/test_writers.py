@@ -67,8 +67,8 @@ def stage(tmp_path, monkeypatch):
         model.answers += 1
         return evaluate.submission.write(task, labels, examples, folder, split, overwrite=overwrite)
 
-    monkeypatch.setattr(answering, "load_model", lambda *args: model)
-    monkeypatch.setattr(predicting, "load_model", lambda *args: model)
+    monkeypatch.setattr(answering, "load_model", lambda *args, **options: model)
+    monkeypatch.setattr(predicting, "load_model", lambda *args, **options: model)
     monkeypatch.setattr(predict, "predict", records)
     monkeypatch.setattr(predict, "predict_texts", records)
     scored = evaluation.Evaluation("glue/sst2", {"score": 50.0}, records())

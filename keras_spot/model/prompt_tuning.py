@@ -330,6 +330,7 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
 
 def _count(model: PromptTuning, loss: Tensor, sample_weight: Tensor, by_rows: bool) -> None:
     """Let a batch count in the mean of the losses by what has a weight, before Keras adds it."""
+    sample_weight = ops.cast(sample_weight, "float32")  # masks may be truth values
     if by_rows:
         count = ops.sum(ops.cast(ops.any(sample_weight > 0, axis=-1), "float32"))
         weight = devices.global_sum(count) / devices.replicas()
