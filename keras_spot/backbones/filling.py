@@ -15,7 +15,6 @@ import numpy as np
 
 from keras_spot.backbones import quantized
 from keras_spot.backbones.untraced import untraced
-from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
 
 __all__ = ["Put", "assigning", "blank", "filled"]
@@ -52,6 +51,8 @@ def filled(backbone: Any, quantize: str | None = None) -> Iterator[Put]:
     Raises:
         InvalidArgument: a weight that the devices cannot share evenly; none has numbers then.
     """
+    from keras_spot.base import layouts
+
     layouts.check_even(_blanks(backbone))
     with quantized.one_by_one(backbone, quantize) as begin:
 
@@ -82,6 +83,8 @@ def _blanks(backbone: Any) -> list[Any]:
 
 
 def _put(weight: Any, values: np.ndarray) -> None:
+    from keras_spot.base import layouts
+
     if values.shape != tuple(weight.shape):
         rule = f"must hold {weight.path} in the shape {tuple(weight.shape)}"
         raise invalid("backbone", rule, f"shape={values.shape}")
