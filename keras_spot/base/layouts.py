@@ -187,16 +187,19 @@ def spans_hosts(value: Any) -> bool:
 
 def fetched(tensor: Any) -> np.ndarray:
     """Return the numbers of a tensor or variable, which may lie on several hosts: all call it."""
-    if keras.config.backend() == "jax":
-        import jax
-
-        value = getattr(tensor, "value", tensor)
-        if isinstance(value, jax.Array) and not value.is_fully_addressable:
-            everywhere = jax.sharding.NamedSharding(
-                value.sharding.mesh, jax.sharding.PartitionSpec()
-            )
-            tensor = jax.jit(lambda array: array, out_shardings=everywhere)(value)
+    value = getattr(tensor, "value", tensor)
+    if spans_hosts(value):
+        tensor = _replicating(value.sharding.mesh)(value)
     return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+@functools.cache
+def _replicating(mesh: Any) -> Any:
+    """Return what makes an array whole on every device of a mesh, compiled once for each shape."""
+    import jax
+
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.jit(lambda array: array, out_shardings=everywhere)
 
 
 def scope(distribution: Any) -> contextlib.AbstractContextManager:
