@@ -17,6 +17,7 @@ from benchmarks.bench import Bench
 from benchmarks.protocol import Skip, WorkerError
 from benchmarks.results import Results
 from benchmarks.settings import QUICK, Settings
+from keras_spot.base.cores import usable_cores
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared" / "data"
@@ -35,7 +36,7 @@ def main(
         list[str] | None, typer.Option(help="Only measurements with this text; repeatable.")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder of results.")] = HERE / "results",
-    threads: Annotated[int, typer.Option(help="Cores of each side.")] = machine.cores(),
+    threads: Annotated[int, typer.Option(help="Cores of each side.")] = usable_cores(),
     data_dir: Annotated[Path, typer.Option(help="Prepared TFDS data.")] = SHARED / "tfds",
     tokenizer: Annotated[Path, typer.Option(help="SentencePiece file.")] = SHARED / "t5_32k.spm",
     peer_environment: Annotated[
@@ -54,8 +55,8 @@ def main(
     for name in names:
         if name not in cases.CASES:
             raise typer.BadParameter(f"no case {name!r}; there are {', '.join(cases.CASES)}")
-    if not 1 <= threads <= machine.cores():
-        raise typer.BadParameter(f"--threads must be from 1 to {machine.cores()}")
+    if not 1 <= threads <= usable_cores():
+        raise typer.BadParameter(f"--threads must be from 1 to {usable_cores()}")
     if not anyway and (busy := machine.load()) > IDLE:
         console.print(
             f"{busy:.1f} cores are busy with something else, which spoils every figure. "

@@ -21,6 +21,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from keras_spot.base.cores import usable_cores
+
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -45,7 +47,7 @@ def main(
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console(stderr=True).print(table)
-    text = json.dumps({"batch_size": batch_size, "cores": os.cpu_count(), "tasks": rows}, indent=1)
+    text = json.dumps({"batch_size": batch_size, "cores": usable_cores(), "tasks": rows}, indent=1)
     if json_file:
         json_file.write_text(text + "\n", encoding="utf-8")
     print(text)

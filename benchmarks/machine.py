@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from keras_spot.base.cores import usable_cores
+
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 _CPU, _STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
 
@@ -18,17 +20,12 @@ def describe() -> dict[str, Any]:
     model = facts.get("model name", platform.processor() or platform.machine()).strip()
     return {
         "processor": model,
-        "cores": cores(),
+        "cores": usable_cores(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def busy_seconds() -> float | None:

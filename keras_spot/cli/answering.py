@@ -51,7 +51,7 @@ def evaluate_command(
     batch_size: BatchSize = 32,
     limit: Limit = None,
     dtype: Dtype = None,
-    layout: Layout = "one_device",
+    layout: Layout = "auto",
     predictions: Annotated[
         Path | None,
         typer.Option(help="Write every example's answer here, as JSON lines. Default: nowhere."),
@@ -126,7 +126,7 @@ def submit_command(
     method: str = "generate",
     batch_size: BatchSize = 32,
     dtype: Dtype = None,
-    layout: Layout = "one_device",
+    layout: Layout = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Write a GLUE or SuperGLUE submission file from a task's test split."""

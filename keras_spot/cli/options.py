@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import io
 import os
 import platform
 import sys
@@ -53,8 +54,7 @@ Layout = Annotated[
     typer.Option(
         "--devices",
         metavar="LAYOUT",
-        help="Where the model lives: one_device, auto, mirrored, tpu, data, or with JAX model:8, "
-        "data:2,model:4, fsdp:8.",
+        help=Run.__dataclass_fields__["devices"].metadata["help"],
     ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Examples at once.")]
@@ -286,11 +286,16 @@ def prompt_names(prompts: Sequence[str | Path]) -> list[str]:
 
 
 def scope_of(layout: str) -> contextlib.AbstractContextManager[Any]:
-    """Return the scope of the devices of `--devices`; what is picked is told on stderr."""
+    """Return the scope of the devices of `--devices`; if several, they are told on stderr."""
+    if layout == "one_device":
+        return contextlib.nullcontext()
     from keras_spot.base.devices import devices
 
-    with contextlib.redirect_stdout(sys.stderr):
-        return devices(layout).scope() if layout != "one_device" else contextlib.nullcontext()
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        picked = devices(layout)
+    if picked.name != "one_device":
+        sys.stderr.write(told.getvalue())
+    return picked.scope()
 
 
 def load_model(

@@ -68,7 +68,7 @@ def predict_command(
     batch_size: BatchSize = 32,
     limit: Limit = None,
     dtype: Dtype = None,
-    layout: Layout = "one_device",
+    layout: Layout = "auto",
     output: Annotated[
         Path | None, typer.Option(help="Write JSON lines here. Default: to stdout.")
     ] = None,

@@ -29,7 +29,7 @@ def run_command(
     data_dir: Annotated[
         str | None, typer.Option(help="Folder with prepared TFDS data. Default: the file's.")
     ] = None,
-    layout: Layout = "one_device",
+    layout: Layout = "auto",
 ) -> None:
     """Run what a study still lacks, then write its report."""
     prepare_tensorflow()
@@ -43,10 +43,16 @@ def run_command(
     if data_dir is not None:
         plan = dataclasses.replace(plan, data_dir=str(Path(data_dir).expanduser().resolve()))
     count = int(workers) if workers.isdigit() else workers
-    if layout != "one_device" and count != 1:
-        raise invalid("devices", "must be one_device with several workers", repr(layout))
+    if count != 1:
+        if layout not in ("auto", "one_device"):
+            raise invalid("devices", "must be one_device with several workers", repr(layout))
+        layout = "one_device"
     try:
-        with saved_when_stopped(), scope_of(layout), _bars() as progress:
+        with (
+            saved_when_stopped(),
+            scope_of(layout),
+            _bars() as progress,
+        ):
             study.run(plan, output, workers=count, progress=progress)
     except RuntimeError:  # some runs went wrong: the report is of the others
         with contextlib.suppress(ValueError):

@@ -14,6 +14,7 @@ from typing import Any
 
 from keras_spot import backbones
 from keras_spot.base.claims import STALE_AFTER
+from keras_spot.base.cores import usable_cores
 from keras_spot.base.errors import Unfinished, invalid, missing_extra, unknown
 from keras_spot.study.description import Study, load
 from keras_spot.study.engine import Trainer, work
@@ -131,7 +132,7 @@ def _work_in_processes(place: StudyFolder, workers: int) -> None:
     logs = place.path / "logs"
     logs.mkdir(exist_ok=True)
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    environment = _environment(max(1, (os.cpu_count() or 1) // workers))
+    environment = _environment(max(1, usable_cores() // workers))
     with contextlib.ExitStack() as stack:
         children = []
         for number in range(workers):

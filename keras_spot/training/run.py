@@ -199,7 +199,8 @@ class Run:
     devices: DevicesLike = dataclasses.field(
         default="auto",
         metadata=about(
-            "auto, one_device, mirrored, tpu, data, or with JAX fsdp:8, model:8, data:2,model:4.",
+            "Where the model lives: auto, one_device, mirrored, tpu, data, or with JAX fsdp:8, "
+            "model:8, data:2,model:4.",
             option=str,
             metavar="LAYOUT",
         ),

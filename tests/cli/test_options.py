@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from keras_spot import Recipe, Run
-from keras_spot.cli import answering, inspecting, options, predicting, training
+from keras_spot.cli import answering, inspecting, options, predicting, studying, training
 from keras_spot.model import build
 
 RUNNING = (training.train_command, training.train_bank_command)
@@ -44,6 +44,11 @@ def test_a_flag_means_the_same_in_every_command():
         if name == "dtype":  # a run's is kept where its prompt answers
             told.remove(text.replace("float32.", "the run's."))
         assert told == {text}
+    for command in (*OTHERS[:3], studying.run_command):  # the layout of the model
+        layout = parameters(command)["layout"]
+        field = Run.__dataclass_fields__["devices"]
+        assert layout.default == field.default
+        assert option(command, "layout").help == field.metadata["help"]
     assert parameters(training.train_command)["backbone"].default == "tiny"
     assert parameters(answering.evaluate_command)["backbone"].default is None  # the run's own
 

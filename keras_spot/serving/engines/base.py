@@ -10,11 +10,12 @@ import numpy as np
 
 from keras_spot.backbones.converters.vocabulary import LIMIT
 from keras_spot.base import reading
+from keras_spot.base.cores import usable_cores
 from keras_spot.base.errors import damaged, invalid
 from keras_spot.base.types import PathLike, Record
 from keras_spot.data.texts import clean
 from keras_spot.prompts import names as naming
-from keras_spot.serving.engines.parts import Parts, usable_cores
+from keras_spot.serving.engines.parts import Parts
 from keras_spot.serving.held import HeldPrompt
 from keras_spot.tasks.card import TASK_FILE, TaskCard, read_cards
 

@@ -1,11 +1,10 @@
 """A batch dealt out to the processor's cores."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["Parts", "usable_cores"]
+__all__ = ["Parts"]
 
 _T = TypeVar("_T")
 
@@ -30,10 +29,3 @@ class Parts:
         if self._pool is None or len(parts) < 2:
             return [(part, compute(part)) for part in parts]
         return list(zip(parts, self._pool.map(compute, parts)))
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
