@@ -6,6 +6,7 @@ what a caller can put right has a type of its own, so that nobody needs to look 
 
 import contextlib
 import difflib
+import importlib.util
 import os
 from collections.abc import Iterable, Iterator
 
@@ -121,6 +122,13 @@ def missing_extra(package: str, extra: str) -> MissingExtra:
     keras_spot.base.errors.MissingExtra: ray is not installed: pip install 'keras-spot[ray]'
     """
     return MissingExtra(f"{package} is not installed: pip install 'keras-spot[{extra}]'")
+
+
+def check_installed(extra: str, *packages: str) -> None:
+    """Raise MissingExtra for the first of some packages that is not installed, imported or not."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(package, extra)
 
 
 def unreachable(argument: str, address: str, reason: BaseException | str) -> Unreachable:

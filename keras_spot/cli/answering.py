@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.errors import invalid
 from keras_spot.base.json_text import to_json
 from keras_spot.cli.app import app
 from keras_spot.cli.options import (
@@ -193,10 +193,9 @@ def export_command(
     """Write a model for those who serve it, each in a form that some engine runs alone."""
     tasks = recorded_cards(prompt) if task is None else [find_task(name) for name in task]
     prepare_tensorflow()
-    from keras_spot.model.export import FORMATS, KINDS
+    from keras_spot.model.export import KINDS, check_format
 
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    check_format(format)
     more = {} if quantize is None else {"quantize": quantize}
     if more and format not in ("ctranslate2", "onnx"):
         raise invalid("quantize", "must come with ctranslate2 or onnx", f"{format=}")

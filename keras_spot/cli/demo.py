@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_spot.base.errors import check_installed
 from keras_spot.base.progress import Watcher
 from keras_spot.study.analysis import mean_spread
 
@@ -93,7 +94,9 @@ def run_demo(
     Raises:
         InvalidArgument: another's picture, saved model or runs are in the folder, or only what
             others have put there; or it is an address.
+        MissingExtra: without matplotlib (`pip install 'keras-spot[plots]'`), before anything runs.
     """
+    check_installed("plots", "matplotlib")
     from keras_spot import backbones
     from keras_spot.base import progress
     from keras_spot.base.devices import here

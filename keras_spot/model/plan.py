@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from keras_spot.backbones.converters.architecture import Architecture
 from keras_spot.base import meshes
 from keras_spot.base.choices import PROMPT_ATTENTION, QUANTIZE
-from keras_spot.base.errors import InvalidArgument, invalid, missing_extra, unknown
+from keras_spot.base.errors import InvalidArgument, check_installed, invalid, unknown
 from keras_spot.base.fields import POSITIVE
 
 __all__ = [
@@ -206,8 +206,7 @@ def plan(
         MissingExtra: JAX is not installed.
         RuntimeError: the compiler failed; the message has the end of what it wrote.
     """
-    if importlib.util.find_spec("jax") is None:
-        raise missing_extra("jax", "tpu")
+    check_installed("tpu", "jax")
     environment = {**os.environ, **WITHOUT_A_TPU, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
     if request.topology == CPU or not has_compiler():

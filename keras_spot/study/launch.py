@@ -1,7 +1,6 @@
 """Start a study: check it, open its folder, let one or many processes work, collect the table."""
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 from keras_spot import backbones
 from keras_spot.base.claims import STALE_AFTER
 from keras_spot.base.cores import usable_cores
-from keras_spot.base.errors import Unfinished, invalid, missing_extra, unknown
+from keras_spot.base.errors import Unfinished, check_installed, invalid, unknown
 from keras_spot.study.description import Study, load
 from keras_spot.study.engine import Trainer, work
 from keras_spot.study.table import Row, Status, StudyFolder, status
@@ -59,8 +58,8 @@ def run(
     study = study if isinstance(study, Study) else load(study)
     if workers != "ray" and (type(workers) is not int or workers < 1):
         raise invalid("workers", "must be a positive integer or 'ray'", f"workers={workers!r}")
-    if workers == "ray" and importlib.util.find_spec("ray") is None:
-        raise missing_extra("ray", "ray")
+    if workers == "ray":
+        check_installed("ray", "ray")
     if make_trainer is None:
         check(study)
     place = StudyFolder(folder, stale_after)

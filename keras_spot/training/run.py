@@ -199,8 +199,7 @@ class Run:
     devices: DevicesLike = dataclasses.field(
         default="auto",
         metadata=about(
-            "Where the model lives: auto, one_device, mirrored, tpu, data, or with JAX fsdp:8, "
-            "model:8, data:2,model:4.",
+            "auto, one_device, mirrored, tpu, data, or with JAX fsdp:8, model:8, data:2,model:4.",
             option=str,
             metavar="LAYOUT",
         ),

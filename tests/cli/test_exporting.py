@@ -1,5 +1,6 @@
-"""`keras-spot export`: forms by name, what a prompt recorded, and what may be replaced."""
+"""`keras-spot export`: forms by name, what a prompt recorded, what is needed or replaced."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -49,3 +50,32 @@ def test_mistakes_are_one_line(keras_spot, prompt, tmp_path, words, message):
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "served").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "package", "extra"),
+    [
+        ("export --prompt mine.npz --format ctranslate2 out", "ctranslate2", "ctranslate2"),
+        ("export --prompt mine.npz --format onnx out", "onnxruntime", "onnx"),
+        ("study run study.yaml --output out", "matplotlib", "plots"),
+        ("demo --output out", "matplotlib", "plots"),
+    ],
+)
+def test_a_missing_package_is_told_before_any_work(
+    keras_spot, prompt, tmp_path, monkeypatch, words, package, extra
+):
+    find = importlib.util.find_spec
+    packages = {"ctranslate2", "onnx", "onnxruntime", "matplotlib"}
+    present = dict.fromkeys(packages - {package}, find("json"))
+
+    def find_spec(name, *parent):
+        return present.get(name) if name in packages else find(name, *parent)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    monkeypatch.chdir(tmp_path)
+    study = "name: one\nsources: [synthetic/movies]\ntargets: [synthetic/products]\n"
+    (tmp_path / "study.yaml").write_text(study)
+    code, _, err = keras_spot(*words.split())
+    message = f"error: {package} is not installed: pip install 'keras-spot[{extra}]'\n"
+    assert (code, err) == (2, message)
+    assert not (tmp_path / "out").exists()

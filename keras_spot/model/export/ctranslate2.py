@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.base.errors import missing_extra
 from keras_spot.model.export.merged import TOLERANCES, Merged, quantization
 from keras_spot.model.export.readme import write_readme
 from keras_spot.model.export.trial import Trial
@@ -52,11 +51,9 @@ def export_ctranslate2(
         InvalidArgument: see `Merged`, a prompt that sees only itself, or an unknown `quantize`.
         MissingExtra: ctranslate2 is not installed.
     """
+    import ctranslate2
+
     stored = quantization(quantize)
-    try:
-        import ctranslate2
-    except ModuleNotFoundError:
-        raise missing_extra("ctranslate2", "ctranslate2") from None
     merged = Merged(model, FORM, tasks)
     merged.check_attention()
     with merged.folder(path, overwrite) as folder:

@@ -7,6 +7,7 @@ from pathlib import Path
 from keras_spot import transfer
 from keras_spot.base import ownership
 from keras_spot.base.atomic import atomic_folder, atomic_write
+from keras_spot.base.errors import check_installed
 from keras_spot.base.ownership import Kind
 from keras_spot.study.report import markdown, page
 from keras_spot.study.report.content import compose
@@ -29,7 +30,9 @@ def check_report(folder: str | os.PathLike, overwrite: bool = False) -> bool:
     Raises:
         InvalidArgument: it was changed, or somebody put something there, and it may not be
             replaced.
+        MissingExtra: without matplotlib (`pip install 'keras-spot[plots]'`).
     """
+    check_installed("plots", "matplotlib")
     path = Path(folder)
     older = [StudyFolder(path).check_tables(overwrite)]
     older += [ownership.check(path / name, TEXT, overwrite) for name in ("summary.md", _PAGE)]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_spot.base.errors import missing_extra
 from keras_spot.model.export.merged import TOLERANCES, Merged, quantization
 from keras_spot.model.export.onnx import answer
 from keras_spot.model.export.onnx.answer import DECODER, ENCODER
@@ -50,12 +49,6 @@ def export_onnx(
         MissingExtra: onnx or onnxruntime is not installed.
     """
     stored = quantization(quantize)
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise missing_extra(str(error.name), "onnx") from None
-    del onnx
     merged = Merged(model, FORM, tasks)
     with merged.folder(path, overwrite) as folder:
         weights = WeightFile(folder)
