@@ -3,6 +3,7 @@
     python -m tools.load_big                                  # T5-large, JAX on 8 and TensorFlow
     python -m tools.load_big --size base --dtype float32 --quantize int8
     python -m tools.load_big --folder DIR                     # keeps the shards there
+    python -m tools.load_big --hosts 2 --backends jax         # each with half of the devices
 
 It writes bfloat16 weights in four safetensors shards, loads them in a process for each backend, and
 prints the most that the process held beyond what it held before, beside the bound: what the host's
@@ -14,12 +15,14 @@ import argparse
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -111,20 +114,33 @@ def measure(folder: str, layout: str, dtype: str, quantize: str | None) -> dict[
     return {"peak": peak, "held": held, "seconds": seconds}
 
 
-def begin(backend: str, devices: int, *arguments: object) -> dict[str, float]:
-    """Return what `measure` returns in a process of its own."""
+def begin(backend: str, devices: int, hosts: int, *arguments: object) -> list[dict[str, float]]:
+    """Return what `measure` returns in a process of its own, or in one for each host."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    flag = f"--xla_force_host_platform_device_count={devices}"
+    flag = f"--xla_force_host_platform_device_count={devices // hosts}"
     environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
     environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     code = f"import json, sys; from {__spec__.name} import measure\n"
     code += "print(json.dumps(measure(*json.loads(sys.argv[1]))))"
     command = [sys.executable, "-W", "ignore", "-c", code, json.dumps(arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{backend} failed:\n{done.stderr[-2000:]}")
-    outcome: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return outcome
+    if hosts > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        environment["KERAS_DISTRIBUTION_JOB_ADDRESSES"] = address
+        environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = str(hosts)
+    processes = []
+    for number in range(hosts):
+        of_this = environment
+        if hosts > 1:
+            of_this = {**environment, "KERAS_DISTRIBUTION_PROCESS_ID": str(number)}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        processes.append(subprocess.Popen(command, env=of_this, text=True, **pipes))
+    outcomes = [process.communicate() for process in processes]
+    for process, (_, err) in zip(processes, outcomes):
+        if process.returncode:
+            raise SystemExit(f"{backend} failed:\n{err[-2000:]}")
+    return [json.loads(out.splitlines()[-1]) for out, _ in outcomes]
 
 
 def arithmetic(size: str, chips: int = 8) -> str:
@@ -144,6 +160,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", default="large", choices=SIZES)
     parser.add_argument("--devices", default="model:8", help="layout on JAX; TensorFlow has one")
     parser.add_argument("--host-devices", type=int, default=8)
+    parser.add_argument("--hosts", type=int, default=1, help="that share the devices, JAX only")
     parser.add_argument("--dtype", default="bfloat16", choices=_WIDTHS)
     parser.add_argument("--quantize", choices=("int8", "int4"))
     parser.add_argument("--backends", nargs="+", default=["jax", "tensorflow"])
@@ -161,11 +178,12 @@ def main(words: Sequence[str] | None = None) -> None:
         for backend in asked.backends:
             layout = asked.devices if backend == "jax" else "one_device"
             options = str(folder), layout, asked.dtype, asked.quantize
-            row = begin(backend, asked.host_devices, *options)
-            bound = row["held"] + MARGIN * largest
-            gigabytes = [1e-9 * size for size in (row["held"], largest, row["peak"], bound)]
-            texts = " | ".join(f"{size:.3f}" for size in gigabytes)
-            print(f"| {backend} | {layout} | {texts} | {row['seconds']:.1f} |", flush=True)
+            hosts = asked.hosts if backend == "jax" else 1
+            for row in begin(backend, asked.host_devices, hosts, *options):
+                bound = row["held"] + MARGIN * largest
+                gigabytes = [1e-9 * size for size in (row["held"], largest, row["peak"], bound)]
+                texts = " | ".join(f"{size:.3f}" for size in gigabytes)
+                print(f"| {backend} | {layout} | {texts} | {row['seconds']:.1f} |", flush=True)
     print("\nBy arithmetic, bfloat16: the bound where the CPU holds the weights, that of a host")
     print("beside accelerators, and what each of 8 chips holds of a `model:8` layout.\n")
     print("| size | weights | largest tensor | bound on a CPU | host beside chips | a chip of 8 |")

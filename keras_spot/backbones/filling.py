@@ -7,33 +7,27 @@ would be most of the time of loading and as much memory again.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from keras_spot.backbones import quantized
+from keras_spot.backbones.blanks import blank_weights, put, without_numbers
 from keras_spot.backbones.untraced import untraced
-from keras_spot.base.errors import invalid
+from keras_spot.base.types import Sliceable
 
-__all__ = ["Put", "assigning", "blank", "filled"]
+__all__ = ["Put", "assigning", "blank", "file_follows", "filled", "revived"]
 
-Put = Callable[[Any, np.ndarray], None]
+Put = Callable[[Any, Sliceable], None]
+_FILE_FOLLOWS: contextvars.ContextVar[bool] = contextvars.ContextVar("file_follows", default=False)
 
 
 @contextlib.contextmanager
 def blank() -> Iterator[None]:
     """Make a backbone inside whose weights have shapes and no numbers; none are drawn."""
-    import keras
-    from keras.src.backend.common import global_state
-
-    with keras.StatelessScope(initialize_variables=False), untraced():
-        try:
-            yield
-        finally:
-            # Else the next such scope of Keras' own would give them their numbers.
-            global_state.set_global_attribute("uninitialized_variables", [])
+    with without_numbers(), untraced():
+        yield
 
 
 @contextlib.contextmanager
@@ -53,22 +47,17 @@ def filled(backbone: Any, quantize: str | None = None) -> Iterator[Put]:
     """
     from keras_spot.base import layouts
 
-    layouts.check_even(_blanks(backbone))
-    with quantized.one_by_one(backbone, quantize) as begin:
-
-        def put(weight: Any, values: np.ndarray) -> None:
-            begin(weight)
-            _put(weight, values)
-
-        yield put
-    for weight in _blanks(backbone):
+    layouts.check_even(blank_weights(backbone))
+    with quantized.one_by_one(backbone, quantize) as put_quantized:
+        yield put if put_quantized is None else put_quantized
+    for weight in blank_weights(backbone):
         weight._deferred_initialize()
 
 
 @contextlib.contextmanager
 def assigning(backbone: Any, put: Put) -> Iterator[None]:
     """Let `assign` give blank weights their numbers inside, where Keras' own loading calls it."""
-    weights = _blanks(backbone)
+    weights = blank_weights(backbone)
     for weight in weights:
         weight.assign = functools.partial(put, weight)
     try:
@@ -78,15 +67,54 @@ def assigning(backbone: Any, put: Put) -> Iterator[None]:
             del weight.assign
 
 
-def _blanks(backbone: Any) -> list[Any]:
-    return [weight for weight in backbone.variables if weight._value is None]
+@contextlib.contextmanager
+def file_follows(is_so: bool = True) -> Iterator[None]:
+    """Let `revived` know that all weights of a backbone come from a file."""
+    token = _FILE_FOLLOWS.set(is_so)
+    try:
+        yield
+    finally:
+        _FILE_FOLLOWS.reset(token)
 
 
-def _put(weight: Any, values: np.ndarray) -> None:
+def revived(record: dict[str, Any], facts: dict[str, str] | None) -> Any:
+    """Return the backbone of a model's config.
+
+    Where its weights come from a file, such as that of `keras.saving.load_model`, none are drawn:
+    each gets its numbers when they are assigned.
+
+    Args:
+        record: as Keras serialises a `T5Backbone`.
+        facts: of `quantized.record`.
+
+    Raises:
+        InvalidArgument: a weight that the devices cannot share evenly.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+
+    def make() -> Any:
+        if facts is None:
+            return keras.layers.deserialize(record)
+        return quantized.build(record["config"], facts)
+
+    # Keras has such a list only while it reads or writes a `.keras` file.
+    is_read = global_state.get_global_attribute("shared_objects/id_to_obj_map") is not None
+    if not (is_read or _FILE_FOLLOWS.get()):
+        return make()
     from keras_spot.base import layouts
 
-    if values.shape != tuple(weight.shape):
-        rule = f"must hold {weight.path} in the shape {tuple(weight.shape)}"
-        raise invalid("backbone", rule, f"shape={values.shape}")
-    weight._initialize(layouts.dealt_out(values, weight))
-    weight._initializer = None
+    with blank():
+        backbone = make()
+    layouts.check_even(blank_weights(backbone))
+    for weight in blank_weights(backbone):
+        if weight.path.endswith("seed_generator_state"):  # in no file
+            weight._deferred_initialize()
+        else:
+            weight.assign = functools.partial(_first, weight)
+    return backbone
+
+
+def _first(weight: Any, values: Sliceable) -> None:
+    del weight.assign
+    put(weight, values)

@@ -30,6 +30,7 @@ __all__ = [
     "EMBEDDED",
     "PRESET",
     "freeze",
+    "from_preset",
     "is_backbone",
     "load",
     "quiet_masks",
@@ -251,17 +252,31 @@ def _load_named(
 
 
 def _from_quantized(folder: Path, facts: dict[str, str], dtype: Any) -> Any:
-    from keras_hub.models import T5Backbone
     from keras_hub.src.utils.preset_utils import get_preset_loader
 
     loader = get_preset_loader(str(folder))
-    config = {**loader.config["config"], "dtype": dtype or facts["dtype"]}
     with quiet_masks(), filling.blank():
-        loaded = T5Backbone.from_config(config)
-    with filling.filled(loaded) as put:
-        quantized.empty(loaded, facts["mode"], put)
-        with filling.assigning(loaded, put):
-            loader._load_backbone_weights(loaded)
+        loaded = quantized.build(loader.config["config"], facts, dtype)
+    with filling.filled(loaded) as put, filling.assigning(loaded, put):
+        loader._load_backbone_weights(loaded)
+    return loaded
+
+
+def from_preset(preset: str, quantize: str | None = None, **options: Any) -> Any:
+    """Return the `T5Backbone` of a preset of KerasHub's.
+
+    Args:
+        preset: its name, folder or address.
+        quantize: as of `load`.
+        **options: what the backbone shall have otherwise, such as its `dtype`.
+    """
+    from keras_hub.models import T5Backbone
+    from keras_hub.src.utils.preset_utils import get_preset_loader
+
+    with quiet_masks(), filling.blank():
+        loaded = T5Backbone.from_preset(preset, load_weights=False, **options)
+    with filling.filled(loaded, quantize) as put, filling.assigning(loaded, put):
+        get_preset_loader(preset)._load_backbone_weights(loaded)
     return loaded
 
 
@@ -269,15 +284,11 @@ def _from_preset(
     preset: str, with_tokenizer: bool, dtype: Any, quantize: str | None
 ) -> tuple[Any, Any]:
     from keras_hub.models import T5Backbone, T5Tokenizer
-    from keras_hub.src.utils.preset_utils import get_preset_loader
 
     address = T5Backbone.presets.get(preset, {}).get("kaggle_handle", preset)
     options = {"dtype": dtype} if dtype else {}
     with _kaggle_answers(preset, address):
-        with quiet_masks(), filling.blank():
-            loaded = T5Backbone.from_preset(preset, load_weights=False, **options)
-        with filling.filled(loaded, quantize) as put, filling.assigning(loaded, put):
-            get_preset_loader(preset)._load_backbone_weights(loaded)
+        loaded = from_preset(preset, quantize, **options)
         return loaded, T5Tokenizer.from_preset(preset) if with_tokenizer else None
 
 

@@ -8,16 +8,20 @@ float, since Keras quantises its inputs without a gradient.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from keras_spot.backbones import blanks, rounding
 from keras_spot.base import reading
 from keras_spot.base.choices import QUANTIZE
 from keras_spot.base.errors import damaged, invalid, unknown
+from keras_spot.base.reading.arrays import plain_dtype
+from keras_spot.base.types import Sliceable
 
 if TYPE_CHECKING:
     from keras_hub.models import T5Backbone
@@ -28,8 +32,6 @@ __all__ = [
     "RECORD",
     "build",
     "configure",
-    "configure_shapes",
-    "empty",
     "megabytes",
     "one_by_one",
     "quantization",
@@ -69,71 +71,77 @@ def quantize(backbone: T5Backbone, mode: str) -> None:
 
 
 def configure(backbone: T5Backbone, mode: str) -> None:
-    """Quantise the projections of a backbone in place, whatever their numbers are."""
+    """Quantise the projections of a backbone in place, those without numbers in shape alone."""
     config = _config(mode)
-    with _out_of_sight():
-        for layer in _projections(backbone):
-            _quantize(layer, mode, config)
+    for layer in _projections(backbone):
+        _quantize(layer, mode, config)
 
 
 @contextlib.contextmanager
-def one_by_one(backbone: Any, mode: str | None) -> Iterator[Callable[[Any], None]]:
-    """Quantise the projections of a backbone while its weights get their numbers.
+def one_by_one(
+    backbone: Any, mode: str | None
+) -> Iterator[Callable[[Any, Sliceable], None] | None]:
+    """Quantise the projections of a blank backbone while its weights get their numbers.
 
     Args:
         backbone: `T5Backbone`; one that is quantised already stays as it is.
         mode: as of `quantize`, None for nothing at all.
 
     Returns:
-        A function to call with each weight before it gets its numbers. It quantises the projection
-        whose kernel got them before.
+        What gives a weight its numbers in place of `blanks.put`, and quantises those of a
+        projection's kernel before; None where nothing is to be quantised.
     """
     if mode is None or quantization(backbone) is not None:
-        yield lambda weight: None
+        yield None
         return
     before, config = megabytes(backbone), _config(mode)
     owners = {id(layer.kernel): layer for layer in _projections(backbone)}
-    waiting: list[Any] = []
 
-    def begin(weight: Any) -> None:
-        while waiting:
-            _quantize(waiting.pop(), mode, config)
-        if id(weight) in owners:
-            waiting.append(owners.pop(id(weight)))
+    def put_quantized(weight: Any, values: Sliceable) -> None:
+        layer = owners.pop(id(weight), None)
+        if layer is None:
+            blanks.put(weight, values)
+            return
+        _reshape(layer, mode, config)
+        _fill(layer, np.asarray(values[...], plain_dtype(weight.dtype)), mode)
 
-    with _out_of_sight():
-        yield begin
-        begin(None)
+    yield put_quantized
     print(f"quantize: {mode}, {before:.1f} -> {megabytes(backbone):.1f} MB of weights")
 
 
-def empty(backbone: Any, mode: str, put: Callable[[Any, Any], None]) -> None:
-    """Quantise the projections of a backbone without numbers; what they are is to be loaded.
-
-    Args:
-        backbone: `T5Backbone`, made in `filling.blank`.
-        mode: as of `quantize`.
-        put: gives a weight its values.
-    """
-    import numpy as np
-
-    config = _config(mode)
-    with _out_of_sight():
-        for layer in _projections(backbone):
-            put(layer.kernel, np.zeros(layer.kernel.shape, "float32"))
-            _quantize(layer, mode, config)
-
-
 def _quantize(layer: Any, mode: str, config: Any) -> None:
-    """Quantise a projection, from the whole of its kernel where other hosts have parts of it."""
     from keras_spot.base import layouts
 
     kernel = layer.kernel
-    if layouts.spans_hosts(kernel.value):
-        import keras
+    if kernel._value is None:
+        _reshape(layer, mode, config)
+        return
+    values = layouts.fetched(kernel)
+    del kernel
+    _reshape(layer, mode, config)
+    _fill(layer, values, mode)
 
-        kernel._value = keras.ops.convert_to_tensor(layouts.fetched(kernel), dtype=kernel.dtype)
-    layer.quantize(mode, config=config)
+
+def _reshape(layer: Any, mode: str, config: Any) -> None:
+    """Let a projection have blank variables of a mode in place of its kernel."""
+    shape = layer._kernel.shape
+    # `del` would search for garbage after each, for longer than all of the rest takes.
+    layer._untrack_variable(layer._kernel)
+    layer._tracker.unlock()
+    layer.quantization_config = config
+    with blanks.without_numbers():
+        layer.quantized_build(shape, mode, config)
+    layer._tracker.lock()
+    policy = mode if mode == "int8" else f"{mode}/{BLOCK}"
+    layer.dtype_policy = f"{policy}_from_{layer.dtype_policy.name}"
+
+
+def _fill(layer: Any, values: np.ndarray, mode: str) -> None:
+    """Give a projection the numbers of its mode that stand for a kernel's values `[in, out]`."""
+    for name, numbers in rounding.rounded(values, mode, BLOCK).items():
+        blanks.put(getattr(layer, name), numbers)
+    for weight in blanks.blank_weights(layer):
+        weight._deferred_initialize()  # which rows share a scale
 
 
 def _config(mode: str) -> Any:
@@ -142,40 +150,6 @@ def _config(mode: str) -> Any:
     if mode == "int8":
         return keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
     return keras.quantizers.Int4QuantizationConfig(activation_quantizer=None, block_size=BLOCK)
-
-
-@contextlib.contextmanager
-def _out_of_sight() -> Iterator[None]:
-    """Leave what Python holds out of the search for garbage.
-
-    Keras collects it after each kernel that it deletes, and looks at all there is. The kernels are
-    no garbage, they go at once: there is nothing to look at.
-    """
-    is_ours = not gc.get_freeze_count()
-    if is_ours:
-        gc.freeze()
-    try:
-        yield
-    finally:
-        if is_ours:
-            gc.unfreeze()
-
-
-def configure_shapes(backbone: T5Backbone, mode: str) -> None:
-    """Give the projections of a backbone quantised kernels without a look at their numbers.
-
-    For a backbone whose weights have no values, see `keras.StatelessScope`.
-    """
-    config = _config(mode)
-    policy = mode if mode == "int8" else f"{mode}/{BLOCK}"
-    for layer in _projections(backbone):
-        shape = layer._kernel.shape
-        layer._tracker.unlock()
-        del layer._kernel
-        layer.quantization_config = config
-        layer.quantized_build(shape, mode, config)
-        layer._tracker.lock()
-        layer.dtype_policy = f"{policy}_from_{layer.dtype_policy.name}"
 
 
 def quantization(backbone: T5Backbone) -> str | None:
@@ -212,7 +186,7 @@ def record(backbone: Any) -> dict[str, str] | None:
 
 
 def build(config: dict[str, Any], facts: dict[str, str], dtype: Any = None) -> T5Backbone:
-    """Return a quantised backbone whose numbers are random.
+    """Return a quantised backbone whose numbers are random; none inside `filling.blank`.
 
     Args:
         config: of a `T5Backbone`; KerasHub's own does not tell all of the dtypes.

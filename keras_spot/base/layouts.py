@@ -15,6 +15,8 @@ import numpy as np
 from keras_spot.base.errors import invalid
 from keras_spot.base.meshes import FSDP, MODEL, axes_of, batch_axis, matrices
 from keras_spot.base.reading.arrays import plain_dtype
+from keras_spot.base.reading.parts import shifted, within
+from keras_spot.base.types import Sliceable
 
 __all__ = [
     "T5Parallel",
@@ -120,6 +122,7 @@ def check_sharded(variables: Iterable[Any]) -> None:
         variable.path
         for variable in variables
         if len(variable.shape) > 1
+        and variable._value is not None  # else it is laid out when it gets its numbers
         and not _REPLICATED.fullmatch(variable.path)
         and _parts(variable) < count
     ]
@@ -134,31 +137,44 @@ def _parts(variable: Any) -> int:
     return math.prod(variable.shape) // math.prod(held)
 
 
-def dealt_out(values: np.ndarray, weight: Any) -> Any:
+def dealt_out(values: Sliceable, weight: Any) -> Any:
     """Return the tensor of a new weight's values; with JAX each device has its own part alone.
 
     Args:
-        values: of the weight's shape, in any dtype.
+        values: of the weight's shape, in any dtype. They are read once, those alone that the
+            devices of this process hold.
         weight: a Keras variable, whose dtype and layout count.
     """
     if keras.config.backend() != "jax":
-        return keras.ops.convert_to_tensor(values, dtype=weight.dtype)
+        return keras.ops.convert_to_tensor(values[...], dtype=weight.dtype)
     import jax
 
     present = keras.distribution.distribution()
     if present is None:
-        tensor = jax.numpy.asarray(values, dtype=weight.dtype)
+        tensor = jax.numpy.asarray(values[...], dtype=weight.dtype)
     else:
         layout = present.get_variable_layout(weight)
         sharding = getattr(layout, "backend_layout", layout)
-        dtype, shape = plain_dtype(weight.dtype), values.shape
-        parts = [
-            jax.device_put(np.ascontiguousarray(values[part], dtype), device)
+        dtype, shape = plain_dtype(weight.dtype), tuple(values.shape)
+        places = {
+            device: within(part, shape)
             for device, part in sharding.addressable_devices_indices_map(shape).items()
+        }
+        here = _hull(places.values())
+        read, begin = values[here], [side.start for side in here]
+        parts = [
+            jax.device_put(np.ascontiguousarray(read[shifted(part, begin)], dtype), device)
+            for device, part in places.items()
         ]
         tensor = jax.make_array_from_single_device_arrays(shape, sharding, parts)
     # A device fetches them later, and until then they stay here beside the next ones.
     return jax.block_until_ready(tensor)
+
+
+def _hull(parts: Iterable[tuple[slice, ...]]) -> tuple[slice, ...]:
+    """Return the smallest part of an array that holds all of some."""
+    sides = zip(*parts)
+    return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
 
 
 def picked(array: Any, places: tuple[Any, ...]) -> Any:

@@ -9,7 +9,7 @@ here are those of the folders: a branch `optimizer/target/encoder/...` of the tr
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ def read_array(
     name: str,
     index: Mapping[str, np.ndarray | Stored] | None = None,
     dtype: str | None = None,
+    part: Sequence[slice] | None = None,
 ) -> np.ndarray:
     """Return one array of a checkpoint.
 
@@ -98,6 +99,7 @@ def read_array(
         name: dotted name, a key of `read_index`.
         index: what `read_index` returned; read again if it is not given.
         dtype: of the numbers. Default: the array's own.
+        part: a slice of each side, see `ZarrArray.read`. Default: all.
 
     Raises:
         InvalidArgument: there is no such array, or its folder is damaged or of another shape.
@@ -106,8 +108,9 @@ def read_array(
     if leaf is None:
         raise invalid("path", f"must hold the array {name}", str(folder))
     if isinstance(leaf, np.ndarray):
+        leaf = leaf if part is None else leaf[tuple(part)]
         return leaf if dtype is None else leaf.astype(plain_dtype(dtype), copy=False)
-    return open_stored(folder, leaf).read(dtype)
+    return open_stored(folder, leaf).read(dtype, part)
 
 
 def _leaves(tree: Mapping[Any, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

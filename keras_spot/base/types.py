@@ -17,6 +17,7 @@ __all__ = [
     "PathLike",
     "Progress",
     "Record",
+    "Sliceable",
     "Table",
     "Tensor",
     "Tokenizer",
@@ -48,6 +49,15 @@ class Table(Protocol):
     def shape(self) -> Any: ...
 
     def __getitem__(self, rows: slice, /) -> Any: ...
+
+
+class Sliceable(Protocol):
+    """Numbers of which parts can be read: an array, or a tensor that still lies in its file."""
+
+    @property
+    def shape(self) -> Any: ...
+
+    def __getitem__(self, part: Any, /) -> np.ndarray: ...
 
 
 class Initializer(Protocol):

@@ -45,7 +45,7 @@ def abstract(request: Request) -> tuple[PromptedT5, int]:
         backbone = planning.architecture(planning.size_of(request.backbone)).build(request.dtype)
         parameters = backbone.count_params()
         if request.quantize is not None:
-            quantized.configure_shapes(backbone, request.quantize)
+            quantized.configure(backbone, request.quantize)
         model = PromptedT5(
             backbone,
             prompt_length=request.prompt_length,

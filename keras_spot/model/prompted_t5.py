@@ -10,9 +10,9 @@ from typing import Any, Literal, overload
 import keras
 import keras_hub
 import numpy as np
-from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from keras_spot import backbones
+from keras_spot.backbones import filling
 from keras_spot.base import layouts
 from keras_spot.base.atomic import atomic_folder
 from keras_spot.base.choices import Kernels
@@ -24,6 +24,7 @@ from keras_spot.model.distillation import WEIGHT, Teachers, teach
 from keras_spot.model.generate_functions import INPUTS
 from keras_spot.model.generation import Generator
 from keras_spot.model.kernels import ForwardPass
+from keras_spot.model.presets import load_task
 from keras_spot.model.prompt_tuning import PromptTuning, WhichPrompt
 from keras_spot.model.ranking import Ranker
 from keras_spot.model.soft_prompt import SoftPrompt
@@ -321,8 +322,8 @@ class PromptedT5(PromptTuning):
     def from_config(cls, config: Record) -> PromptedT5:
         config = {**config, "recipe": Recipe(**config["recipe"])}
         facts, sampler = config.pop("quantized", None), config.pop("sampler", None)
-        if facts is not None:
-            config["backbone"] = backbones.quantized.build(config["backbone"]["config"], facts)
+        if isinstance(config["backbone"], dict):
+            config["backbone"] = filling.revived(config["backbone"], facts)
         model = super().from_config(config)
         if sampler is not None:
             model.compile(sampler=keras.saving.deserialize_keras_object(sampler))
@@ -332,4 +333,4 @@ class PromptedT5(PromptTuning):
     @backbones.quiet_masks()
     def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any) -> PromptedT5:
         """Return a model saved by `save_to_preset`, or a new one on a T5's preset."""
-        return get_preset_loader(preset).load_task(cls, load_weights, True, **kwargs)
+        return load_task(cls, preset, load_weights, kwargs)

@@ -7,27 +7,37 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import toy
 from test_converters import CONFIG, t5x_tensors, tensors, write_hugging_face, write_t5x
 
-from keras_spot import backbones
+from keras_spot import PromptedT5, backbones
 from keras_spot.backbones import filling
-from keras_spot.backbones.converters import huggingface, names
+from keras_spot.backbones.converters import huggingface, names, t5x
 from keras_spot.backbones.converters.architecture import Architecture
 from tools import load_big
 
 STATUS = pathlib.Path("/proc/self/clear_refs")
 
 
+PROMPT = (3, 16)
+
+
 @pytest.fixture
 def nothing_is_drawn(monkeypatch):
-    """Let every random initialiser of Keras' fail."""
+    """Let every random initialiser of Keras' fail, for anything but a toy's prompt."""
     from keras.src.initializers import random_initializers
 
-    def refuse(*_, **__):
-        raise AssertionError("random numbers for weights that a file holds")
+    def refusing(draw):
+        def drawn(shape, *args, **options):
+            if tuple(shape) != PROMPT:
+                raise AssertionError("random numbers for weights that a file holds")
+            return draw(shape, *args, **options)
 
-    for draw in ("normal", "truncated_normal", "uniform"):
-        monkeypatch.setattr(random_initializers.random, draw, refuse)
+        return drawn
+
+    for name in ("normal", "truncated_normal", "uniform"):
+        draw = getattr(random_initializers.random, name)
+        monkeypatch.setattr(random_initializers.random, name, refusing(draw))
 
 
 @pytest.mark.usefixtures("nothing_is_drawn")
@@ -86,6 +96,55 @@ def test_whatever_the_file_nothing_is_drawn(tmp_path, kind, quantize):
         np.testing.assert_array_equal(first.numpy(), second.numpy())
         np.testing.assert_array_equal(first.numpy(), third.numpy())
     assert backbones.fingerprint(direct) == backbones.fingerprint(again)
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_of_a_saved_model_nothing_is_drawn_but_its_prompt(tmp_path, quantize, request):
+    backbone, _ = backbones.load(toy.shallow(gain=1.0), quantize=quantize)
+    model = PromptedT5(backbone, prompt_length=PROMPT[0])
+    model.save(tmp_path / "model.keras")
+    model.save_to_preset(tmp_path / "task")
+    backbones.save(backbone, None, tmp_path / "backbone")
+    request.getfixturevalue("nothing_is_drawn")
+    loaded = [keras.saving.load_model(tmp_path / "model.keras")]
+    loaded.append(PromptedT5.from_preset(str(tmp_path / "task")))
+    if quantize is None:
+        options = {"prompt_length": PROMPT[0], "preprocessor": None}
+        of_a_t5 = PromptedT5.from_preset(str(tmp_path / "backbone"), **options)
+        assert of_a_t5.fingerprint == model.fingerprint
+    for again in loaded:
+        for mine, theirs in zip(model.weights, again.weights, strict=True):
+            np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+        assert not filling.blank_weights(again)
+        assert not any("assign" in vars(weight) for weight in again.weights)
+    with pytest.raises(AssertionError, match="random numbers"):
+        PromptedT5.from_config(model.get_config())
+
+
+@pytest.mark.parametrize("kind", ["Hugging Face", "T5X"])
+def test_parts_are_read_and_no_others(tmp_path, kind, monkeypatch):
+    if kind == "T5X":
+        folder = write_t5x(tmp_path / "t5x", t5x_tensors(True, False))
+        tensors_of, name = t5x.Target(folder), "token_embedder.embedding"
+    else:
+        folder = write_hugging_face(tmp_path / "hf", arrays=tensors(CONFIG))
+        tensors_of, name = huggingface.SafeTensors(folder), "shared.weight"
+    rows, columns = tensors_of.shape(name)
+    whole, held = tensors_of.read(name, "float32", False), []
+    fromfile = np.fromfile
+
+    def counting(stream, dtype, count):
+        held.append(count)
+        return fromfile(stream, dtype, count)
+
+    monkeypatch.setattr(np, "fromfile", counting)
+    parts = [(slice(2, 5), slice(0, columns)), (slice(0, rows), slice(1, 4)), (slice(3, 9),) * 2]
+    for part in parts:
+        np.testing.assert_array_equal(tensors_of.read(name, "float32", False, part), whole[part])
+        turned = tensors_of.read(name, "float32", True, part[::-1])
+        np.testing.assert_array_equal(turned, whole[part].T)
+    if kind == "Hugging Face":
+        assert held == [n * columns for n in (3, 3, rows, rows, 6, 6)]
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="needs the memory figures of Linux")

@@ -126,6 +126,12 @@ def loaded():
         kernel = parts.decoder_transformer_layers[0].cross_attention.query_projector.kernel
         held = {shard.data.shape for shard in kernel.value.addressable_shards}
         results[layout] = [equal, *held]
+    model = make()
+    model.save(folder / "model.keras")
+    with devices("model:8").scope():
+        again = keras.saving.load_model(folder / "model.keras")
+    layouts.check_sharded(again.backbone.variables)
+    results["file"] = again.fingerprint == model.fingerprint
     return results
 
 

@@ -63,6 +63,7 @@ def test_each_device_loads_its_own_part(outcome):
         "model:8": [True, [32, 4]],
         "data:2,model:4": [True, [32, 8]],
         "fsdp:4,model:2": [True, [8, 16]],
+        "file": True,
     }
 
 

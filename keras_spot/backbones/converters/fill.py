@@ -1,8 +1,9 @@
 """A `T5Backbone` of a checkpoint's tensors: one at a time, none missing, none left."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from keras_spot.backbones.converters.architecture import Architecture
 from keras_spot.backbones.converters.names import Names
 from keras_spot.backbones.converters.positions import in_32_buckets
 from keras_spot.base.errors import invalid
+from keras_spot.base.types import Sliceable
 
 __all__ = ["Tensors", "build", "check_coverage", "check_depth", "check_shapes"]
 
@@ -25,7 +27,25 @@ class Tensors(Protocol):
 
     def shape(self, name: str) -> tuple[int, ...]: ...
 
-    def read(self, name: str, dtype: str, transposed: bool) -> np.ndarray: ...
+    def read(
+        self, name: str, dtype: str, transposed: bool, part: Sequence[slice] | None = None
+    ) -> np.ndarray: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _InFile:
+    """A checkpoint's tensor as its weight has it, read as far as it is asked for.
+
+    Attributes:
+        shape: the weight's.
+        read: returns a part of the numbers.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[Sequence[slice] | None], np.ndarray]
+
+    def __getitem__(self, part: Any, /) -> np.ndarray:
+        return self.read(None if part is ... else part)
 
 
 def check_coverage(wanted: Collection[str], present: Collection[str], where: object) -> None:
@@ -85,7 +105,9 @@ def build(
     """Return a `T5Backbone` whose weights come straight from a checkpoint.
 
     One tensor at a time is held beside the backbone, the largest first: what reading one takes
-    beside it is then least where the backbone is nearly whole.
+    beside it is then least where the backbone is nearly whole. Of several hosts each reads what its
+    own devices hold, as far as a file's rows or chunks tell that apart; of kernels that are to be
+    quantised, and of T5X kernels with an axis for the heads, the whole.
 
     Args:
         tensors: the checkpoint.
@@ -106,13 +128,16 @@ def build(
             path = paths[name]
             weight = functools.reduce(_step, path.split("."), backbone)
             attribute = path.rsplit(".", 1)[-1]
-            transposed = attribute in names.transposed
-            values = tensors.read(sources.get(name, name), weight.dtype, transposed)
-            if not transposed:
-                values = values.reshape(_flat_shape(values.shape, architecture))
+            source, transposed = sources.get(name, name), attribute in names.transposed
+            read = functools.partial(tensors.read, source, weight.dtype, transposed)
+            values: Sliceable
             if attribute == "relative_attention_bias":
                 two_way = path.startswith("encoder")
-                values = in_32_buckets(values, two_way, architecture.max_distance)
+                values = in_32_buckets(read(), two_way, architecture.max_distance)
+            elif len(tensors.shape(source)) == len(weight.shape):
+                values = _InFile(tuple(weight.shape), read)
+            else:  # which heads a part belongs to is not told by it
+                values = read().reshape(_flat_shape(tensors.shape(source), architecture))
             put(weight, values)
             del values
         _pass_through(backbone.encoder_transformer_layers[architecture.encoder_layers :], put)

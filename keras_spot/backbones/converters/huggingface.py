@@ -1,7 +1,7 @@
 """Hugging Face T5 folders: config.json, safetensors whole or sharded, spiece.model."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,9 +212,11 @@ class SafeTensors:
         """Return a tensor's shape without reading it."""
         return self._shards[self._files[name]].tensors[name].shape
 
-    def read(self, name: str, dtype: str, transposed: bool) -> np.ndarray:
-        """Return a tensor, see `TensorFile.read`."""
-        return self._shards[self._files[name]].read(name, dtype, transposed)
+    def read(
+        self, name: str, dtype: str, transposed: bool, part: Sequence[slice] | None = None
+    ) -> np.ndarray:
+        """Return a tensor or a part of it, see `TensorFile.read`."""
+        return self._shards[self._files[name]].read(name, dtype, transposed, part)
 
     def parts(self, name: str) -> Iterator[np.ndarray]:
         """Yield the numbers of a tensor, see `TensorFile.parts`."""

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,11 @@ class Target:
             if isinstance(leaf, t5x_store.Stored):
                 t5x_store.open_stored(self.folder, leaf)
 
-    def read(self, name: str, dtype: str, transposed: bool) -> np.ndarray:
-        """Return a tensor in a dtype, with rows and columns exchanged where that is asked for."""
-        values = t5x_store.read_array(self.folder, _PREFIX + name, self._index, dtype)
+    def read(
+        self, name: str, dtype: str, transposed: bool, part: Sequence[slice] | None = None
+    ) -> np.ndarray:
+        """Return a tensor or a part of it in a dtype, perhaps with rows and columns exchanged."""
+        if transposed and part is not None:
+            part = part[::-1]
+        values = t5x_store.read_array(self.folder, _PREFIX + name, self._index, dtype, part)
         return values.T if transposed else values

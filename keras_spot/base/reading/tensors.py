@@ -7,13 +7,14 @@ that is cut short meanwhile ends the interpreter.
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from keras_spot.base.errors import damaged
 from keras_spot.base.reading.arrays import plain_dtype
 from keras_spot.base.reading.files import MIB, open_file, parsing
+from keras_spot.base.reading.parts import within
 from keras_spot.base.reading.text import parse_json
 
 __all__ = ["SafeTensors", "TensorHeader"]
@@ -91,13 +92,21 @@ class SafeTensors:
         with parsing(file, rule, argument):
             self.metadata, self.tensors = _parsed(header, 8 + length, size)
 
-    def read(self, name: str, dtype: str | None = None, transposed: bool = False) -> np.ndarray:
+    def read(
+        self,
+        name: str,
+        dtype: str | None = None,
+        transposed: bool = False,
+        part: Sequence[slice] | None = None,
+    ) -> np.ndarray:
         """Return a tensor; little is held beside it, whatever is done to it meanwhile.
 
         Args:
             name: which.
             dtype: of the numbers. Default: the tensor's own.
             transposed: return a matrix with rows and columns exchanged. Default False.
+            part: of what is returned, a slice of each side. Other rows of the file are not read;
+                of these no more is held than is asked for. Default: all.
 
         Raises:
             DamagedFile: there is none of that name, or the file has become shorter.
@@ -107,34 +116,46 @@ class SafeTensors:
         wanted = stored if dtype is None else plain_dtype(dtype)
         # NumPy copies whole numbers of a width faster than those of a dtype that it does not know.
         plain = np.dtype(f"u{stored.itemsize}") if wanted == stored else wanted
-        shape = tensor.shape[::-1] if transposed else tensor.shape
-        values = np.empty(shape, plain)
-        rows = values.T if transposed else values.reshape(-1)
+        inside = within(part, tensor.shape[::-1] if transposed else tensor.shape)
+        values = np.empty([side.stop - side.start for side in inside], plain)
+        if transposed:
+            rows, inside = values.T, inside[::-1]
+        else:
+            rows = values
+        cut = inside[1:] != within(None, tensor.shape[1:])
+        if not (cut or transposed):
+            rows = values.reshape(-1)
         begin = 0
-        for part in self.parts(name, whole_rows=transposed):
-            part = part.view(plain) if wanted == stored else part
-            part = part.reshape(-1, *rows.shape[1:])
-            rows[begin : begin + len(part)] = part
-            begin += len(part)
+        for some in self.parts(name, cut or transposed, inside[0] if inside else None):
+            some = some.view(plain) if wanted == stored else some
+            if cut or transposed:
+                some = some.reshape(-1, *tensor.shape[1:])[(slice(None), *inside[1:])]
+            rows[begin : begin + len(some)] = some
+            begin += len(some)
         return values.view(wanted)
 
-    def parts(self, name: str, whole_rows: bool = False) -> Iterator[np.ndarray]:
+    def parts(
+        self, name: str, whole_rows: bool = False, rows: slice | None = None
+    ) -> Iterator[np.ndarray]:
         """Yield the numbers of a tensor in their order and own dtype, about a megabyte at a time.
 
         Args:
             name: which.
             whole_rows: let no part end within a row of a matrix. Default False.
+            rows: which alone, from and to. Default: all.
 
         Raises:
             DamagedFile: as of `read`.
         """
         tensor = self._header(name)
         dtype = plain_dtype(_DTYPES[tensor.dtype])
-        row = max(1, math.prod(tensor.shape[1:])) if whole_rows else 1
-        step = max(1, _PART // row) * row
-        left = math.prod(tensor.shape)
+        row = math.prod(tensor.shape[1:])
+        step = max(1, _PART // max(1, row)) * max(1, row) if whole_rows else _PART
+        first, left = 0, math.prod(tensor.shape)
+        if rows is not None:
+            first, left = rows.start * row, (rows.stop - rows.start) * row
         with open_file(self.file) as stream, parsing(self.file, self._rule, self._argument):
-            stream.seek(tensor.begin)
+            stream.seek(tensor.begin + first * dtype.itemsize)
             while left:
                 count = min(step, left)
                 part = np.fromfile(stream, dtype, count)

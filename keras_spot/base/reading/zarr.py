@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from keras_spot.base.errors import damaged
 from keras_spot.base.reading.arrays import plain_dtype
 from keras_spot.base.reading.files import MIB, grown_limit, parsing, read_bytes
+from keras_spot.base.reading.parts import shifted, within
 from keras_spot.base.reading.text import read_record
 
 __all__ = ["HEADER", "ZarrArray"]
@@ -81,7 +82,7 @@ class ZarrArray:
         self._counts = counts
         self._part = math.prod(self.chunks) * self.dtype.itemsize
         total = 0
-        for place in self._places():
+        for place in self._places(within(None, self.shape)):
             try:
                 size = self._file(place).stat().st_size
             except FileNotFoundError:
@@ -93,39 +94,49 @@ class ZarrArray:
         if declared > grown_limit(total):
             raise ValueError(f"{declared} bytes declared for chunks of {total}")
 
-    def read(self, dtype: str | None = None) -> np.ndarray:
+    def read(self, dtype: str | None = None, part: Sequence[slice] | None = None) -> np.ndarray:
         """Return the array.
 
         Args:
             dtype: of the numbers, each chunk converted as it is read. Default: the array's own.
+            part: a slice of each side; chunks without a number of it are not read. Default: all.
 
         Raises:
             DamagedFile: a chunk that is cut short or of another size.
         """
         wanted = self.dtype if dtype is None else plain_dtype(dtype)
-        if self.chunks == self.shape:
+        asked = within(part, self.shape)
+        if self.chunks == self.shape and asked == within(None, self.shape):
             with parsing(self.folder, _RULE):
                 return self._chunk((0,) * len(self.shape)).astype(wanted, copy=False)
-        values = np.empty(self.shape, wanted)
+        values = np.empty([side.stop - side.start for side in asked], wanted)
+        if not values.size:
+            return values
 
         def put(place: tuple[int, ...]) -> None:
-            part = self._chunk(place)
-            inside = tuple(
-                slice(i * side, min((i + 1) * side, whole))
-                for i, side, whole in zip(place, self.chunks, self.shape)
-            )
-            values[inside] = part[tuple(slice(0, s.stop - s.start) for s in inside)]
+            chunk = self._chunk(place)
+            inside = [
+                slice(max(i * side, of.start), min((i + 1) * side, of.stop))
+                for i, side, of in zip(place, self.chunks, asked)
+            ]
+            values[shifted(inside, [of.start for of in asked])] = chunk[
+                shifted(inside, [i * side for i, side in zip(place, self.chunks)])
+            ]
 
+        places = [*self._places(asked)]
         with parsing(self.folder, _RULE):
-            if math.prod(self._counts) == 1:
-                put((0,) * len(self.shape))
+            if len(places) == 1:
+                put(places[0])
             else:
                 with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-                    list(pool.map(put, self._places()))
+                    list(pool.map(put, places))
         return values
 
-    def _places(self) -> Iterator[tuple[int, ...]]:
-        return itertools.product(*map(range, self._counts))
+    def _places(self, part: Sequence[slice]) -> Iterator[tuple[int, ...]]:
+        """Return the places of the chunks that hold a number of a part."""
+        return itertools.product(
+            *(range(of.start // side, -(-of.stop // side)) for of, side in zip(part, self.chunks))
+        )
 
     def _chunk(self, place: tuple[int, ...]) -> np.ndarray:
         content = read_bytes(self._file(place), 2 * self._part + MIB)
