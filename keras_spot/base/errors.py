@@ -20,6 +20,7 @@ __all__ = [
     "MissingFile",
     "Unfinished",
     "Unreachable",
+    "UnsuitableDevices",
 ]
 
 
@@ -32,6 +33,10 @@ class DamagedFile(InvalidArgument):
 
     The message names the file, the place in it (line, byte, member, field) and the rule.
     """
+
+
+class UnsuitableDevices(InvalidArgument):
+    """A layout of devices that a backbone's sizes do not suit."""
 
 
 class MissingFile(FileNotFoundError):
@@ -85,6 +90,11 @@ def invalid(argument: str, rule: str, received: object) -> InvalidArgument:
     return InvalidArgument(complaint(argument, rule, received))
 
 
+def unsuitable(rule: str, received: object) -> UnsuitableDevices:
+    """Return the error for a layout of devices that a backbone's sizes do not suit."""
+    return UnsuitableDevices(complaint("devices", rule, received))
+
+
 def unknown(argument: str, value: object, known: Iterable[str]) -> InvalidArgument:
     """Return the error for a name that is not among `known`, with the closest ones.
 
@@ -129,6 +139,17 @@ def check_installed(extra: str, *packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise missing_extra(package, extra)
+
+
+def is_memory_full(error: BaseException) -> bool:
+    """Return whether a device had no memory left, which TensorFlow and JAX each say their way.
+
+    >>> is_memory_full(MemoryError())  # the host's
+    False
+    """
+    name = type(error).__name__
+    of_jax = name in ("JaxRuntimeError", "XlaRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
+    return of_jax or name == "ResourceExhaustedError"
 
 
 def unreachable(argument: str, address: str, reason: BaseException | str) -> Unreachable:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import unsuitable
 from keras_spot.base.meshes import FSDP, MODEL, axes_of, batch_axis, matrices
 from keras_spot.base.reading.arrays import plain_dtype
 from keras_spot.base.reading.parts import shifted, within
@@ -69,7 +69,7 @@ class T5Parallel(keras.distribution.ModelParallel):
     """A `keras.distribution.ModelParallel` that says which size does not fit the mesh.
 
     Raises:
-        InvalidArgument: as a variable is made, one whose side cannot be dealt out evenly.
+        UnsuitableDevices: as a variable is made, one whose side cannot be dealt out evenly.
     """
 
     def get_variable_layout(self, variable: Any) -> Any:
@@ -82,7 +82,7 @@ class T5Parallel(keras.distribution.ModelParallel):
         for side, axis in zip(variable.shape, getattr(layout, "axes", ())):
             if axis is not None and side % sizes[axis]:
                 rule = f"must deal out {variable.path} evenly over {axis}"
-                raise invalid("devices", rule, f"{axis}:{sizes[axis]} for {side}")
+                raise unsuitable(rule, f"{axis}:{sizes[axis]} for {side}")
         return layout
 
 
@@ -96,7 +96,7 @@ def name_of(distribution: Any) -> str:
 
 
 def check_even(variables: Iterable[Any]) -> None:
-    """Raise InvalidArgument where the present layout cannot deal a variable out evenly."""
+    """Raise UnsuitableDevices where the present layout cannot deal a variable out evenly."""
     present = keras.distribution.distribution()
     if isinstance(present, T5Parallel):
         for variable in variables:
@@ -110,7 +110,7 @@ def check_sharded(variables: Iterable[Any]) -> None:
         variables: a backbone's. Vectors, relative biases and scales of kernels are meant to.
 
     Raises:
-        InvalidArgument: such a matrix, by its path.
+        UnsuitableDevices: such a matrix, by its path.
     """
     current = keras.distribution.distribution()
     if not isinstance(current, keras.distribution.ModelParallel):
@@ -128,7 +128,7 @@ def check_sharded(variables: Iterable[Any]) -> None:
     ]
     if whole:
         rule = f"must spread every matrix of the backbone over {' and '.join(over)}"
-        raise invalid("devices", rule, f"{', '.join(whole[:3])} on several devices")
+        raise unsuitable(rule, f"{', '.join(whole[:3])} on several devices")
 
 
 def _parts(variable: Any) -> int:

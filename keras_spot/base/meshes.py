@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from keras_spot.base.errors import invalid
+from keras_spot.base.errors import invalid, unsuitable
 
 __all__ = [
     "DATA",
@@ -126,7 +126,7 @@ def axes_of(path: str, shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[
 
 
 def check_sides(sides: Mapping[str, tuple[str, int]], sizes: Mapping[str, int]) -> None:
-    """Raise InvalidArgument where a side cannot be dealt out evenly along its axis.
+    """Raise UnsuitableDevices where a side cannot be dealt out evenly along its axis.
 
     Args:
         sides: what a side is called -> its axis, which a mesh need not have, and its length.
@@ -134,10 +134,10 @@ def check_sides(sides: Mapping[str, tuple[str, int]], sizes: Mapping[str, int]) 
 
     >>> check_sides({"inner width": ("model", 60)}, {"data": 1, "model": 8})
     Traceback (most recent call last):
-    keras_spot.base.errors.InvalidArgument: `devices` must deal out the inner width evenly over
+    keras_spot.base.errors.UnsuitableDevices: `devices` must deal out the inner width evenly over
     model. Received: model:8 for 60
     """
     for name, (axis, side) in sides.items():
         if side % sizes.get(axis, 1):
             rule = f"must deal out the {name} evenly over {axis}"
-            raise invalid("devices", rule, f"{axis}:{sizes[axis]} for {side}")
+            raise unsuitable(rule, f"{axis}:{sizes[axis]} for {side}")

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,11 @@ from keras_spot.cli.parsing import App, ParserError, Stopped, parser_message
 __all__ = ["app", "main", "root", "saved_when_stopped", "user_message"]
 
 app = App("Soft prompt tuning and transfer (SPoT) for a frozen T5.", pretty_exceptions_enable=False)
+_PLACES = re.compile(r"\{\{.*?\}\} ?")  # of a graph
+_LESS = (
+    "a smaller --batch-size, --dtype bfloat16 or, on several devices with JAX, --devices model:N "
+    "takes less, and `keras-spot plan` says what fits"
+)
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # whichever file it was
 
 
@@ -142,6 +148,9 @@ def user_message(error: Exception) -> str | None:
         return parser_message(error)
     if isinstance(error, errors.USER_ERRORS):
         return " ".join(str(error).splitlines())
+    if isinstance(error, MemoryError) or errors.is_memory_full(error):
+        reason = _PLACES.sub("", str(error)).partition("\n")[0] or type(error).__name__
+        return f"the memory is full ({reason}); {_LESS}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {errors.printable(error.filename)}"
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK:

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from keras_spot.base import errors
+from keras_spot.base import errors, reading
+from keras_spot.cli.app import user_message
 
 BUILT_IN = {
     errors.InvalidArgument: ValueError,
@@ -49,3 +50,35 @@ def test_other_errors_stay_what_they_are():
     with pytest.raises(KeyError), errors.unwrapped():
         next(iter(_pipeline()))
         raise KeyError("mine")
+
+
+class JaxRuntimeError(RuntimeError):
+    """Has the name of JAX's own, which is not always installed."""
+
+
+def _too_much_for_tensorflow():
+    import tensorflow as tf
+
+    return tf.zeros([10**8, 10**8])
+
+
+def _too_much_for_jax():
+    raise JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4000 bytes.\nat 0x1")
+
+
+@pytest.mark.parametrize("work", [_too_much_for_tensorflow, _too_much_for_jax])
+def test_a_full_memory_is_one_line_and_no_files_fault(work, tmp_path):
+    with pytest.raises(Exception) as caught, reading.parsing(tmp_path / "model", "must be a T5"):
+        work()
+    assert errors.is_memory_full(caught.value)
+    message = user_message(caught.value)
+    assert message.startswith("the memory is full (")
+    assert "a smaller --batch-size" in message
+    assert "\n" not in message
+    assert "{{" not in message
+
+
+def test_other_failures_of_a_device_are_no_full_memory():
+    assert not errors.is_memory_full(JaxRuntimeError("INTERNAL: failed"))
+    assert user_message(JaxRuntimeError("INTERNAL: failed")) is None
+    assert user_message(MemoryError()).startswith("the memory is full (MemoryError); ")

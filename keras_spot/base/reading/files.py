@@ -12,7 +12,9 @@ from keras_spot.base.errors import (
     InvalidArgument,
     MissingFile,
     Unreachable,
+    UnsuitableDevices,
     damaged,
+    is_memory_full,
     printable,
     shortened,
 )
@@ -54,11 +56,11 @@ def parsing(file: Path, rule: str, argument: str = "path") -> Iterator[None]:
 
     Parsers of other people's raise errors of all kinds at a hostile file, `MemoryError` and
     `RecursionError` among them. Errors of the system get the file's name if they have none. That
-    the devices do not suit is no fault of the file's.
+    the devices do not suit, or are full, is no fault of the file's.
     """
     try:
         yield
-    except (DamagedFile, MissingFile, Unreachable, ModuleNotFoundError):
+    except (DamagedFile, MissingFile, Unreachable, UnsuitableDevices, ModuleNotFoundError):
         raise
     except OSError as error:
         if error.filename is not None:
@@ -67,10 +69,12 @@ def parsing(file: Path, rule: str, argument: str = "path") -> Iterator[None]:
             raise type(error)(error.errno, os.strerror(error.errno), os.fspath(file)) from error
         raise damaged(file, rule, reason(error), argument=argument) from error
     except InvalidArgument as error:
-        if printable(os.fspath(file)) in str(error) or str(error).startswith("`devices` "):
+        if printable(os.fspath(file)) in str(error):
             raise
         raise damaged(file, rule, reason(error), argument=argument) from error
     except Exception as error:
+        if is_memory_full(error):
+            raise
         raise damaged(file, rule, reason(error), argument=argument) from error
 
 
