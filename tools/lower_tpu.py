@@ -1,11 +1,11 @@
-"""Does TensorFlow's own bridge lower a training step and an answer for a TPU? No TPU is needed.
+"""Does TensorFlow's own bridge lower a training step and answers for a TPU? No TPU is needed.
 
     python -m tools.lower_tpu                     # where tensorflow-tpu is installed; else it skips
     python -m tools.lower_tpu --size small --attention full causal prompt
 
-Lowered are the model's own forward pass, loss, gradient and optimiser, and greedy decoding, with
-the variables passed as tensors: `experimental_get_compiler_ir` takes no variables. The text must
-hold no float64 and no call of the host.
+Lowered are the model's own forward pass, loss, gradient and optimiser, greedy decoding, and the
+scores of a label, with the variables passed as tensors: `experimental_get_compiler_ir` takes no
+variables. The text must hold no float64 and no call of the host.
 """
 
 import argparse
@@ -80,6 +80,21 @@ def answer(model: Any) -> Any:
     return run
 
 
+def scores(model: Any) -> Any:
+    """Return the log-likelihoods of a label `[1, D]` of `(trainable, others, batch, label)`."""
+    import keras
+
+    def run(trainable: Any, others: Any, batch: Any, label: Any) -> Any:
+        state = [
+            *zip(model.trainable_variables, trainable),
+            *zip(model.non_trainable_variables, others),
+        ]
+        with keras.StatelessScope(state_mapping=state):
+            return model.ranker.of_batch(list(batch.values())[:2], [label])
+
+    return run
+
+
 def report(name: str, text: str, seconds: float) -> bool:
     """Print a line of what was lowered; return whether a TPU can take it."""
     operations = collections.Counter(re.findall(r"\bstablehlo\.([a-z_0-9]+)", text))
@@ -141,6 +156,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for name, function, arguments in (
             ("step", step(model), (trainable, others, moments, x, y, tf.ones(y.shape))),
             ("generate", answer(model), (trainable, others, batch)),
+            ("rank", scores(model), (trainable, others, batch, y[:1])),
         ):
             began = time.monotonic()
             text = lowered(function, *arguments)

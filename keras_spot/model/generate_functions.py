@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 import keras_hub
-import numpy as np
 from keras import ops
 
 from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Tensor
 from keras_spot.model import samplers
+from keras_spot.model.replicas import by_replicas
 
 if TYPE_CHECKING:
     from keras_spot.model.prompted_t5 import PromptedT5
@@ -123,35 +123,8 @@ def _jax_function(step: Function, model: PromptedT5, sampler: Any) -> Function:
 
 
 def _replica_function(step: Function, model: PromptedT5, autograph: bool) -> Function:
-    import tensorflow as tf
-
-    strategy = model._distribute_strategy
-    replicas = strategy.num_replicas_in_sync
-
     @functools.cache
     def traced(stops):
-        return tf.function(
-            lambda batch: strategy.run(lambda part: step(part, stops), args=(batch,)),
-            autograph=autograph,
-        )
+        return by_replicas(model._distribute_strategy, lambda batch: step(batch, stops), autograph)
 
-    def run(batch, stop_token_ids):
-        rows = len(batch[INPUTS[0]])
-        shard = -(-rows // replicas)
-        # A replica without rows would crash; the filling rows are cut off again.
-        fill = np.minimum(np.arange(shard * replicas), rows - 1)
-        dealt = {}
-        for key, values in batch.items():
-            parts = np.split(np.asarray(values, "int32")[fill], replicas)
-            dealt[key] = strategy.experimental_distribute_values_from_function(
-                lambda context, parts=parts: tf.constant(parts[context.replica_id_in_sync_group])
-            )
-        out = traced(stop_token_ids)(dealt)
-        return {
-            key: np.concatenate(list(map(np.asarray, strategy.experimental_local_results(value))))[
-                :rows
-            ]
-            for key, value in out.items()
-        }
-
-    return run
+    return lambda batch, stop_token_ids: traced(stop_token_ids)(batch)

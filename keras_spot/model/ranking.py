@@ -10,6 +10,7 @@ from keras import ops
 from keras_spot.base import layouts
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import Tensor
+from keras_spot.model.replicas import by_replicas
 from keras_spot.model.texts import label_length, pad_rows, static_rows, token_rows
 
 __all__ = ["Ranker"]
@@ -25,6 +26,11 @@ class Ranker:
     def __init__(self, model: Any) -> None:
         self.model = model
         self._functions: dict[tuple[int, ...], Callable[..., Any]] = {}
+
+    @property
+    def _strategy(self) -> Any:
+        """The tf.distribute strategy of the model, None without one."""
+        return getattr(self.model, "_distribute_strategy", None)  # TensorFlow's models alone
 
     def forget(self) -> None:
         """Forget the compiled functions, as the model is compiled anew."""
@@ -67,7 +73,7 @@ class Ranker:
         index = model.prompt_numbers(prompt, len(rows))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         result = np.zeros((len(rows), len(labels)), "float32")
-        static = keras.config.backend() == "jax"
+        static = keras.config.backend() == "jax" or self._strategy is not None
         at_once = layouts.rows_at_once(model.distribution)
         sizes = batch_size, model.preprocessor.encoder_sequence_length, at_once
         function = self._function(tuple(target.shape[1] for target in targets))
@@ -92,9 +98,14 @@ class Ranker:
         """
         model, backend = self.model, keras.config.backend()
         if model.run_eagerly or backend not in ("tensorflow", "jax"):
-            return self._scores
+            return self.of_batch
         if lengths not in self._functions:
-            compiled = self._jax_function() if backend == "jax" else self._tf_function(lengths)
+            if backend == "jax":
+                compiled = self._jax_function()
+            elif self._strategy is not None:
+                compiled = by_replicas(self._strategy, self.of_batch)
+            else:
+                compiled = self._tf_function(lengths)
             self._functions[lengths] = compiled
         return self._functions[lengths]
 
@@ -105,7 +116,7 @@ class Ranker:
         if self.model.num_prompts is not None:
             inputs.append(tf.TensorSpec([None], "int32"))
         labels = [tf.TensorSpec([1, length], "int32") for length in lengths]
-        return tf.function(self._scores, input_signature=[inputs, labels], autograph=False)
+        return tf.function(self.of_batch, input_signature=[inputs, labels], autograph=False)
 
     def _jax_function(self) -> Callable[..., Any]:
         import jax
@@ -115,7 +126,7 @@ class Ranker:
         @jax.jit
         def compiled(state, inputs, targets):
             with keras.StatelessScope(state_mapping=zip(variables, state)):
-                return layouts.gathered(self._scores(inputs, targets), distribution)
+                return layouts.gathered(self.of_batch(inputs, targets), distribution)
 
         def run(inputs, targets):
             return compiled(
@@ -124,8 +135,14 @@ class Ranker:
 
         return run
 
-    def _scores(self, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
-        """Return a score `[B]` for each target `[1, D]`."""
+    def of_batch(self, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
+        """Return the log-likelihoods `[B]` of each target after each row.
+
+        Args:
+            inputs: token ids and mask of the encoder, `[B, T]` each; of a bank also the numbers
+                `[B]` of the rows' prompts.
+            targets: `[1, D]` each, padded with 0, which counts for nothing.
+        """
         states, mask = self.model.forward_pass.encode(*inputs)
         batch = ops.shape(states)[0]
         rows = [ops.broadcast_to(target, (batch, ops.shape(target)[1])) for target in targets]

@@ -376,9 +376,12 @@ one = make()
 one.soft_prompt.prompt.assign(two.prompt)
 pairs = tf.data.Dataset.from_tensor_slices({"encoder_text": texts, "decoder_text": labels})
 for model in (one, two):
+    model.ranks_ = model.ranker.log_likelihoods(texts[:7], ["good", "very bad"], batch_size=3)
     model.losses_ = [model.evaluate(texts, labels, batch_size=4, verbose=0)[0],
                      model.evaluate(pairs.batch(4), verbose=0)[0]]
     model.fit(texts, labels, batch_size=4, shuffle=False, verbose=0)
+assert one.ranks_.shape == (7, 2)
+np.testing.assert_allclose(one.ranks_, two.ranks_, atol=1e-4)
 np.testing.assert_allclose(one.losses_, two.losses_, rtol=1e-4)
 np.testing.assert_allclose(one.prompt, two.prompt, atol=1e-3)
 print("equal")
