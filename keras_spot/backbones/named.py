@@ -74,12 +74,16 @@ def load(
 
     Raises:
         InvalidArgument: an unknown name, another model, a broken or incomplete checkpoint, a
-            vocabulary that does not fit, or a float16 policy.
+            vocabulary that does not fit, a float16 policy, or 16 bits as Keras' `floatx`.
         Unreachable, MissingFile: an address that does not answer or holds nothing.
         MissingExtra: a T5X checkpoint without the extra.
     """
+    import keras
     from keras_hub.models import T5Backbone
 
+    if keras.config.floatx() in ("float16", "bfloat16"):  # its counts are int16 then
+        rule = "must be float32 (`dtype` says in what a backbone computes)"
+        raise invalid("floatx", rule, f"keras.config.floatx()={keras.config.floatx()!r}")
     if isinstance(backbone, T5Backbone):
         loaded = backbone
     elif isinstance(backbone, (str, os.PathLike)):

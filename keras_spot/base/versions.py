@@ -14,7 +14,7 @@ def versions() -> dict[str, str]:
     True
     """
     installed = {"keras_spot": __version__}
-    for name in ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "numpy"):
+    for name in ("keras", "keras-hub", "tensorflow", "jax", "tensorflow-datasets", "numpy"):
         try:
             installed[name] = version(name)
         except PackageNotFoundError:

@@ -266,10 +266,18 @@ def recorded_backbone(prompt: str | Path) -> str | None:
 
 
 def recorded_task(prompt: str) -> Any:
-    """Return the task that a prompt was trained on, None where it is not recorded."""
+    """Return the task that a prompt was trained on, None where it is not recorded.
+
+    Raises:
+        KerasSpotError: no prompt is there.
+    """
+    from keras_spot import prompts
     from keras_spot.training import contents
 
-    return contents.recorded_task(recorded(prompt))
+    task = contents.recorded_task(recorded(prompt))
+    if task is None:
+        prompts.read_provenance(prompt)
+    return task
 
 
 def recorded_cards(prompts: Sequence[str | Path]) -> list[Any]:

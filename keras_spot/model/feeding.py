@@ -28,7 +28,7 @@ from keras_spot.model.texts import WITHOUT_TARGETS, as_mapping
 from keras_spot.tasks import Example, Task
 from keras_spot.tasks.values import is_missing, shown
 
-__all__ = ["dataset_of", "split_off", "validation_of"]
+__all__ = ["check_numbers", "dataset_of", "split_off", "validation_of"]
 
 _IDS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids", "decoder_padding_mask")
 _TEXTS = Task("texts", input="{encoder_text}", target="{decoder_text}")  # a name for warnings
@@ -79,7 +79,7 @@ def dataset_of(
         raise invalid("batch_size", POSITIVE.text, f"{batch_size=}")
     if isinstance(x, Mapping) and "encoder_token_ids" in x:
         _refuse_class_weight(class_weight)
-        return _arrays_dataset(_arrays(x, y, sample_weight), size, shuffle)
+        return _arrays_dataset(_arrays(model, x, y, sample_weight), size, shuffle)
     rows, index = _rows(model, x, y, sample_weight, class_weight)
     if index is not None:
         return _arrays_dataset(_padded(rows, index), size, shuffle)
@@ -133,6 +133,8 @@ def targets_of(model: Any, x: Any, steps: int | None = None) -> Any:
         raise invalid("x", rule, shown(x))
     elif isinstance(x, Mapping) and "encoder_token_ids" not in x:
         as_mapping(dict(x), None)
+    elif isinstance(x, Mapping):
+        check_numbers(model, x)
     return x
 
 
@@ -200,6 +202,8 @@ def _rows(
     if index is not None and np.shape(index) != (len(inputs),):
         rule = f"must be {len(inputs)} numbers of prompts"
         raise invalid("prompt_index", rule, f"shape={np.shape(index)}")
+    if index is not None:
+        check_numbers(model, {"prompt_index": index})
     weights = row_weights(len(inputs), sample_weight, class_weight, targets)
     _warn_of_cut(model, inputs, targets)
     return encode_texts(_tokenizer(model), inputs, targets, weights, _lengths(model)), index
@@ -240,7 +244,26 @@ def _padded(rows: Sequence[Encoded], index: Any = None) -> tuple[Any, ...]:
 # === Token ids ===
 
 
-def _arrays(x: Mapping[str, Any], y: Any, sample_weight: Any) -> tuple[Any, ...]:
+def check_numbers(model: Any, x: Mapping[str, Any]) -> None:
+    """Refuse token ids and numbers of prompts that are none: JAX would gather NaN, or the last.
+
+    Args:
+        model: a `PromptedT5`.
+        x: arrays by their names; of others than these nothing is asked.
+
+    Raises:
+        InvalidArgument: an id that the vocabulary has not, or a prompt that the bank has not.
+    """
+    limits = dict.fromkeys((_IDS[0], _IDS[2], "y"), (model.backbone.vocabulary_size, "token ids"))
+    limits["prompt_index"] = model.num_prompts or 1, "numbers of prompts"
+    for name in limits.keys() & x.keys():
+        (limit, what), values = limits[name], np.asarray(x[name])
+        wrong = values[(values < 0) | (values >= limit)]
+        if len(wrong):
+            raise invalid(name, f"must be {what} from 0 to {limit - 1}", str(wrong[0]))
+
+
+def _arrays(model: Any, x: Mapping[str, Any], y: Any, sample_weight: Any) -> tuple[Any, ...]:
     """Return `(x, y, sample_weight)` of token ids, a weight for each target token."""
     if y is None:
         raise invalid("y", "must be target ids [N, D] beside token ids", "y=None")
@@ -249,6 +272,7 @@ def _arrays(x: Mapping[str, Any], y: Any, sample_weight: Any) -> tuple[Any, ...]
     if y.ndim != 2 or y.dtype.kind not in "iu":
         rule = "must be target ids [N, D] beside token ids"
         raise invalid("y", rule, f"{y.dtype} of shape {y.shape}")
+    check_numbers(model, {**x, "y": y})
     if sample_weight is None:
         return x, y.astype("int32"), (y != 0).astype("float32")
     check_weights(np.asarray(sample_weight))
@@ -296,7 +320,7 @@ def _stream(model: Any, source: Any, shuffle: bool, steps: int | None) -> Any:
     def convert(batch: Any) -> tuple[Any, ...]:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
         if isinstance(x, Mapping) and "encoder_token_ids" in x:
-            return _arrays(x, y, weights)
+            return _arrays(model, x, y, weights)
         return _padded(*_rows(model, x, y, weights, None))
 
     if isinstance(source, keras.utils.PyDataset):

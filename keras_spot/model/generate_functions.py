@@ -114,7 +114,9 @@ def _jax_function(step: Function, model: PromptedT5, sampler: Any) -> Function:
     def run(batch, stop_token_ids):
         state = [variable.value for variable in (*model.variables, *sampler.variables)]
         batch = layouts.placed(batch, model.distribution)
-        out, seeds = compiled(batch, state, stop_token_ids=stop_token_ids)
+        # KerasHub's samplers mix int32 and Python's numbers, which JAX makes int64 where it may.
+        with jax.enable_x64(False):
+            out, seeds = compiled(batch, state, stop_token_ids=stop_token_ids)
         for variable, seed in zip(sampler.variables, seeds):
             variable.assign(seed)
         return out

@@ -16,7 +16,7 @@ from keras_spot.base.errors import invalid
 from keras_spot.base.fields import POSITIVE
 from keras_spot.base.types import Tensor
 from keras_spot.data.texts import clean, clean_text
-from keras_spot.model import samplers
+from keras_spot.model import feeding, samplers
 from keras_spot.model.generate_functions import INPUTS, Answers, Batch, Function, Stops, compiled
 from keras_spot.model.texts import pad_rows, static_rows, token_rows
 from keras_spot.tasks.values import shown
@@ -69,6 +69,8 @@ class Generator:
         _check_stops(stop_token_ids)
         given = None if self.model.preprocessor is None else _as_texts(inputs)
         if given is None:
+            if isinstance(inputs, Mapping):
+                feeding.check_numbers(self.model, inputs)
             view = _WithFunction(self.model, self.function(sampler))
             return keras_hub.models.Seq2SeqLM.generate(
                 view, inputs, max_length, stop_token_ids, strip_prompt

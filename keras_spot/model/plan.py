@@ -130,6 +130,11 @@ class Request:
         meshes.check_sides(sides, sizes)
 
     @property
+    def for_cpu(self) -> bool:
+        """Whether it is compiled for the CPU: because it is asked for, or for want of libtpu."""
+        return self.topology == CPU or not has_compiler()
+
+    @property
     def chip(self) -> str:
         """The chip's name, `"cpu"` for none."""
         return self.topology.partition(":")[0]
@@ -151,7 +156,7 @@ class Cost:
 
     Attributes:
         arguments, temporaries, peak: bytes: weights, states and the batch; what the program keeps
-            meanwhile; both at their most, as the compiler tells.
+            meanwhile; both at their most, as the compiler tells, and for a CPU their sum.
         operations: floating-point operations of all matrix products.
         traffic: bytes moved, as the compiler tells.
         compile_seconds: how long the compiler took.
@@ -209,7 +214,7 @@ def plan(
     check_installed("tpu", "jax")
     environment = {**os.environ, **WITHOUT_A_TPU, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
-    if request.topology == CPU or not has_compiler():
+    if request.for_cpu:
         count = f"--xla_force_host_platform_device_count={math.prod(request.sizes.values())}"
         environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {count}".strip()
     words = json.dumps([dataclasses.asdict(request), list(parts)])

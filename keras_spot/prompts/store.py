@@ -11,6 +11,7 @@ from keras_spot.base import reading, remote, t5x_store
 from keras_spot.base.errors import InvalidArgument, MissingFile, invalid, missing_file
 from keras_spot.base.ownership import Kind, check_name
 from keras_spot.base.types import Array, PathLike, Record
+from keras_spot.prompts import names
 from keras_spot.prompts.forms import arrays, peft, reference, t5x
 from keras_spot.prompts.prompt import Prompt, as_prompt
 
@@ -233,6 +234,10 @@ def _find(path: Path, step: int | str | None) -> Path:
     if whole:
         chosen = reference.choose_step(path, whole, step)
         return path / f"checkpoint_{chosen}" / t5x_store.INDEX
+    bank = reference.read_run(path).get("bank")
+    if isinstance(bank, list) and bank:
+        rule = f"must be one prompt of the bank, such as {path / names.folder(str(bank[0]))}"
+        raise missing_file("path", rule, str(path))
     forms = f"{reference.CHECKPOINTS}/, {OWN_NAME}, {peft.CONFIG} or {t5x_store.INDEX}"
     raise missing_file("path", f"must be a prompt file or hold {forms}", str(path))
 

@@ -17,7 +17,7 @@ from keras_spot.base.fields import WHOLE
 from keras_spot.base.progress import Watcher
 from keras_spot.base.versions import versions
 from keras_spot.model import reparameterizations
-from keras_spot.training.finite import FiniteSteps, rates_of, warn_of_norm
+from keras_spot.training.finite import FiniteSteps, rates_of
 from keras_spot.training.interrupts import Interrupted, Signals
 from keras_spot.training.loss_means import LossMeans
 from keras_spot.training.mirrors import folder_of
@@ -124,6 +124,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
             "prompt_length": model.prompt_length,
             "optimizer": optimizer_record(model.optimizer),
             "kernels_used": model.kernels_used,
+            "backend": keras.config.backend(),
             "reparameterization": reparameterizations.describe(
                 model.soft_prompt.reparameterization
             ),
@@ -209,7 +210,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         """Write a checkpoint of the present step, or only the state once a signal has come."""
         scores, validate = None, self.validate
         if validate is not None:
-            warn_of_norm(self.model, self.step)
+            self._finite.warn_of_norm(self.model, self.step)
             self._losses.look()
             self.watcher.validating(self.step)
             scores = self.signals.unless_stopped(lambda: validate(self.model))
@@ -227,7 +228,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
     def _write(self, scores: Mapping[str, Any] | None) -> None:
         """Write prompts, scores and state."""
         self.folder.check_owned()
-        warn_of_norm(self.model, self.step)
+        self._finite.warn_of_norm(self.model, self.step)
         model, step, bank = self.model, self.step, self._bank()
         values_of_each = model.prompt if bank else [model.prompt]
         for folder, values in zip([*bank.values()] or [self.folder], values_of_each):
@@ -305,7 +306,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
 
     def _save_state(self) -> None:
         self.folder.check_owned()
-        warn_of_norm(self.model, self.step)
+        self._finite.warn_of_norm(self.model, self.step)
         model = self.model
         arrays = {"prompt": np.asarray(model.prompt)}
         arrays |= arrays_of(model.soft_prompt.factors, "factor")

@@ -19,7 +19,7 @@ from keras_spot.training.loss_means import LossMeans
 if TYPE_CHECKING:
     from keras_spot.model.prompted_t5 import PromptedT5
 
-__all__ = ["EXPLODED", "FiniteSteps", "rates_of", "warn_of_norm"]
+__all__ = ["EXPLODED", "FiniteSteps", "rates_of"]
 
 EXPLODED = 1e6
 """Norm of a prompt's row that is warned of; of trained prompts it is hundreds to thousands."""
@@ -45,6 +45,7 @@ class FiniteSteps:
         self._slots = [v for v in model.optimizer.variables if v is not count]
         self._skip = skip
         self._kept: tuple[list[np.ndarray], np.ndarray] | None = None
+        self._warned: int | None = None
         self.skipped = 0
 
     def wrong_with(self, logs: Mapping[str, Any]) -> str | None:
@@ -76,20 +77,22 @@ class FiniteSteps:
         self.skipped += 1
         return True
 
+    def warn_of_norm(self, model: PromptedT5, step: int) -> None:
+        """Warn of a prompt that has grown beyond use, once a step."""
+        if step == self._warned:
+            return
+        self._warned = step
+        norm = float(np.linalg.norm(np.asarray(model.prompt, np.float64), axis=-1).max())
+        if norm > EXPLODED:
+            warnings.warn(
+                f"the prompt's largest row has the norm {norm:.3g} at step {step}; the "
+                f"learning rate ({rates_of(model.optimizer)}) may be too large",
+                stacklevel=3,
+            )
+
     @property
     def _variables(self) -> list[Any]:
         return [*self._prompts, *self._slots]
-
-
-def warn_of_norm(model: PromptedT5, step: int) -> None:
-    """Warn of a prompt that has grown beyond use."""
-    norm = float(np.linalg.norm(np.asarray(model.prompt), axis=-1).max())
-    if norm > EXPLODED:
-        warnings.warn(
-            f"the prompt's largest row has the norm {norm:.3g} at step {step}; the "
-            f"learning rate ({rates_of(model.optimizer)}) may be too large",
-            stacklevel=3,
-        )
 
 
 def rates_of(optimizer: Any) -> str:

@@ -39,7 +39,7 @@ TENSORBOARD = "tensorboard"
 # May differ between a run and its continuation: how far it goes, where things lie, what it ran on,
 # how much it forgives.
 _FREE = {"best", "steps", "versions", "strategy", "devices", "backbone_name", "tokenizer"}
-_FREE |= {"kernels", "kernels_used", "remat", "skip_nonfinite"}
+_FREE |= {"backend", "kernels", "kernels_used", "remat", "skip_nonfinite"}
 _FREE_WITHIN = {"recipe.steps"}
 _BY_TASK = ("tasks.", "files.")
 # Of a file only the contents count, not the path.

@@ -214,3 +214,12 @@ def test_bad_arguments(backbone, arguments, error, message):
 def test_float16_is_refused():
     with pytest.raises(ValueError, match=r"`dtype` must not compute in float16.*mixed_float16"):
         build.build(toy.shallow(64, dtype="mixed_float16"), A)
+
+
+def test_sixteen_bits_for_every_number_are_refused():
+    keras.config.set_floatx("bfloat16")
+    try:
+        with pytest.raises(ValueError, match=r"^`floatx` must be float32.*'bfloat16'"):
+            build.build("tiny")
+    finally:
+        keras.config.set_floatx("float32")

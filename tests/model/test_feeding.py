@@ -221,6 +221,32 @@ def test_rows_without_a_weight_fill_up_a_batch_and_no_mean(num_prompts):
     assert reported[1] == pytest.approx(reported[0], rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *(("encoder_token_ids", 64), ("decoder_token_ids", 64), ("y", 64), ("y", -100)),
+        *(("prompt_index", 2), ("prompt_index", -1)),
+    ],
+)
+def test_numbers_of_nothing_are_refused(name, number):
+    """JAX gathers NaN or the last row for them, TensorFlow fails inside of its graph."""
+    x, y, _ = toy.batch(rows=4)
+    x, y = {**x, "prompt_index": np.zeros(4, int)}, y.copy()
+    model = PromptedT5(toy.shallow(), num_prompts=2, prompt_length=2)
+    of = {**x, "y": y}[name]
+    of[2] = number
+    message = rf"^`{name}` must be .* from 0 to (63|1)\. Received: {number}$"
+    uses = [lambda: model.fit(x, y), lambda: model.fit(iter([(x, y)]))]
+    if name != "y":
+        uses += [lambda: model.predict(x), lambda: model.generate(x)]
+    if name == "prompt_index":
+        rows = {"encoder_text": ["a"], "decoder_text": ["b"], name: [number]}
+        uses.append(lambda: model.fit(rows))
+    for use in uses:
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
 def test_padding_of_token_rows_is_no_target(model):
     x, y, _ = toy.batch(rows=4, targets=4)
     y = np.where(np.arange(4) < 3, np.maximum(y, 1), 0)

@@ -177,7 +177,7 @@ print(json.dumps({
     assert 0 < small < 2000
     for cost in one["costs"].values():
         assert cost["arguments"] > 4 * one["parameters"]
-        assert cost["peak"] >= cost["arguments"]
+        assert cost["peak"] == cost["arguments"] + cost["temporaries"]
         assert cost["traffic"] > cost["arguments"]
         assert cost["fits"] is cost["bound_seconds"] is None
     # The head, by far the largest product: there and back in training, once for each token.

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import keras
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ def test_a_run_leaves_what_it_does_with_tensorflow(run_dir):
     record = json.loads((run_dir / "run.json").read_text())
     assert record["devices"] == "one_device"
     assert record["kernels_used"] == "plain"
+    assert record["backend"] == "jax"
+    assert "jax" in record["versions"]
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert all(0 <= line["score"] <= 100 for line in lines)
@@ -80,7 +83,9 @@ def test_few_lengths_are_compiled(run_dir):
     with jax_compiles() as compiled:
         model.ranker.log_likelihoods(TEXTS + ["a film " * n for n in range(1, 9)], ["good"], 4)
         model.generate(TEXTS[:1], max_length=3)
-        model.generate(TEXTS[1:], max_length=3, batch_size=32)
+        answer = model.generate(TEXTS[1:], max_length=3, batch_size=32)
+        with jax.enable_x64(True):  # as JAX_ENABLE_X64 does
+            assert model.generate(TEXTS[1:], max_length=3, batch_size=32) == answer
     assert len(compiled) <= 3
 
 
@@ -88,8 +93,6 @@ def jax_compiles():
     """Return a context that lists what JAX compiles of rankings and generations."""
     import contextlib
     import logging
-
-    import jax
 
     class Names(logging.Handler):
         def emit(self, record):

@@ -249,6 +249,9 @@ def test_nothing_there_and_unknown_steps(tmp_path):
         prompts.read(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"must be a prompt file or hold numpy_checkpoints"):
         prompts.read(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"bank": ["super_glue/cb", "rte"]}))
+    with pytest.raises(FileNotFoundError, match=r"one prompt of the bank, such as .*glue\.cb"):
+        prompts.read(tmp_path)
     run = run_dir(tmp_path / "run")
     with pytest.raises(FileNotFoundError, match=r"`step` must be one of the run's steps \(5, 10\)"):
         prompts.read(run, 7)

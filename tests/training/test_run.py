@@ -656,7 +656,8 @@ def test_a_prompt_that_explodes_is_warned_of(go, session, tmp_path):
         warnings.simplefilter("always")
         go(tmp_path / "run", grow, steps=4)
     texts = [str(w.message) for w in caught if w.category is UserWarning]
-    assert re.match(r"the prompt's largest row has the norm 4e\+09 at step 4; the", texts[0])
+    (text,) = texts
+    assert re.match(r"the prompt's largest row has the norm 4e\+09 at step 4; the", text)
 
 
 @pytest.mark.parametrize(("mode", "best"), [("max", 2), ("min", 1)])
