@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
+from keras_spot.base import meeting
 from keras_spot.base.errors import Deserted, complaint, invalid
 
-__all__ = ["is_chief", "join", "largest", "needed", "processes", "rows_of_this", "wait"]
+__all__ = [
+    "is_chief",
+    "join",
+    "largest",
+    "needed",
+    "of_chief",
+    "processes",
+    "rows_of_this",
+    "wait",
+]
 
-_VARIABLE = "KERAS_DISTRIBUTION_"
 _LOST = ("Gloo", "closed by peer", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat", "NCCL")
-_NAMES = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
 
 
 def join() -> None:
@@ -27,21 +35,21 @@ def join() -> None:
     process), `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`.
 
     Raises:
-        InvalidArgument: some of them without the others, or another backend than JAX.
+        InvalidArgument: some of them without the others, values that are none, a port that is in
+            use, a process that was given another number of processes, or another backend than JAX.
+        Unreachable: the first process does not answer, or another does not come, for 5 minutes.
     """
-    given = [name for name in _NAMES if os.environ.get(_VARIABLE + name)]
-    if not given:
+    named = meeting.named()
+    if named is None:
         return
-    if len(given) < len(_NAMES):
-        rule = f"must be set together: {', '.join(_VARIABLE + name for name in _NAMES)}"
-        raise invalid("devices", rule, f"{_VARIABLE}{given[0]} alone")
     if keras.config.backend() != "jax":
         rule = "must be of one process with TensorFlow; several train with KERAS_BACKEND=jax"
-        raise invalid("devices", rule, f"{_VARIABLE}NUM_PROCESSES is set")
+        raise invalid("devices", rule, f"{meeting.COUNT} is set")
     import jax
 
     if not jax.distributed.is_initialized():
         before = signal.getsignal(signal.SIGTERM)
+        meeting.gather(named)
         keras.distribution.initialize()
         # JAX only notes a preemption's notice; who ends at it still shall.
         if callable(before) and threading.current_thread() is threading.main_thread():
@@ -83,10 +91,27 @@ def largest(number: int) -> int:
     """Return the largest of a number of each process; each must come here."""
     if processes() == 1:
         return number
-    import numpy as np
     from jax.experimental import multihost_utils
 
     return int(np.max(multihost_utils.process_allgather(np.int32(number))))
+
+
+def of_chief(content: bytes) -> bytes:
+    """Return what the chief gives here to every process; each must come here.
+
+    Raises:
+        Deserted: one has ended.
+    """
+    if processes() == 1:
+        return content
+    from jax.experimental import multihost_utils
+
+    with needed():
+        size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+        sent = np.zeros(size, "uint8")
+        if is_chief():
+            sent[:] = np.frombuffer(content, "uint8")
+        return np.asarray(multihost_utils.broadcast_one_to_all(sent), "uint8").tobytes()
 
 
 @contextlib.contextmanager

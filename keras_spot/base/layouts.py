@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_spot.base.errors import unsuitable
-from keras_spot.base.meshes import FSDP, MODEL, axes_of, batch_axis, matrices
+from keras_spot.base.meshes import FSDP, MODEL, axes_of, batch_axis, matrices, uneven_heads
 from keras_spot.base.reading.arrays import plain_dtype
 from keras_spot.base.reading.parts import shifted, within
 from keras_spot.base.types import Sliceable
@@ -103,11 +104,14 @@ def check_even(variables: Iterable[Any]) -> None:
             present.get_variable_layout(variable)
 
 
-def check_sharded(variables: Iterable[Any]) -> None:
+def check_sharded(variables: Iterable[Any], heads: int = 0) -> None:
     """Raise where a matrix is not spread over every axis of a mesh that spreads matrices.
+
+    Heads that do not divide by the model axis are slow: a `UserWarning` tells.
 
     Args:
         variables: a backbone's. Vectors, relative biases and scales of kernels are meant to.
+        heads: the backbone's. Default 0: they are not looked at.
 
     Raises:
         UnsuitableDevices: such a matrix, by its path.
@@ -129,6 +133,9 @@ def check_sharded(variables: Iterable[Any]) -> None:
     if whole:
         rule = f"must spread every matrix of the backbone over {' and '.join(over)}"
         raise unsuitable(rule, f"{', '.join(whole[:3])} on several devices")
+    slow = uneven_heads(heads, sizes)
+    if slow is not None:
+        warnings.warn(slow, UserWarning, stacklevel=3)
 
 
 def _parts(variable: Any) -> int:

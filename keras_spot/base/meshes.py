@@ -18,6 +18,7 @@ __all__ = [
     "matrices",
     "parse",
     "resolve",
+    "uneven_heads",
 ]
 
 # What the devices along an axis have of their own: rows of a batch; these and a part of every
@@ -141,3 +142,25 @@ def check_sides(sides: Mapping[str, tuple[str, int]], sizes: Mapping[str, int]) 
         if side % sizes.get(axis, 1):
             rule = f"must deal out the {name} evenly over {axis}"
             raise unsuitable(rule, f"{axis}:{sizes[axis]} for {side}")
+
+
+def uneven_heads(heads: int, sizes: Mapping[str, int]) -> str | None:
+    """Return what to say where the heads of attention do not divide by a mesh's model axis.
+
+    Args:
+        heads: of the backbone.
+        sizes: of the mesh's axes.
+
+    >>> uneven_heads(6, {"data": 2, "model": 4})  # doctest: +ELLIPSIS
+    '6 heads do not divide by model:4: ... slow; model:2, model:3 and model:6 divide them'
+    >>> uneven_heads(6, {"data": 4, "model": 2})
+    """
+    over = sizes.get(MODEL, 1)
+    if heads % over == 0:
+        return None
+    dividing = [f"{MODEL}:{size}" for size in range(2, heads + 1) if heads % size == 0]
+    known = " and ".join([", ".join(dividing[:-1]), dividing[-1]] if dividing[1:] else dividing)
+    return (
+        f"{heads} heads do not divide by {MODEL}:{over}: results are the same, but each attention "
+        f"deals them out anew, which is slow; {known or 'no other sizes'} divide them"
+    )

@@ -74,6 +74,8 @@ def plan_command(
             f"{topology}; memory and bytes are what XLA for CPU needs"
         )
         typer.echo(note, err=True)
+    if requests[0].slow is not None:
+        typer.echo(requests[0].slow, err=True)
     plans = []
     with _stages() as report:
         for request in requests:

@@ -135,6 +135,11 @@ class Request:
         return self.topology == CPU or not has_compiler()
 
     @property
+    def slow(self) -> str | None:
+        """What is slow of the layout, None for nothing; see `meshes.uneven_heads`."""
+        return meshes.uneven_heads(architecture(size_of(self.backbone)).num_heads, self.sizes)
+
+    @property
     def chip(self) -> str:
         """The chip's name, `"cpu"` for none."""
         return self.topology.partition(":")[0]

@@ -132,7 +132,7 @@ class PromptedT5(PromptTuning):
         self.generator = Generator(self)
         self.ranker = Ranker(self)
         self._prompt_losses = [keras.metrics.Mean(name=f"{name}_loss") for name in names or ()]
-        layouts.check_sharded(backbone.variables)
+        layouts.check_sharded(backbone.variables, backbone.num_heads)
         # `T5Seq2SeqLM`, by which KerasHub knows our presets, would make the model of a plain T5.
         keras_hub.models.Seq2SeqLM.__init__(self, inputs, self.forward_pass(inputs), **kwargs)
 

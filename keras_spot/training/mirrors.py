@@ -1,7 +1,9 @@
 """Where the processes that are not the chief keep what a run writes: in a copy that goes away."""
 
+import io
 import os
 import shutil
+import tarfile
 import tempfile
 import weakref
 from pathlib import Path
@@ -13,23 +15,38 @@ __all__ = ["folder_of"]
 
 
 def folder_of(run_dir: str | os.PathLike[str]) -> RunFolder:
-    """Return the folder of a run, on a process that is not the chief a scratch copy of it.
+    """Return the folder of a run, on a process that is not the chief a scratch copy of the chief's.
 
     All processes go through a run together, scores included, and see the same folder when they
-    begin; only the chief's is the user's.
+    begin; only the chief's is the user's. Whether their hosts share a disk does not matter.
     """
     hosts.join()
     folder = RunFolder(run_dir)
     if hosts.processes() == 1:
         return folder
     if hosts.is_chief():
-        hosts.wait("keras_spot copied")  # before the chief changes anything
+        hosts.of_chief(_packed(folder.path))  # before the chief changes anything
         return folder
     scratch = tempfile.mkdtemp(prefix="keras_spot-")
-    copy = Path(scratch) / "run"
-    if folder.path.is_dir():
-        shutil.copytree(folder.path, copy, ignore=shutil.ignore_patterns(".*", "tensorboard"))
-    hosts.wait("keras_spot copied")
-    own = RunFolder(copy)
+    own = RunFolder(Path(scratch) / "run")
     weakref.finalize(own, shutil.rmtree, scratch, ignore_errors=True)
+    content = hosts.of_chief(b"")
+    if content:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extractall(own.path, filter="data")
     return own
+
+
+def _packed(folder: Path) -> bytes:
+    """Return a folder's files as a tar archive, without locks and TensorBoard's; empty for none."""
+    if not folder.is_dir():
+        return b""
+
+    def wanted(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        name = Path(entry.name).name
+        return None if name.startswith(".") or name == "tensorboard" else entry
+
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.add(folder, arcname="", filter=wanted)
+    return content.getvalue()

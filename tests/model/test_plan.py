@@ -110,6 +110,10 @@ def test_without_libtpu_it_is_compiled_for_the_cpu_and_said_so(keras_spot, monke
     record = json.loads(out)
     assert (record["batch"], record["compiled_for"]) == (4, "cpu")
     assert record["costs"]["generation"]["fits"] is False
+    layout = ("--backbone", "t5-small", "--devices", "model:4", "--json")
+    code, _, err = keras_spot("plan", "--batch", "4", *layout)
+    assert code == 0
+    assert "\n6 heads do not divide by model:4: " in err
 
 
 def test_without_jax_the_extra_is_named(monkeypatch):

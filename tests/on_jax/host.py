@@ -13,23 +13,31 @@ from keras_spot import PromptCheckpoint, backbones, devices
 from keras_spot.base import hosts
 from keras_spot.prompts.initializers import base
 from keras_spot.training.interrupts import Signals
+from keras_spot.training.mirrors import folder_of
 
-folder, layout = sys.argv[1:]
-picked = devices(layout)
-with picked.scope():
-    model = make()
+folder, *layouts = sys.argv[1:]
 x, y, weight = data(4 * ROWS)
-losses = model.fit(
-    x,
-    y,
-    sample_weight=weight,
-    batch_size=ROWS,
-    shuffle=False,
-    verbose=0,
-    callbacks=[PromptCheckpoint(folder, every=2)],
-).history["loss"]
+
+
+def trained(layout, callbacks=()):
+    """Return the layout's name, a model that is trained in it, and its losses."""
+    picked = devices(layout)
+    with picked.scope():
+        model = make()
+    options = {"batch_size": ROWS, "shuffle": False, "verbose": 0, "callbacks": callbacks}
+    history = model.fit(x, y, sample_weight=weight, **options).history
+    return picked, model, history["loss"]
+
+
+picked, model, losses = trained(layouts[0], [PromptCheckpoint(folder, every=2)])
 outcome = {"name": picked.name, "chief": hosts.is_chief(), "losses": losses}
 outcome |= {"prompt": model.prompt.tolist(), "answers": generate(model)}
+outcome["others"] = {}
+for layout in layouts[1:]:
+    _, other, losses = trained(layout)
+    outcome["others"][layout] = {"prompt": other.prompt.tolist(), "losses": losses}
+copy = folder_of(folder)  # goes with the object
+outcome["files"] = sorted(str(file.relative_to(copy.path)) for file in copy.path.rglob("*.np[yz]"))
 with devices("model").scope():  # each process has its own columns of the embedding
     backbone = toy.shallow(**CONFIG)
     matrix = backbone.token_embedding.embeddings

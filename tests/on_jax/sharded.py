@@ -4,6 +4,7 @@ import json
 import pathlib
 import sys
 import tempfile
+import warnings
 
 import keras
 import numpy as np
@@ -32,7 +33,8 @@ def compare(layout, options):
     prompt, loss = fit(one)
     answers = None if one.num_prompts else generate(one)
     picked = devices(layout)
-    with picked.scope():
+    with picked.scope(), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
         several = make(**options)
     other, other_loss = fit(several)
     weights = several.backbone.weights
@@ -46,6 +48,7 @@ def compare(layout, options):
         "share": held / sum(w.value.nbytes for w in weights),
         "fingerprint": several.fingerprint == one.fingerprint,
         "name": picked.name,
+        "slow": [str(one.message) for one in told if "heads" in str(one.message)],
         "scale": None if scale is None else [*scale.value.addressable_shards[0].data.shape],
     }
 

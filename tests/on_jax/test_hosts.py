@@ -10,16 +10,19 @@ import sys
 import numpy as np
 import pytest
 
+from keras_spot import devices
 from keras_spot.base import errors, hosts
 from keras_spot.prompts import read
 
 HERE = pathlib.Path(__file__).parent
+LAYOUTS = ("model:4", "fsdp:4")
 
 
-def begin(folder, layout, **variables):
+def begin(folder, *layouts, **variables):
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+    env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     env |= {f"KERAS_DISTRIBUTION_{name}": str(value) for name, value in variables.items()}
-    command = [sys.executable, "-W", "ignore", str(HERE / "host.py"), str(folder), layout]
+    command = [sys.executable, "-W", "ignore", str(HERE / "host.py"), str(folder), *layouts]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=env, **pipes)
 
@@ -35,10 +38,12 @@ def test_two_processes_train_what_one_does(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
+    # Their hosts share no disk.
     together = [
         begin(
-            tmp_path / "together",
+            tmp_path / ("elsewhere" if number else "together"),
             "data",
+            *LAYOUTS,
             JOB_ADDRESSES=address,
             NUM_PROCESSES=2,
             PROCESS_ID=number,
@@ -46,7 +51,7 @@ def test_two_processes_train_what_one_does(tmp_path):
         for number in range(2)
     ]
     one, two, three = map(outcome, (alone, *together))
-    assert [each["name"] for each in (one, two, three)] == ["one_device", "data:2", "data:2"]
+    assert [each["name"] for each in (one, two, three)] == ["one_device", "data:4", "data:4"]
     assert [each["chief"] for each in (two, three)] == [True, False]
     assert two["prompt"] == three["prompt"]
     assert two["table"] == three["table"] == one["table"]
@@ -55,17 +60,24 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert [each["stopping"] for each in (one, two, three)] == [None, 15, 15]  # one got it
     np.testing.assert_allclose(two["prompt"], one["prompt"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-5)
+    assert two["others"] == three["others"]
+    for layout in LAYOUTS:
+        of_layout = two["others"][layout]
+        np.testing.assert_allclose(of_layout["prompt"], one["prompt"], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(of_layout["losses"], one["losses"], rtol=1e-5)
+    assert two["files"] == three["files"] == one["files"]
+    assert len(two["files"]) >= 2
+    assert not (tmp_path / "elsewhere").exists()
     written = read(tmp_path / "together", 4).values
     np.testing.assert_array_equal(written, np.array(two["prompt"], "float32"))
     lines = (tmp_path / "together" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4]
 
 
-def test_half_of_an_address_is_refused(tmp_path):
-    process = begin(tmp_path, "data", NUM_PROCESSES=2)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "`devices` must be set together: KERAS_DISTRIBUTION_JOB_ADDRESSES" in err
+def test_half_of_an_address_is_refused(monkeypatch):
+    monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
+    with pytest.raises(errors.InvalidArgument, match=r"^`devices` must be set together: KERAS_"):
+        devices("data")
 
 
 @pytest.mark.parametrize("name", ["MultiWorkerMirroredStrategy"])

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from keras_spot.base import meshes
+
 HERE = pathlib.Path(__file__).parent
 
 
@@ -36,6 +38,13 @@ def test_several_devices_equal_one(outcome, case):
 def test_the_layout_has_a_name(outcome):
     names = [outcome[case]["name"] for case in ("data", "model", "both", "fsdp", "bank")]
     assert names == ["data:8", "model:8", "data:2,model:4", "fsdp:8", "fsdp:4,model:2"]
+
+
+def test_heads_that_the_model_axis_does_not_divide_are_told(outcome):
+    told = {case: outcome[case]["slow"] for case in ("data", "model", "both", "fsdp", "bank")}
+    slow = meshes.uneven_heads(4, {"data": 1, "model": 8})
+    assert slow.endswith("which is slow; model:2 and model:4 divide them")
+    assert told == {"data": [], "model": [slow], "both": [], "fsdp": [], "bank": []}
 
 
 def test_scales_of_blocks_lie_where_their_kernels_do(outcome):
