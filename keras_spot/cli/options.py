@@ -337,7 +337,8 @@ def load_model(
     if dtype is None and dtype_of_run:
         dtype = known.get("dtype")
     options |= {"dtype": dtype, "quantize": known.get("quantize")}
-    with scope_of(layout):
+    # What is quantised is told, but not among the answers.
+    with scope_of(layout), contextlib.redirect_stdout(sys.stderr):
         if len(paths) == 1:
             model = build(backbone, paths[0], **options)
         else:

@@ -357,7 +357,17 @@ def _folding(soft_prompt: SoftPrompt, function: Any) -> Any:
 
 
 def _in_place(model: PromptTuning) -> contextlib.AbstractContextManager:
-    """Return the scope of a model's devices, with all that is made already on them."""
+    """Return the scope of a model's devices, with all that is made already on them.
+
+    Raises:
+        InvalidArgument: the scope of other devices around a model that was made outside of any.
+    """
+    present = keras.distribution.distribution()
+    if model.distribution is None and present is not None:
+        rule = "must be made inside the scope of its devices, or used outside of it"
+        raise invalid(
+            "model", rule, f"a model of one device in the scope of {layouts.name_of(present)}"
+        )
     optimizer = getattr(model, "optimizer", None)  # there is none before `compile`
     layouts.settle(_variables([model, optimizer, *model.metrics]), model.distribution)
     return layouts.scope(model.distribution)

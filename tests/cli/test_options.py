@@ -70,13 +70,20 @@ def test_a_run_of_options():
     )
 
 
-def test_a_prompt_answers_on_the_backbone_of_its_run(monkeypatch, tmp_path):
+def test_a_prompt_answers_on_the_backbone_of_its_run(monkeypatch, tmp_path, capsys):
+    def build_it(backbone, prompt, **given):
+        print("quantize: int8")
+        return backbone, given
+
     known = {"backbone_name": "tiny", "dtype": "bfloat16", "quantize": "int8", "input_length": 9}
     monkeypatch.setattr(options, "recorded", lambda prompt: known)
-    monkeypatch.setattr(build, "build", lambda backbone, prompt, **given: (backbone, given))
+    monkeypatch.setattr(build, "build", build_it)
     backbone, given = options.load_model(None, str(tmp_path), None)
     assert backbone == "tiny"
     assert given == {"dtype": "bfloat16", "quantize": "int8", "input_length": 9}
     assert options.load_model(None, str(tmp_path), "float32")[1]["dtype"] == "float32"
     # What is exported is served elsewhere.
     assert options.load_model(None, str(tmp_path), None, dtype_of_run=False)[1]["dtype"] is None
+    out, told = capsys.readouterr()
+    assert out == ""  # which is for the answers
+    assert told.startswith("quantize")

@@ -158,6 +158,9 @@ def refused():
     note("two of batches", lambda: devices("data:2,fsdp:4"))
     note("unknown", lambda: devices("fdsp:8"))
     note("no tpu", lambda: devices("tpu"))
+    whole = make()
+    with devices("data:8").scope():
+        note("made outside", lambda: fit(whole))
     with devices("model:3").scope():
         note("uneven preset", lambda: backbones.load("tiny"))
     with devices("model:8").scope():
