@@ -45,13 +45,14 @@ def filled(backbone: Any, quantize: str | None = None) -> Iterator[Put]:
     Raises:
         InvalidArgument: a weight that the devices cannot share evenly; none has numbers then.
     """
-    from keras_spot.base import layouts
+    from keras_spot.base import hosts, layouts
 
     layouts.check_even(blank_weights(backbone))
-    with quantized.one_by_one(backbone, quantize) as put_quantized:
-        yield put if put_quantized is None else put_quantized
-    for weight in blank_weights(backbone):
-        weight._deferred_initialize()
+    with hosts.needed():
+        with quantized.one_by_one(backbone, quantize) as put_quantized:
+            yield put if put_quantized is None else put_quantized
+        for weight in blank_weights(backbone):
+            weight._deferred_initialize()
 
 
 @contextlib.contextmanager

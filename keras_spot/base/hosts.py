@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,16 +16,19 @@ from keras_spot.base import meeting
 from keras_spot.base.errors import Deserted, complaint, invalid
 
 __all__ = [
+    "has_joined",
     "is_chief",
     "join",
     "largest",
     "needed",
     "of_chief",
+    "part",
     "processes",
     "rows_of_this",
     "wait",
 ]
 
+_PARTING = 10.0  # seconds
 _LOST = ("Gloo", "closed by peer", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat", "NCCL")
 
 
@@ -54,6 +58,24 @@ def join() -> None:
         # JAX only notes a preemption's notice; who ends at it still shall.
         if callable(before) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+def has_joined() -> bool:
+    """Return whether other processes were joined; looks at no device."""
+    jax = sys.modules.get("jax")
+    return jax is not None and bool(jax.distributed.is_initialized())
+
+
+def part() -> None:
+    """Wait some seconds, as this process fails, whether the others end as well.
+
+    Then it may end without a word of JAX's; who goes on hears of it where it needs this one next.
+    """
+    import jax
+
+    leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    leaving.start()
+    leaving.join(_PARTING)
 
 
 def processes() -> int:

@@ -9,9 +9,10 @@ import re
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -66,22 +67,40 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort, Stopped) as stop:  # outside the training of a run
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
         print("interrupted", file=sys.stderr)
-        sys.exit(_interrupted(number))
+        _leave(_interrupted(number))
     except BrokenPipeError:  # whoever read the output has seen enough
         sys.stderr.close()
         sys.exit(141)
     except Exception as error:
         if received:  # TensorFlow makes an error of its own of what ends its callbacks
             print("interrupted", file=sys.stderr)
-            sys.exit(_interrupted(received[0]))
+            _leave(_interrupted(received[0]))
         message = user_message(error)
         if message is None:
-            raise
-        print(f"error: {message}", file=sys.stderr, flush=True)
-        if isinstance(error, errors.Deserted):  # else 100 seconds pass, and JAX aborts
-            sys.stdout.flush()
-            os._exit(2)
-        sys.exit(2)
+            traceback.print_exc()
+        else:
+            print(f"error: {message}", file=sys.stderr, flush=True)
+        _leave(1 if message is None else 2, at_once=isinstance(error, errors.Deserted))
+
+
+def _leave(code: int, at_once: bool = False) -> NoReturn:
+    """End a command that failed.
+
+    Where other processes train with this one JAX would wait for them at its end, for minutes, and
+    they for what this one does not do any more.
+
+    Args:
+        code: the exit code.
+        at_once: one of the others has ended already. Default False.
+    """
+    hosts = sys.modules.get("keras_spot.base.hosts")
+    if hosts is not None and hosts.has_joined():
+        if not at_once:
+            hosts.part()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _interrupted(number: int) -> int:

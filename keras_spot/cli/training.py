@@ -95,7 +95,7 @@ def train_command(
         raise invalid("prompt_init", rule, ", ".join(starts))
     run = run_of(given)
     prepare_tensorflow()
-    from keras_spot.base import progress
+    from keras_spot.base import hosts, progress
     from keras_spot.prompts import initializers
     from keras_spot.training.execute import execute
     from keras_spot.transfer.retrieval import Learned, retrieve
@@ -117,6 +117,8 @@ def train_command(
                 strategy = Learned(weights or "softmax", joint=train_weights == "with")
             transferred = retrieve(strategy, run, run_dir, library, k=k, progress=follow, **options)
             trained = transferred.run
+    if not hosts.is_chief():
+        return
     if transferred is not None:
         _show_sources(transferred)
         if transferred.weights:
@@ -154,11 +156,13 @@ def train_bank_command(
         given = _from_multitask(prompt_init_multitask, given)
     run = run_of({**given, "names": name}, bank=True)
     prepare_tensorflow()
-    from keras_spot.base import progress
+    from keras_spot.base import hosts, progress
     from keras_spot.training.execute import execute
 
     with saved_when_stopped(), progress.bars() as follow:
         bank = execute(run, run_dir, progress=follow("bank", run.total_steps), restart=restart)
+    if not hosts.is_chief():
+        return
     for of_prompt, trained in bank.runs.items():
         best = f" {_best(trained)}" if trained.best else ""
         typer.echo(f"{of_prompt}:{best} run: {trained.run_dir}")

@@ -86,11 +86,12 @@ def execute(
         restart: set what is in the folder aside and start anew. Default False.
 
     Raises:
-        InvalidArgument: a folder with another run, a split without labels, and what `build` raises.
+        InvalidArgument: a folder with another run, a split without labels, another run than the
+            first of several processes makes, and what `build` raises.
         MissingFile: data that are not prepared, or a prompt that is not there.
     """
     from keras_spot.base import hosts
-    from keras_spot.training.mirrors import folder_of
+    from keras_spot.training.mirrors import check_alike, folder_of
 
     folder = folder_of(run_dir)
     folder.owner.check_free()
@@ -98,6 +99,7 @@ def execute(
     if restart:
         folder.set_aside()
     record = run.record()
+    check_alike(record)
     folder.check(record, partly=True)  # before anything slow
     from keras_spot.training.checkpoints import PromptCheckpoint
     from keras_spot.training.evaluate import check_labelled
@@ -110,8 +112,9 @@ def execute(
         for task in run.tasks:
             for split in run.scored(task):
                 check_labelled(task, split, run.data_dir)
-        session = Session(run, loaded=loaded)
-    with session.devices.scope():
+        with hosts.needed():
+            session = Session(run, loaded=loaded)
+    with hosts.needed(), session.devices.scope():
         session.start(run)
     model, steps = session.model, run.total_steps
 
@@ -159,14 +162,25 @@ def execute(
                 shuffle=False,
             )
     hosts.wait("keras_spot trained")
-    return trained(run, RunFolder(run_dir), model)
+    return trained(run, RunFolder(run_dir), model, folder)
 
 
-def trained(run: Run, folder: RunFolder, model: "PromptedT5") -> TrainedBank:
-    """Return what a run has left in its folder."""
+def trained(
+    run: Run, folder: RunFolder, model: "PromptedT5", copy: RunFolder | None = None
+) -> TrainedBank:
+    """Return what a run has left in its folder.
+
+    Args:
+        run: what was trained.
+        folder: its folder.
+        model: the trained one.
+        copy: where the same is read, on a process that does not see the folder. Default: there.
+    """
     runs = {}
     for member in run.members:
-        own = folder.of_prompt(member.name) if run.is_bank else folder
-        own.check_best()
-        runs[member.name] = TrainedRun(model, own.path, own.best, own.metrics())
+        own, read = (
+            one.of_prompt(member.name) if run.is_bank else one for one in (folder, copy or folder)
+        )
+        read.check_best()
+        runs[member.name] = TrainedRun(model, own.path, read.best, read.metrics())
     return TrainedBank(model, folder.path, runs)

@@ -1,17 +1,22 @@
-"""Where the processes that are not the chief keep what a run writes: in a copy that goes away."""
+"""Several processes that make one run: where all but the first keep what it writes, a copy."""
 
 import io
+import json
 import os
 import shutil
 import tarfile
 import tempfile
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from keras_spot.base import hosts
+from keras_spot.base.errors import invalid
+from keras_spot.base.json_text import to_json
 from keras_spot.training.run_folder import RunFolder
 
-__all__ = ["folder_of"]
+__all__ = ["check_alike", "folder_of"]
 
 
 def folder_of(run_dir: str | os.PathLike[str]) -> RunFolder:
@@ -35,6 +40,23 @@ def folder_of(run_dir: str | os.PathLike[str]) -> RunFolder:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             archive.extractall(own.path, filter="data")
     return own
+
+
+def check_alike(record: Mapping[str, Any]) -> None:
+    """Raise InvalidArgument on every process if one is to make another run than the chief.
+
+    Args:
+        record: of the run.
+    """
+    own = json.loads(to_json(record))
+    first = json.loads(hosts.of_chief(to_json(record).encode()))
+    other = [key for key in sorted({*own, *first}) if own.get(key) != first.get(key)]
+    differing = hosts.largest(len(other))
+    if differing:
+        beside = [f"{key}={own.get(key)!r} beside {first.get(key)!r}" for key in other]
+        rule = "must be the same command on each of them"
+        received = ", ".join(beside) or f"another with {differing} differences"
+        raise invalid("processes", rule, received)
 
 
 def _packed(folder: Path) -> bytes:

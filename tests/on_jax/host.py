@@ -10,10 +10,10 @@ import toy
 from sharded_toy import CONFIG, ROWS, data, generate, make
 
 from keras_spot import PromptCheckpoint, backbones, devices
-from keras_spot.base import hosts
+from keras_spot.base import errors, hosts
 from keras_spot.prompts.initializers import base
 from keras_spot.training.interrupts import Signals
-from keras_spot.training.mirrors import folder_of
+from keras_spot.training.mirrors import check_alike, folder_of
 
 folder, *layouts = sys.argv[1:]
 x, y, weight = data(4 * ROWS)
@@ -52,4 +52,8 @@ with signals.noted():
     signals.agree()
     signals.received = None  # it is not given once more
 outcome["stopping"] = signals.stopping
+try:
+    check_alike({"task": "movies", "steps": 4 if hosts.is_chief() else 5})
+except errors.InvalidArgument as error:
+    outcome["unlike"] = str(error)
 print(json.dumps(outcome))

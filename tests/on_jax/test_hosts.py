@@ -68,6 +68,9 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert two["files"] == three["files"] == one["files"]
     assert len(two["files"]) >= 2
     assert not (tmp_path / "elsewhere").exists()
+    rule = "`processes` must be the same command on each of them. Received:"
+    unlike = [f"{rule} another with 1 differences", f"{rule} steps=5 beside 4"]
+    assert [each.get("unlike") for each in (one, two, three)] == [None, *unlike]
     written = read(tmp_path / "together", 4).values
     np.testing.assert_array_equal(written, np.array(two["prompt"], "float32"))
     lines = (tmp_path / "together" / "metrics.jsonl").read_text().splitlines()
@@ -78,6 +81,21 @@ def test_half_of_an_address_is_refused(monkeypatch):
     monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
     with pytest.raises(errors.InvalidArgument, match=r"^`devices` must be set together: KERAS_"):
         devices("data")
+
+
+def test_a_command_that_fails_does_not_wait_for_the_others(monkeypatch, keras_spot):
+    ends = []
+
+    def leave(code):
+        ends.append(code)
+        sys.exit(code)
+
+    monkeypatch.setattr(hosts, "has_joined", lambda: True)
+    monkeypatch.setattr(hosts, "part", lambda: ends.append("parted"))
+    monkeypatch.setattr(os, "_exit", leave)
+    code, _, err = keras_spot("evaluate", "--task", "nothing", "--prompt", "nowhere")
+    assert (code, ends) == (2, ["parted", 2])
+    assert err.startswith("error: ")
 
 
 @pytest.mark.parametrize("name", ["MultiWorkerMirroredStrategy"])
