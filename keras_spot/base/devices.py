@@ -167,7 +167,13 @@ def _on_jax(choice: str, axes: dict[str, int | None] | None) -> Devices:
 
     hosts.join()
     hide_from_tensorflow()
-    present = jax.devices()
+    try:
+        present = jax.devices()
+    except (RuntimeError, AssertionError) as error:  # a TPU that another process has, or none
+        reason = str(error).partition("\n")[0] or "no device"
+        rule = "must be of a platform that JAX can start"
+        received = f"JAX_PLATFORMS={jax.config.jax_platforms or ''}: {reason}"
+        raise invalid("devices", rule, received) from None
     platform = present[0].platform
     if choice == "tpu" and platform != "tpu":
         raise invalid("devices", "must be a TPU that JAX sees", f"'tpu' with {platform.upper()}")

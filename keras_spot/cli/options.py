@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_origin
 
 import typer
 
-from keras_spot.base.backend import check_backend
+from keras_spot.base.backend import COMPLETE, check_backend
 from keras_spot.base.errors import invalid, missing_file
 from keras_spot.base.quiet import without_start_up_notes
 from keras_spot.base.recipe import Recipe
@@ -184,7 +184,7 @@ def prepare_tensorflow() -> None:
     Raises:
         InvalidArgument, MissingExtra: Keras' backend is unknown or not installed.
     """
-    check_backend()
+    check_backend(COMPLETE)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

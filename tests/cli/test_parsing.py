@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from keras_spot import cli
+from keras_spot.base import backend as backends
 from keras_spot.base import remote
 from keras_spot.base.versions import __version__
 from keras_spot.cli import options
@@ -129,12 +130,16 @@ def test_a_command_starts_quietly_and_reads_utf_8_in_any_locale(tmp_path):
     assert (process.returncode, process.stdout, process.stderr) == (2, b"", message)
 
 
-def test_a_backend_that_is_not_there_is_one_line(tmp_path):
+def test_a_backend_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("KERAS_BACKEND", "openvino")
+    with pytest.raises(ImportError, match=r"must be a backend that is installed \(pip install op"):
+        backends.check_backend()
+    monkeypatch.undo()
+    np.save(tmp_path / "p.npy", np.zeros((2, 256), "float32"))
     for backend, message in {
-        "openvino": "must be a backend that is installed (pip install openvino). Received: "
-        "openvino",
-        "pytorch": "must be a known name. Received: KERAS_BACKEND='pytorch' (did you mean "
-        "'torch'?)",
+        "torch": "must be tensorflow or jax for this. Received: torch",
+        "jaxx": "must be a known name. Received: KERAS_BACKEND='jaxx' (did you mean 'jax'?)",
     }.items():
         process = call("predict", "--prompt", tmp_path / "p.npy", "text", KERAS_BACKEND=backend)
         expected = f"error: `KERAS_BACKEND` {message}\n".encode()

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import warnings
 
+import jax
 import keras
 import numpy as np
 import toy
@@ -143,6 +144,10 @@ def halves():
     return keras.distribution.TensorLayout([None, "model"], mesh)
 
 
+def broken():
+    raise RuntimeError("Unable to initialize backend 'tpu': it is in use\nby another")
+
+
 def refused():
     messages = {}
 
@@ -158,6 +163,9 @@ def refused():
     note("two of batches", lambda: devices("data:2,fsdp:4"))
     note("unknown", lambda: devices("fdsp:8"))
     note("no tpu", lambda: devices("tpu"))
+    present, jax.devices = jax.devices, broken
+    note("no platform", lambda: devices("auto"))
+    jax.devices = present
     whole = make()
     with devices("data:8").scope():
         note("made outside", lambda: fit(whole))

@@ -86,6 +86,8 @@ def test_what_a_mesh_cannot_hold_is_refused(outcome):
         "unknown": "`devices` must be a known name. Received: devices='fdsp:8' "
         "(did you mean 'fsdp'?)",
         "no tpu": "`devices` must be a TPU that JAX sees. Received: 'tpu' with CPU",
+        "no platform": "`devices` must be of a platform that JAX can start. Received: "
+        "JAX_PLATFORMS=cpu: Unable to initialize backend 'tpu': it is in use",
         "made outside": "`model` must be made inside the scope of its devices, or used outside of "
         "it. Received: a model of one device in the scope of data:8",
         "uneven": "`devices` must deal out token_embedding/embeddings evenly over model. "
