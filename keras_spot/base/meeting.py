@@ -11,7 +11,7 @@ import time
 
 from keras_spot.base.errors import Unreachable, complaint, invalid
 
-__all__ = ["ADDRESSES", "COUNT", "NUMBER", "PATIENCE", "Meeting", "gather", "named"]
+__all__ = ["ADDRESSES", "COUNT", "NUMBER", "PATIENCE", "Meeting", "check_alone", "gather", "named"]
 
 _PREFIX = "KERAS_DISTRIBUTION_"
 ADDRESSES, COUNT = f"{_PREFIX}JOB_ADDRESSES", f"{_PREFIX}NUM_PROCESSES"
@@ -71,6 +71,17 @@ def named() -> Meeting | None:
         rule = f"must be the first process' address or one for each of {COUNT}={count}"
         raise invalid(ADDRESSES, rule, f"{len(addresses)} addresses")
     return Meeting(first["host"].strip("[]"), int(first["port"]), count, number)
+
+
+def check_alone(rule: str) -> None:
+    """Raise InvalidArgument where the environment names several processes.
+
+    Args:
+        rule: why one alone does the work, as in `errors.invalid`.
+    """
+    meeting = named()
+    if meeting is not None and meeting.count > 1:
+        raise invalid("processes", rule, f"{COUNT}={meeting.count}")
 
 
 def gather(meeting: Meeting) -> None:

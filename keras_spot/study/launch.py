@@ -15,6 +15,7 @@ from keras_spot import backbones
 from keras_spot.base.claims import STALE_AFTER
 from keras_spot.base.cores import usable_cores
 from keras_spot.base.errors import Unfinished, check_installed, invalid, unknown
+from keras_spot.base.meeting import check_alone
 from keras_spot.study.description import Study, load
 from keras_spot.study.engine import Trainer, work
 from keras_spot.study.table import Row, Status, StudyFolder, status
@@ -55,6 +56,7 @@ def run(
         MissingFile: data that are not prepared.
         Unfinished: cells that went wrong, or workers that died; everything else is finished.
     """
+    check_alone("must be one for each call of a study; others may make its cells at the same time")
     study = study if isinstance(study, Study) else load(study)
     if workers != "ray" and (type(workers) is not int or workers < 1):
         raise invalid("workers", "must be a positive integer or 'ray'", f"workers={workers!r}")

@@ -23,6 +23,7 @@ import numpy as np
 
 from keras_spot import prompts, tasks, transfer
 from keras_spot.base.errors import invalid, unknown
+from keras_spot.base.meeting import check_alone
 from keras_spot.training.execute import TrainedRun
 from keras_spot.training.owner import TRANSFER_LOCK
 from keras_spot.training.run import Run
@@ -292,6 +293,9 @@ def retrieve(
         raise invalid("run", "must be of one prompt and one task", f"{len(run.tasks)} tasks")
     if strategy.needs_scores and run.validation_split == "":
         raise invalid("validation_split", "must not be empty to choose the best by", "''")
+    check_alone(
+        "must be one for a transfer, whose runs build on each other's files; train takes more"
+    )
     with RunFolder(run_dir).owner.owned(TRANSFER_LOCK):
         target = Target(run, run_dir, library, k, by, progress)
         target.rank(strategy.name, embedding_steps, strategy.settings)

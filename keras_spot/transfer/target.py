@@ -201,10 +201,6 @@ class Target:
         self._write()
 
     def _write(self) -> None:
-        from keras_spot.base import hosts
-
-        if not hosts.is_chief():
-            return
         with atomic_write(self.folder.path / RECORD, "w") as file:
             file.write(to_json(self.record, indent=1) + "\n")
 

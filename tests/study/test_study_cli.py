@@ -8,6 +8,7 @@ import test_study
 from rich import console
 
 from keras_spot import cli
+from keras_spot.base.meeting import ADDRESSES, COUNT, NUMBER
 from keras_spot.cli import studying
 from keras_spot.study import launch
 from keras_spot.study.table import Status
@@ -95,6 +96,14 @@ def test_mistakes_are_one_line(keras_spot, file, tmp_path, monkeypatch, words, m
     code, out, err = keras_spot(*words)
     assert (code, out.strip(), err) == (2, "", message)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["study.yaml"]
+
+
+def test_processes_that_train_together_make_no_study(file, tmp_path, monkeypatch):
+    for name, value in zip((ADDRESSES, COUNT, NUMBER), ("here:1", "2", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"^`processes` must be one for each call of a study; "):
+        launch.run(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_methods_wrong_setting_is_refused_before_anything_runs(keras_spot, file, tmp_path):

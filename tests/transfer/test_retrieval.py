@@ -15,6 +15,7 @@ import keras_spot
 from keras_spot import PromptLibrary, Recipe, Run, backbones, prompts, tasks, transfer
 from keras_spot.base.errors import InvalidArgument
 from keras_spot.base.json_text import to_json
+from keras_spot.base.meeting import ADDRESSES, COUNT, NUMBER
 from keras_spot.model import build
 from keras_spot.training.execute import TrainedRun
 from keras_spot.training.run_folder import RunFolder
@@ -288,7 +289,7 @@ def test_arithmetic_adds_task_vectors_to_the_initial_prompt(library, options, in
     assert sum(done.weights) == pytest.approx(1)
 
 
-def test_what_a_retrieval_refuses(averaged, library, options, tmp_path):
+def test_what_a_retrieval_refuses(averaged, library, options, tmp_path, monkeypatch):
     folder, run_dir = averaged.run.run_dir, tmp_path / "run"
 
     fingerprint = backbones.fingerprint(options["backbone"])
@@ -345,6 +346,10 @@ def test_what_a_retrieval_refuses(averaged, library, options, tmp_path):
             mistake()
         assert str(error.value) == message
         assert not run_dir.exists()
+    for name, value in zip((ADDRESSES, COUNT, NUMBER), ("here:1", "2", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"^`processes` must be one for a transfer, .*=2$"):
+        call()()
 
 
 def test_sources_that_a_strategy_cannot_use(library, options, run_dir):
