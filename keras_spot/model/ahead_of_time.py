@@ -22,7 +22,7 @@ import numpy as np
 
 from keras_spot.backbones import quantized
 from keras_spot.base import meshes
-from keras_spot.base.errors import USER_ERRORS
+from keras_spot.base.errors import USER_ERRORS, invalid
 from keras_spot.model import plan as planning
 from keras_spot.model.generate_functions import INPUTS
 from keras_spot.model.operations import operations as count_operations
@@ -72,8 +72,12 @@ def mesh_of(request: Request) -> Any:
     else:
         from jax.experimental import topologies
 
-        described = topologies.get_topology_desc(platform="tpu", topology_name=request.topology)
-        present = described.devices
+        try:
+            name = request.topology
+            present = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        except jax.errors.JaxRuntimeError as error:  # sides that a TPU's hosts cannot have
+            rule = "must be one that libtpu knows"
+            raise invalid("topology", rule, f"{request.topology} ({error})") from None
     sizes = request.sizes
     chips = np.array(present[: math.prod(sizes.values())]).reshape(tuple(sizes.values()))
     return jax.sharding.Mesh(chips, tuple(sizes))

@@ -267,6 +267,14 @@ print(json.dumps(made))
     assert made == [size and [size, False, None] for size in TOO_LARGE.values()]
 
 
+def test_a_topology_that_no_hosts_make_up_is_told():
+    if not planning.has_compiler():
+        pytest.skip("needs libtpu, which is not installed")
+    request = planning.Request(backbone="t5-small", topology="v5e:3x3")
+    with pytest.raises(ValueError, match=r"^`topology` must be one that libtpu knows.*v5e:3x3"):
+        planning.plan(request)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whoever_stops_it_leaves_no_process(number):
     if importlib.util.find_spec("jax") is None:
