@@ -78,6 +78,9 @@ def mesh_of(request: Request) -> Any:
         except jax.errors.JaxRuntimeError as error:  # sides that a TPU's hosts cannot have
             rule = "must be one that libtpu knows"
             raise invalid("topology", rule, f"{request.topology} ({error})") from None
+        if len(present) != request.chips:  # a v4's two cores are devices of their own here
+            rule = "must be of chips that libtpu takes as one device each"
+            raise invalid("topology", rule, f"{request.topology}, as {len(present)} devices")
     sizes = request.sizes
     chips = np.array(present[: math.prod(sizes.values())]).reshape(tuple(sizes.values()))
     return jax.sharding.Mesh(chips, tuple(sizes))

@@ -145,6 +145,11 @@ class Request:
         return self.topology.partition(":")[0]
 
     @property
+    def chips(self) -> int | None:
+        """How many chips the topology has, None for a CPU, which has as many as are asked for."""
+        return _chips(self.topology)
+
+    @property
     def sizes(self) -> dict[str, int]:
         """The sizes of the mesh's axes, that of batches first, then that of the model."""
         axes = {meshes.DATA: 1} if self.devices == "one_device" else meshes.parse(self.devices)
@@ -152,7 +157,7 @@ class Request:
             known = ["one_device", "data", "fsdp", "model", "model:8", "data:2,model:4"]
             raise unknown("devices", self.devices, known)
         given = math.prod(size for size in axes.values() if size)
-        return meshes.resolve(self.devices, axes, _chips(self.topology) or given)
+        return meshes.resolve(self.devices, axes, self.chips or given)
 
 
 @dataclasses.dataclass(frozen=True)

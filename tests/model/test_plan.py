@@ -267,11 +267,18 @@ print(json.dumps(made))
     assert made == [size and [size, False, None] for size in TOO_LARGE.values()]
 
 
-def test_a_topology_that_no_hosts_make_up_is_told():
+@pytest.mark.parametrize(
+    ("topology", "rule"),
+    [
+        ("v5e:3x3", "one that libtpu knows"),
+        ("v4:2x2x1", "of chips that libtpu takes"),
+    ],
+)
+def test_a_topology_that_libtpu_has_otherwise_is_refused(topology, rule):
     if not planning.has_compiler():
         pytest.skip("needs libtpu, which is not installed")
-    request = planning.Request(backbone="t5-small", topology="v5e:3x3")
-    with pytest.raises(ValueError, match=r"^`topology` must be one that libtpu knows.*v5e:3x3"):
+    request = planning.Request(backbone="t5-small", topology=topology)
+    with pytest.raises(ValueError, match=rf"^`topology` must be {rule}.*{topology}"):
         planning.plan(request)
 
 
