@@ -269,7 +269,7 @@ def recorded_task(prompt: str) -> Any:
     """Return the task that a prompt was trained on, None where it is not recorded.
 
     Raises:
-        KerasSpotError: no prompt is there.
+        InvalidArgument, MissingFile: no prompt is there.
     """
     from keras_spot import prompts
     from keras_spot.training import contents
