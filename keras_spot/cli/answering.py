@@ -69,6 +69,7 @@ def evaluate_command(
     if record is None:
         raise invalid("task", "must be given for a prompt that records none", prompt)
     prepare_tensorflow()
+    from keras_spot.base import hosts
     from keras_spot.training.evaluate import evaluate
     from keras_spot.training.evaluation import PREDICTIONS
 
@@ -82,7 +83,10 @@ def evaluate_command(
         data_dir=data_dir,
         batch_size=batch_size,
         limit=limit,
+        progress="auto" if hosts.is_chief() else None,
     )
+    if not hosts.is_chief():
+        return
     if predictions:
         evaluation.write(predictions, overwrite)
         announce(predictions, notice)
@@ -132,6 +136,7 @@ def submit_command(
     """Write a GLUE or SuperGLUE submission file from a task's test split."""
     record = find_task(task)
     prepare_tensorflow()
+    from keras_spot.base import hosts
     from keras_spot.training import submission
     from keras_spot.training.evaluate import submit
 
@@ -147,7 +152,8 @@ def submit_command(
         batch_size=batch_size,
         overwrite=overwrite,
     )
-    typer.echo(f"saved: {file}{notice}")
+    if hosts.is_chief():
+        typer.echo(f"saved: {file}{notice}")
 
 
 @app.command("export")

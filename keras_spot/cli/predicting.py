@@ -1,5 +1,6 @@
 """`keras-spot predict`: answers to texts, to rows that the run's task reads, or to a split."""
 
+import collections
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -94,6 +95,7 @@ def predict_command(
         rule = "must be given for a prompt that does not record what it was trained on"
         raise invalid("task", rule, prompt)
     prepare_tensorflow()
+    from keras_spot.base import hosts
     from keras_spot.training import predict
     from keras_spot.training.evaluation import PREDICTIONS, write_predictions
 
@@ -113,7 +115,9 @@ def predict_command(
         records = predict.predict(model, asked, split, **options)
         if split == predict.GIVEN:
             records = _without_place(records)
-    if output is None:
+    if not hosts.is_chief():
+        collections.deque(records, maxlen=0)  # answers with the chief, and leaves the telling to it
+    elif output is None:
         for record in records:
             typer.echo(to_json(record, ensure_ascii=False, default=str))
             sys.stdout.flush()

@@ -205,12 +205,17 @@ def submit(
         overwrite: replace any file of that name, not only an earlier submission.
 
     Returns:
-        The file's path.
+        The file's path. Of several processes that answer together the first alone writes it.
     """
+    from keras_spot.base import hosts
+
     task = tasks.get(task)
-    remote.may_write(submission.destination(task, folder, split), submission.KIND, overwrite)
+    file = submission.destination(task, folder, split)
+    remote.may_write(file, submission.KIND, overwrite)
     examples = list(load_examples(task, split, data_dir=data_dir))
     answers, _ = answer(model, task, examples, method=method, batch_size=batch_size, prompt=prompt)
+    if not hosts.is_chief():
+        return file
     return submission.write(task, answers, examples, folder, split, overwrite=overwrite)
 
 

@@ -62,6 +62,23 @@ def test_fields_are_put_into_the_template(predict):
     assert set(record) == {"index", "input", "prediction"}
 
 
+def test_of_several_processes_the_first_alone_tells_and_writes(
+    keras_spot, trained, data_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("keras_spot.base.hosts.is_chief", lambda: False)
+    prompt, out = ("--prompt", trained), tmp_path / "out.jsonl"
+    fields = ("--field", "text=a fine film", "--field", "stars=5")
+    movies = ("--task", "synthetic/movies", "--data-dir", data_dir, "--limit", "2")
+    scored = ("evaluate", *prompt, *movies, "--predictions", out)
+    for words in (("predict", *prompt, *fields), ("predict", *prompt, *fields, "--output", out)):
+        assert keras_spot(*words) == (0, "", "")
+    assert keras_spot(*scored) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert keras_spot(*scored)[0] == 0
+    assert len(out.read_text().splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

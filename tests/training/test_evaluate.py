@@ -86,11 +86,15 @@ def test_beams_find_likelier_answers_and_leave_the_sampler_alone(model, data_dir
             assert actual[0] >= actual[1] - 1e-3
 
 
-def test_submission_files_come_from_test_splits(model, data_dir, tmp_path):
+def test_submission_files_come_from_test_splits(model, data_dir, tmp_path, monkeypatch):
     import dataclasses
 
     task = dataclasses.replace(tasks.get("synthetic/movies"), name="glue/sst2")
-    path = submit(model, task, tmp_path, "test", method="rank", data_dir=data_dir)
+    with monkeypatch.context() as patch:  # another process writes it
+        patch.setattr("keras_spot.base.hosts.is_chief", lambda: False)
+        path = submit(model, task, tmp_path, "test", method="rank", data_dir=data_dir)
+    assert not path.exists()
+    assert path == submit(model, task, tmp_path, "test", method="rank", data_dir=data_dir)
     lines = path.read_text().splitlines()
     assert path.name == "SST-2.tsv"
     assert lines[0] == "index\tprediction"
