@@ -45,6 +45,8 @@ ROWS = [
     Request("t5-large", "v6e:2x2", _ONE, 32),
     Request("t5-base", "v6e:2x2", _ONE, 32),
     Request("t5-base", "v5p:2x2x1", _ONE, 32),
+    Request("t5-xl", "v5e:2x4", "fsdp:8", 32),
+    Request("t5-xxl", "v5e:2x4", "fsdp:8", 32),
 ]
 
 
