@@ -7,7 +7,7 @@ import functools
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -299,22 +299,49 @@ def between_layers(mesh: Any, columns: bool = True) -> Callable[[Any], Any]:
     return lay_out
 
 
-def reshard_after_forward(mesh: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def reshard_after_forward(mesh: Any) -> Callable[[Callable[..., Any], Any], Callable[..., Any]]:
     """Return what lets a function go of the matrices that the fsdp axis gathers for it.
 
-    They are gathered again for the backward pass; nothing is computed again. Else they would all be
-    kept until then.
+    They are gathered when the function's inputs are there, and again for the backward pass when the
+    gradient of what it returns is; nothing is computed again. Else a compiler may gather those of
+    all layers at the start, and keep them until the end.
 
     Args:
         mesh: a `jax.sharding.Mesh`; None, or without several devices on that axis: nothing is done.
+
+    Returns:
+        What takes a function of tensors, and the layer whose weights are all that it uses beside
+        them. The function stays as it is where these train.
     """
     if mesh is None or mesh.shape.get(FSDP, 1) == 1:
-        return lambda function: function
+        return lambda function, layer: function
     import jax
 
-    # What goes into a checkpoint stands behind a barrier in the backward pass, matrices, too.
-    policy = jax.checkpoint_policies.everything_saveable
-    return functools.partial(jax.checkpoint, policy=policy)
+    def resharded(function: Callable[..., Any], layer: Any) -> Callable[..., Any]:
+        weights = layer.variables
+        if any(weight.trainable for weight in weights):  # theirs is no gradient below
+            return function
+
+        def together(values: Sequence[Any], inputs: Sequence[Any]) -> Any:
+            with keras.StatelessScope(state_mapping=list(zip(weights, values))):
+                return function(*inputs)
+
+        @jax.custom_vjp
+        def run(values: Sequence[Any], inputs: Sequence[Any]) -> Any:
+            return together(*jax.lax.optimization_barrier((values, inputs)))
+
+        def forward(values: Sequence[Any], inputs: Sequence[Any]) -> Any:
+            values, inputs = jax.lax.optimization_barrier((values, inputs))
+            return jax.vjp(lambda inputs: together(values, inputs), inputs)
+
+        def backward(pullback: Any, gradient: Any) -> tuple[Any, Any]:
+            pullback, gradient = jax.lax.optimization_barrier((pullback, gradient))
+            return None, *pullback(gradient)
+
+        run.defvjp(forward, backward)
+        return lambda *inputs: run([weight.value for weight in weights], inputs)
+
+    return resharded
 
 
 def rows_at_once(distribution: Any) -> int:

@@ -187,15 +187,17 @@ class PlainT5(T5Layers):
 
     def _layer(self, function: Callable[..., Any], layer: Any) -> Callable[..., Tensor]:
         """Return the function of a layer, its inner values kept or, with `remat`, forgotten."""
-        if self.remat:
-            return keras.remat(functools.partial(function, layer))
-        return self._resharded(function, layer)
+        if not self.remat:
+            return self._resharded(function, layer)
+        again = keras.remat(functools.partial(function, layer))
+        return self._resharded(lambda layer, *inputs: again(*inputs), layer)
 
     def _resharded(self, function: Callable[..., Any], layer: Any) -> Callable[..., Any]:
         """Return the function of a layer, whose matrices it gathers and lets go, see `reshard`."""
         function = functools.partial(function, layer)
         # Dropout's random state cannot leave what is differentiated by itself.
-        return function if self.backbone.encoder_dropout.rate else self.reshard(function)
+        dropout = self.backbone.encoder_dropout.rate
+        return function if dropout else self.reshard(function, layer)
 
     def _in_front(
         self, prompt_index: Tensor | None, of_prompts: Tensor, of_tokens: Tensor, rows_axis: int = 0
@@ -296,7 +298,7 @@ class PlainT5(T5Layers):
         def product(x: Tensor) -> Tensor:
             return backbone.token_embedding(x, reverse=True)
 
-        return self.reshard(product)(x)
+        return self.reshard(product, backbone.token_embedding)(x)
 
     def log_partition(self, logits: Tensor, targets: Tensor, low: float = 0.0) -> Tensor:
         """Return what the loss needs of the logits, see `losses.log_partition`."""

@@ -26,13 +26,14 @@ class T5Layers:
             accelerators, which multiply many small matrices as fast as one. Default False.
         between: lays states `[.., H]` out over devices, as they go from layer to layer.
         by_rows: the same, without their columns.
-        reshard: takes a function of tensors, and lets it go of what devices gather for it.
+        reshard: takes a function of tensors and the layer whose weights it uses, and lets it go of
+            what devices gather for it.
     """
 
     remat = recomputes = joins_keys = False
     between: Callable[[Tensor], Tensor]
     by_rows: Callable[[Tensor], Tensor]
-    reshard: Callable[[Callable[..., Any]], Callable[..., Any]]
+    reshard: Callable[[Callable[..., Any], Any], Callable[..., Any]]
 
     def lay_out(self, mesh: Any) -> None:
         """Compute over the devices of a `jax.sharding.Mesh`, None for one device."""
