@@ -200,7 +200,7 @@ print(json.dumps({
     # Matrices, once for each way, and no states of other devices' rows.
     assert f"[{WIDTH},{VOCABULARY}]" in shapes
     assert not [shape for shape in shapes if shape.startswith("[4,")], shapes
-    assert barriers >= 4
+    assert barriers >= 9
     whole, int8, int4 = made["weights"]
     assert whole - int8 == pytest.approx(3 * projections, rel=0.1)
     # Two numbers in a byte, but a scale and a zero for each 32 rows of a column.

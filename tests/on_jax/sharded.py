@@ -191,7 +191,7 @@ cases = {
     "model": ("model:8", {}),
     "both": ("data:2,model:4", {"prompt_attention": "causal", "remat": True, "quantize": "int8"}),
     "fsdp": ("fsdp:8", {"prompt_attention": "prompt"}),
-    "bank": ("fsdp:4,model:2", {"num_prompts": 2, "quantize": "int4"}),
+    "bank": ("fsdp:4,model:2", {"num_prompts": 2, "quantize": "int4", "remat": True}),
 }
 outcome = {name: compare(*case) for name, case in cases.items()}
 outcome |= {"uneven": uneven(), "ran": ran()}
