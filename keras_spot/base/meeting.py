@@ -56,7 +56,8 @@ def named() -> Meeting | None:
         return None
     if not all(given.values()):
         rule = f"must be set together: {', '.join(given)}"
-        raise invalid("devices", rule, f"{next(name for name in given if given[name])} alone")
+        present = " and ".join(name for name, value in given.items() if value)
+        raise invalid("devices", rule, f"{present} alone")
     addresses = [_ADDRESS.fullmatch(word.strip()) for word in given[ADDRESSES].split(",")]
     first = addresses[0]
     if first is None or None in addresses or int(first["port"]) >= 1 << 16:

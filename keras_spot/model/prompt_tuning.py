@@ -16,6 +16,7 @@ from keras_spot.base.choices import Kernels
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import PathLike, Record, Tensor
 from keras_spot.model import feeding, optimizers, prompt_files, samplers, texts
+from keras_spot.model.gradient_check import check_embedding
 from keras_spot.model.losses import LabelAccuracy, TokenAccuracy, TokenCrossEntropy, bank_loss
 from keras_spot.model.soft_prompt import SoftPrompt
 from keras_spot.model.summary import show_prompts
@@ -179,6 +180,7 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
 
         Where it raises, callbacks that have an `on_fit_error` are told by a call of it.
         """
+        check_embedding(self.backbone)  # Keras would wrap what `call` raises
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = feeding.split_off(
                 x, y, sample_weight, validation_split

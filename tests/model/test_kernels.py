@@ -210,7 +210,7 @@ def test_a_quantised_embedding_is_not_trained_behind():
     model = prompted(backbone)
     x, y, weight = toy.batch()
     assert np.isfinite(model.evaluate(x, y, sample_weight=weight, verbose=0)[0])
-    with pytest.raises(ValueError, match="`backbone` must keep its token embedding in float"):
+    with pytest.raises(ValueError, match=r"^`backbone` must keep its token embedding in float"):
         model.fit(x, y, sample_weight=weight, verbose=0)
 
 

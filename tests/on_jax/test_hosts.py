@@ -81,6 +81,10 @@ def test_half_of_an_address_is_refused(monkeypatch):
     monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
     with pytest.raises(errors.InvalidArgument, match=r"^`devices` must be set together: KERAS_"):
         devices("data")
+    monkeypatch.setenv("KERAS_DISTRIBUTION_PROCESS_ID", "0")
+    two = r"Received: KERAS_DISTRIBUTION_NUM_PROCESSES and KERAS_DISTRIBUTION_PROCESS_ID alone$"
+    with pytest.raises(errors.InvalidArgument, match=two):
+        devices("data")
 
 
 def test_a_command_that_fails_does_not_wait_for_the_others(monkeypatch, keras_spot):
