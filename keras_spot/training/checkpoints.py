@@ -21,7 +21,7 @@ from keras_spot.training.finite import FiniteSteps, rates_of
 from keras_spot.training.interrupts import Interrupted, Signals
 from keras_spot.training.loss_means import LossMeans
 from keras_spot.training.mirrors import folder_of
-from keras_spot.training.run_folder import RunFolder
+from keras_spot.training.run_folder import RAN_ON, RunFolder
 from keras_spot.training.state import State, arrays_of, assign
 from keras_spot.training.tensorboard import ScalarWriter
 
@@ -131,6 +131,9 @@ class PromptCheckpoint(keras.callbacks.Callback):
             "versions": versions(),
             **self.record,
         }
+        is_finished = self.steps is not None and self.folder.newest_step() >= self.steps > 0
+        if is_finished:
+            record |= _ran_on(self.folder)
         bank = self._bank()
         whole = {"bank": list(bank), "prompts": self.prompt_records} if bank else {}
         best: dict[str, Any] = {"monitor": self.monitor, "mode": self.mode}
@@ -151,7 +154,7 @@ class PromptCheckpoint(keras.callbacks.Callback):
         self._finite = FiniteSteps(model, self._losses, self.skip_nonfinite)
         if state is not None:
             self._finite.skipped = int(state.get("skipped", 0))
-        self._writer = ScalarWriter(self.folder.tensorboard)
+        self._writer = None if is_finished else ScalarWriter(self.folder.tensorboard)
         if state is None:
             self._save_state()
 
@@ -329,6 +332,10 @@ class PromptCheckpoint(keras.callbacks.Callback):
             assign(soft_prompt.prompts, named, "prompt")
         assign(model.optimizer.variables, state, "slot")
         assign(random_states(model), state, "random", optional=True)
+
+
+def _ran_on(folder: RunFolder) -> dict[str, Any]:
+    return {key: value for key, value in folder.own_record().items() if key in RAN_ON}
 
 
 def random_states(model: Any) -> list[Any]:

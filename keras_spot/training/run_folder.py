@@ -31,15 +31,15 @@ from keras_spot.prompts.names import folder as folder_of
 from keras_spot.training.owner import LOCK, TRANSFER_LOCK, Owner
 from keras_spot.training.state import State, checksum, read_state
 
-__all__ = ["METRICS", "TENSORBOARD", "Line", "RunFolder"]
+__all__ = ["METRICS", "RAN_ON", "TENSORBOARD", "Line", "RunFolder"]
 
 STATE, PREVIOUS = "state.npz", "state.previous.npz"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+RAN_ON = {"versions", "strategy", "devices", "backend", "kernels", "kernels_used", "remat"}
 # May differ between a run and its continuation: how far it goes, where things lie, what it ran on,
 # how much it forgives.
-_FREE = {"best", "steps", "versions", "strategy", "devices", "backbone_name", "tokenizer"}
-_FREE |= {"backend", "kernels", "kernels_used", "remat", "skip_nonfinite"}
+_FREE = {"best", "steps", "backbone_name", "tokenizer", "skip_nonfinite", *RAN_ON}
 _FREE_WITHIN = {"recipe.steps"}
 _BY_TASK = ("tasks.", "files.")
 # Of a file only the contents count, not the path.

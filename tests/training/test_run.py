@@ -356,7 +356,13 @@ def test_callbacks_of_keras_have_a_checkpoint_for_an_epoch(go, tmp_path):
 def test_progress_is_printed_where_there_is_no_terminal(go, tmp_path, capsys):
     go(tmp_path / "run", "auto", steps=4)
     go(tmp_path / "run", "auto")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "devices": "tpu:8"}))
+    files = sorted(tmp_path.rglob("*"))
     go(tmp_path / "run", "auto", steps=4)
+    # Nothing was trained: it still says what it ran on.
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["devices"] == "tpu:8"
+    assert sorted(tmp_path.rglob("*")) == files
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("synthetic/movies: step 4/4, loss ")
     assert ", score " in lines[0]
