@@ -302,7 +302,7 @@ def between_layers(mesh: Any, columns: bool = True) -> Callable[[Any], Any]:
 def reshard_after_forward(mesh: Any) -> Callable[[Callable[..., Any], Any], Callable[..., Any]]:
     """Return what lets a function go of the matrices that the fsdp axis gathers for it.
 
-    They are gathered when the function's inputs are there, and again for the backward pass when the
+    Where it is differentiated, they are gathered when its inputs are there, and again when the
     gradient of what it returns is; nothing is computed again. Else a compiler may gather those of
     all layers at the start, and keep them until the end.
 
@@ -322,22 +322,19 @@ def reshard_after_forward(mesh: Any) -> Callable[[Callable[..., Any], Any], Call
         if any(weight.trainable for weight in weights):  # theirs is no gradient below
             return function
 
-        def together(values: Sequence[Any], inputs: Sequence[Any]) -> Any:
+        def plain(values: Sequence[Any], inputs: Sequence[Any]) -> Any:
             with keras.StatelessScope(state_mapping=list(zip(weights, values))):
                 return function(*inputs)
 
-        @jax.custom_vjp
-        def run(values: Sequence[Any], inputs: Sequence[Any]) -> Any:
-            return together(*jax.lax.optimization_barrier((values, inputs)))
-
         def forward(values: Sequence[Any], inputs: Sequence[Any]) -> Any:
             values, inputs = jax.lax.optimization_barrier((values, inputs))
-            return jax.vjp(lambda inputs: together(values, inputs), inputs)
+            return jax.vjp(lambda inputs: plain(values, inputs), inputs)
 
         def backward(pullback: Any, gradient: Any) -> tuple[Any, Any]:
             pullback, gradient = jax.lax.optimization_barrier((pullback, gradient))
             return None, *pullback(gradient)
 
+        run = jax.custom_vjp(plain)
         run.defvjp(forward, backward)
         return lambda *inputs: run([weight.value for weight in weights], inputs)
 
