@@ -48,11 +48,7 @@ def run_command(
             raise invalid("devices", "must be one_device with several workers", repr(layout))
         layout = "one_device"
     try:
-        with (
-            saved_when_stopped(),
-            scope_of(layout),
-            _bars() as progress,
-        ):
+        with saved_when_stopped(), scope_of(layout), _bars() as progress:
             study.run(plan, output, workers=count, progress=progress)
     except RuntimeError:  # some runs went wrong: the report is of the others
         with contextlib.suppress(ValueError):

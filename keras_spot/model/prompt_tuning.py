@@ -1,6 +1,5 @@
 """How a soft prompt is trained, scored, saved and loaded."""
 
-import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +10,11 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from keras_spot.base import devices, hosts, layouts
+from keras_spot.base import devices, layouts
 from keras_spot.base.choices import Kernels
 from keras_spot.base.errors import invalid
 from keras_spot.base.types import PathLike, Record, Tensor
-from keras_spot.model import feeding, optimizers, prompt_files, samplers, texts
+from keras_spot.model import feeding, optimizers, placing, prompt_files, samplers, texts
 from keras_spot.model.gradient_check import check_embedding
 from keras_spot.model.losses import LabelAccuracy, TokenAccuracy, TokenCrossEntropy, bank_loss
 from keras_spot.model.soft_prompt import SoftPrompt
@@ -94,7 +93,7 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
         if self.num_prompts is not None and not isinstance(loss, keras.losses.Loss):
             raise invalid("loss", "must be a keras.losses.Loss for a bank of prompts", f"{loss!r}")
         made = keras.tree.flatten([weighted_metrics, kwargs.get("metrics")])
-        layouts.settle(_variables(made), self.distribution)
+        layouts.settle(placing.variables_of(made), self.distribution)
         with layouts.scope(self.distribution):
             super().compile(
                 optimizer=optimizer,
@@ -188,17 +187,17 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
         steps = kwargs.get("steps_per_epoch")
         steps = steps and steps * kwargs.get("epochs", 1)
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, shuffle, class_weight, steps)
-        x = _dealt(self, x)
+        x = placing.dealt(self, x)
         if validation_data is not None:
             sizes = batch_size, kwargs.pop("validation_batch_size", None)
             steps = kwargs.get("validation_steps")
             validation_data = feeding.validation_of(self, validation_data, *sizes, steps)
-            validation_data = _dealt(self, validation_data)
+            validation_data = placing.dealt(self, validation_data)
         callbacks = _each(kwargs.get("callbacks"))
         if callbacks and isinstance(kwargs["callbacks"], (list, tuple)):
-            kwargs["callbacks"] = [_Synced(), *kwargs["callbacks"]]
+            kwargs["callbacks"] = [placing.Synced(), *kwargs["callbacks"]]
         try:
-            with _in_place(self):
+            with placing.in_place(self):
                 return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
         except BaseException:
             for callback in callbacks:
@@ -219,8 +218,8 @@ class PromptTuning(keras_hub.models.T5Seq2SeqLM):
             return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
         steps = kwargs.get("steps")
         x = feeding.dataset_of(self, x, y, sample_weight, batch_size, steps=steps)
-        x = _dealt(self, x)
-        with _in_place(self):
+        x = placing.dealt(self, x)
+        with placing.in_place(self):
             return super().evaluate(x, **kwargs)
 
     def predict(self, x: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:
@@ -356,49 +355,6 @@ def _folding(soft_prompt: SoftPrompt, function: Any) -> Any:
             return function(*arguments)
 
     return folded
-
-
-def _in_place(model: PromptTuning) -> contextlib.AbstractContextManager:
-    """Return the scope of a model's devices, with all that is made already on them.
-
-    Raises:
-        InvalidArgument: the scope of other devices around a model that was made outside of any.
-    """
-    present = keras.distribution.distribution()
-    if model.distribution is None and present is not None:
-        rule = "must be made inside the scope of its devices, or used outside of it"
-        raise invalid(
-            "model", rule, f"a model of one device in the scope of {layouts.name_of(present)}"
-        )
-    optimizer = getattr(model, "optimizer", None)  # there is none before `compile`
-    layouts.settle(_variables([model, optimizer, *model.metrics]), model.distribution)
-    return layouts.scope(model.distribution)
-
-
-def _variables(owners: Sequence[Any]) -> list[Any]:
-    return [variable for owner in owners for variable in getattr(owner, "variables", ())]
-
-
-def _dealt(model: PromptTuning, dataset: Any) -> Any:
-    """Return batches as the processes of a model, or its replicas, share them."""
-    shares = layouts.rows_at_once(model.distribution)
-    strategy = getattr(model, "_distribute_strategy", None)  # only TensorFlow's models have one
-    if strategy is not None:
-        shares = strategy.num_replicas_in_sync
-    if shares > 1 and hasattr(dataset, "map"):
-        dataset = devices.even_shares(dataset.map(model.preprocess_samples), shares)
-    return hosts.rows_of_this(dataset, model.distribution)
-
-
-class _Synced(keras.callbacks.Callback):
-    """Puts the numbers of a step back into the model before the user's callbacks are called.
-
-    With JAX a model has none while `fit` runs, and Keras gives them back to who asks for
-    `callback.model` alone: not to a function that knows the model by itself.
-    """
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self.model  # noqa: B018  asking for it is what puts them back
 
 
 def _each(callbacks: Any) -> list[Any]:
